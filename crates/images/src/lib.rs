@@ -1,0 +1,1 @@
+//! Image blobs, registries, layers.

@@ -1,0 +1,1 @@
+//! Log segments: append, index, tail, filter.

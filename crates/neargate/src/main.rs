@@ -1,0 +1,2 @@
+//! Neargate.
+fn main() {}

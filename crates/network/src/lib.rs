@@ -1,0 +1,1 @@
+//! VPCs, subnets, interfaces, security groups and name service on Linux.

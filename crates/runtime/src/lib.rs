@@ -1,0 +1,1 @@
+//! Tasks and their containers: the shim, its protocol and its client.

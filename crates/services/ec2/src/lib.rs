@@ -1,0 +1,1 @@
+//! The part of EC2 that networks need.

@@ -1,0 +1,1 @@
+//! Durable typed tables with transactions and watches.

@@ -1,0 +1,1 @@
+//! The front door: AWS protocols, SigV4, error shapes, request ids.
