@@ -56,6 +56,11 @@ impl Timestamp {
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         DateTime::parse_from_rfc3339(text).ok().map(|t| Self(t.timestamp_millis()))
     }
+
+    /// Reads an HTTP or mail date.
+    pub fn parse_rfc2822(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc2822(text).ok().map(|t| Self(t.timestamp_millis()))
+    }
 }
 
 impl Add<Duration> for Timestamp {
