@@ -106,3 +106,11 @@ impl Fault {
         }
     }
 }
+
+/// What a caller learns when the disk refuses a write: that it is our side, and, when the disk is full, that.
+impl From<store::DiskFault> for Fault {
+    fn from(fault: store::DiskFault) -> Self {
+        tracing::error!(error = &fault as &dyn std::error::Error, "a write did not reach the disk");
+        Self::internal(Family::Json)
+    }
+}

@@ -137,3 +137,15 @@ impl<T: IntoValue> IntoValue for Box<T> {
         (*self).into_value()
     }
 }
+
+/// What operations without a request take.
+impl FromValue for () {
+    fn from_value(_: Value) -> Self {}
+}
+
+/// What operations without an answer give.
+impl IntoValue for () {
+    fn into_value(self) -> Value {
+        Value::Structure(Vec::new())
+    }
+}

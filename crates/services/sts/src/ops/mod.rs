@@ -1,0 +1,3 @@
+//! Handlers: authorise, validate, answer.
+
+pub(crate) mod session;
