@@ -22,7 +22,7 @@ use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
 };
-use store::{Sealer, Store};
+use store::{ReadError, Sealer, Store};
 use world::World;
 
 /// The service's state.
@@ -35,8 +35,12 @@ pub struct Iam {
 }
 
 impl Iam {
-    /// The service over `store`; `sealer` keeps secret keys at rest.
-    pub fn new(store: Store, world: World, sealer: Arc<Sealer>) -> Arc<Self> {
-        Arc::new(Self { store, world, sealer, documents: Mutex::default() })
+    /// The service over `store`; `sealer` keeps secret keys at rest. Fails when a stored record cannot be read.
+    pub fn new(store: Store, world: World, sealer: Arc<Sealer>) -> Result<Arc<Self>, ReadError> {
+        store.declare::<model::User>()?;
+        store.declare::<model::AccessKey>()?;
+        store.declare::<model::Role>()?;
+        store.declare::<model::Policy>()?;
+        Ok(Arc::new(Self { store, world, sealer, documents: Mutex::default() }))
     }
 }

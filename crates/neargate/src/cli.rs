@@ -1,0 +1,83 @@
+//! The command line.
+
+mod daemon;
+mod env;
+mod output;
+
+use clap::{Args, Parser, Subcommand};
+use output::{Failure, Format};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+/// AWS Fargate stacks, for real, on one Linux machine.
+#[derive(Parser)]
+#[command(name = "neargate", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    place: Place,
+    /// How to print.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    output: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which Neargate is meant: each has a data directory of its own.
+#[derive(Args, Clone)]
+struct Place {
+    /// Where all state is kept.
+    #[arg(long, global = true, env = "NEARGATE_DATA_DIR", default_value = "/var/lib/neargate")]
+    data_dir: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start Neargate in the background.
+    Up(ServeOptions),
+    /// Run Neargate in the foreground.
+    Serve(ServeOptions),
+    /// Stop Neargate and its tasks.
+    Down,
+    /// Print what the AWS CLI and SDKs need, as `export` lines.
+    Env(env::Options),
+}
+
+/// What a control plane is started with.
+#[derive(Args, Clone)]
+pub(crate) struct ServeOptions {
+    /// The address that the APIs listen on. Only loopback unless you know who can reach it.
+    #[arg(long, env = "NEARGATE_LISTEN", default_value = "127.0.0.1:4566")]
+    listen: SocketAddr,
+    /// The region that `neargate env` names.
+    #[arg(long, env = "NEARGATE_REGION", default_value = "us-east-1")]
+    region: String,
+    /// The account that `neargate env` is for, twelve digits.
+    #[arg(long, env = "NEARGATE_ACCOUNT", default_value = "123456789012", value_parser = account)]
+    account: String,
+    /// A prepared administrator key instead of a random one, as ID:SECRET. On loopback only.
+    #[arg(long, env = "NEARGATE_ACCOUNT_KEY", hide_env_values = true)]
+    account_key: Option<String>,
+}
+
+fn account(text: &str) -> Result<String, String> {
+    match text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit()) {
+        true => Ok(text.to_owned()),
+        false => Err("an account is twelve digits".to_owned()),
+    }
+}
+
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Up(options) => daemon::up(&cli.place.data_dir, options, cli.output),
+        Command::Serve(options) => daemon::serve(&cli.place.data_dir, options, cli.output),
+        Command::Down => daemon::down(&cli.place.data_dir, cli.output),
+        Command::Env(options) => env::run(&cli.place.data_dir, options, cli.output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(cli.output),
+    }
+}
+
+/// What every command gives.
+type Outcome = Result<(), Failure>;
