@@ -65,7 +65,7 @@ impl Disk {
             Err(_) => {
                 self.suspects.extend(group.iter().flat_map(|changes| changes.keys().cloned()));
                 // After an I/O error redb refuses everything until it is opened again.
-                self.database = None;
+                self.discard();
             }
         }
         outcome
@@ -98,6 +98,15 @@ impl Disk {
             }
         }
         transaction.commit().map_err(|e| CommitError::Flush(Box::new(e.into())))
+    }
+
+    /// Drops the database handle. After a panic inside redb its destructor may panic too, on a poisoned
+    /// lock; the next opening repairs the file either way.
+    fn discard(&mut self) {
+        let database = self.database.take();
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {
+            tracing::warn!("the failed database handle could not be closed cleanly");
+        }
     }
 
     fn database(&mut self) -> Result<&Database, CommitError> {

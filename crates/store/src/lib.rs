@@ -31,6 +31,8 @@ mod committer;
 mod disk;
 mod dump;
 mod error;
+#[cfg(test)]
+mod failing_disk;
 mod lock;
 mod memory;
 mod record;
