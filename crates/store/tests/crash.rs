@@ -40,7 +40,7 @@ struct Total {
 impl Record for Left {
     const TABLE: &'static str = "crash.left";
     fn key(&self) -> String {
-        format!("{}/{}", self.writer, self.n % 50)
+        format!("{}/{}", self.writer, self.n % 10)
     }
 }
 
@@ -80,7 +80,7 @@ async fn write_forever(store: Store, writer: u32) {
             .write(|tx| {
                 let n = tx.get::<Right>(&writer.to_string()).map_or(0, |right| right.n) + 1;
                 let total = tx.get::<Total>("").map_or(0, |total| total.transactions) + 1;
-                let filler = "x".repeat((n * 37 % 2000) as usize);
+                let filler = "x".repeat((n * 37 % 700) as usize);
                 tx.put(Left { writer, n, filler });
                 tx.put(Right { writer, n });
                 tx.put(Total { transactions: total });
@@ -103,7 +103,7 @@ async fn kill_nine_at_random_points_loses_nothing_acknowledged() {
     let dir = TempDir::new().unwrap();
     let mut acknowledged = HashMap::new();
     for kill in 0..kills {
-        let acks = draw(&chance, 60);
+        let acks = draw(&chance, 50);
         // One life in eight is cut short without waiting for any acknowledgement: inside open and repair.
         let acks = if acks < 8 { 0 } else { acks };
         let delay = Duration::from_micros(draw(&chance, 3000));
@@ -174,7 +174,7 @@ fn check(dir: &Path, kill: u64, acknowledged: &HashMap<u32, u64>) {
             stored,
             "kill {kill}: half a transaction"
         );
-        assert_eq!(lefts.len() as u64, stored.min(50));
+        assert_eq!(lefts.len() as u64, stored.min(10));
         total += stored;
     }
     let counted = snapshot.get::<Total>("").map_or(0, |total| total.transactions);
