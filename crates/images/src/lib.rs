@@ -31,7 +31,7 @@ pub use disk::DiskError;
 pub use images::{Collected, Images, ImagesOptions};
 pub use layers::{LayerError, LayerLimits, LayerStore};
 pub use manifest::{Descriptor, Manifest, ManifestError, Platform};
-pub use pull::{Event, Image, Policy, Progress, PullError};
+pub use pull::{Event, Failure, Image, Policy, Progress, PullError};
 pub use records::ImageRecord;
 pub use reference::{InvalidReference, Reference};
 pub use registry::{Registries, RegistrySource};
