@@ -133,7 +133,7 @@ fn structure(plan: &Plan, name: &str, shape: &Shape, out: &mut String) {
     let debug = if holds_secret(plan, name, &mut BTreeSet::new()) { "" } else { "Debug, " };
     let default = if has_default(plan, name, &mut BTreeSet::new()) { "Default, " } else { "" };
     let serde = if plan.stored.contains(name) {
-        "#[derive(serde::Serialize, serde::Deserialize)] #[serde(default)]\n"
+        "#[derive(serde::Serialize, serde::Deserialize)]\n"
     } else {
         ""
     };

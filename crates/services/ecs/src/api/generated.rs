@@ -810,7 +810,6 @@ impl IntoValue for Attachment {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Attribute {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -893,7 +892,6 @@ impl IntoValue for AutoScalingGroupProvider {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct AwsVpcConfiguration {
     #[serde(rename = "subnets")]
     pub subnets: Vec<String>,
@@ -1156,7 +1154,6 @@ impl IntoValue for CapacityProviderStatus {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct CapacityProviderStrategyItem {
     #[serde(rename = "capacityProvider")]
     pub capacity_provider: String,
@@ -1361,12 +1358,9 @@ impl IntoValue for Cluster {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ClusterConfiguration {
-    #[serde(rename = "executeCommandConfiguration", skip_serializing_if = "Option::is_none")]
     pub execute_command_configuration: Option<ExecuteCommandConfiguration>,
-    #[serde(rename = "managedStorageConfiguration", skip_serializing_if = "Option::is_none")]
     pub managed_storage_configuration: Option<ManagedStorageConfiguration>,
 }
 
@@ -1449,7 +1443,6 @@ impl FromValue for ClusterServiceConnectDefaultsRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ClusterSetting {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<ClusterSettingName>,
@@ -1676,7 +1669,6 @@ impl IntoValue for ContainerCondition {
 }
 
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ContainerDefinition {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -1863,7 +1855,6 @@ impl IntoValue for ContainerDefinition {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ContainerDependency {
     #[serde(rename = "containerName")]
     pub container_name: String,
@@ -1887,7 +1878,6 @@ impl IntoValue for ContainerDependency {
 }
 
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ContainerOverride {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -1938,7 +1928,6 @@ impl IntoValue for ContainerOverride {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ContainerRestartPolicy {
     #[serde(rename = "enabled")]
     pub enabled: bool,
@@ -2282,7 +2271,6 @@ impl FromValue for DesiredStatus {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Device {
     #[serde(rename = "hostPath")]
     pub host_path: String,
@@ -2356,7 +2344,6 @@ impl IntoValue for DeviceCgroupPermission {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct DockerVolumeConfiguration {
     #[serde(rename = "scope", skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
@@ -2438,7 +2425,6 @@ impl FromValue for EBSTagSpecification {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct EFSAuthorizationConfig {
     #[serde(rename = "accessPointId", skip_serializing_if = "Option::is_none")]
     pub access_point_id: Option<String>,
@@ -2540,7 +2526,6 @@ impl IntoValue for EFSTransitEncryption {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct EFSVolumeConfiguration {
     #[serde(rename = "fileSystemId")]
     pub file_system_id: String,
@@ -2579,7 +2564,6 @@ impl IntoValue for EFSVolumeConfiguration {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct EnvironmentFile {
     #[serde(rename = "value")]
     pub value: String,
@@ -2635,7 +2619,6 @@ impl IntoValue for EnvironmentFileType {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct EphemeralStorage {
     #[serde(rename = "sizeInGiB")]
     pub size_in_gi_b: i32,
@@ -2653,14 +2636,10 @@ impl IntoValue for EphemeralStorage {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ExecuteCommandConfiguration {
-    #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
-    #[serde(rename = "logging", skip_serializing_if = "Option::is_none")]
     pub logging: Option<ExecuteCommandLogging>,
-    #[serde(rename = "logConfiguration", skip_serializing_if = "Option::is_none")]
     pub log_configuration: Option<ExecuteCommandLogConfiguration>,
 }
 
@@ -2684,18 +2663,12 @@ impl IntoValue for ExecuteCommandConfiguration {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ExecuteCommandLogConfiguration {
-    #[serde(rename = "cloudWatchLogGroupName", skip_serializing_if = "Option::is_none")]
     pub cloud_watch_log_group_name: Option<String>,
-    #[serde(rename = "cloudWatchEncryptionEnabled", skip_serializing_if = "Option::is_none")]
     pub cloud_watch_encryption_enabled: Option<bool>,
-    #[serde(rename = "s3BucketName", skip_serializing_if = "Option::is_none")]
     pub s3_bucket_name: Option<String>,
-    #[serde(rename = "s3EncryptionEnabled", skip_serializing_if = "Option::is_none")]
     pub s3_encryption_enabled: Option<bool>,
-    #[serde(rename = "s3KeyPrefix", skip_serializing_if = "Option::is_none")]
     pub s3_key_prefix: Option<String>,
 }
 
@@ -2723,15 +2696,10 @@ impl IntoValue for ExecuteCommandLogConfiguration {
     }
 }
 
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExecuteCommandLogging {
-    #[serde(rename = "NONE")]
     None,
-    #[serde(rename = "DEFAULT")]
     Default,
-    #[serde(rename = "OVERRIDE")]
     Override,
 }
 impl ExecuteCommandLogging {
@@ -2767,7 +2735,6 @@ impl IntoValue for ExecuteCommandLogging {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct FSxWindowsFileServerAuthorizationConfig {
     #[serde(rename = "credentialsParameter")]
     pub credentials_parameter: String,
@@ -2791,7 +2758,6 @@ impl IntoValue for FSxWindowsFileServerAuthorizationConfig {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct FSxWindowsFileServerVolumeConfiguration {
     #[serde(rename = "fileSystemId")]
     pub file_system_id: String,
@@ -2839,7 +2805,6 @@ impl IntoValue for Failure {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct FirelensConfiguration {
     #[serde(rename = "type")]
     pub r#type: FirelensConfigurationType,
@@ -2929,7 +2894,6 @@ impl IntoValue for GetTaskProtectionResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct HealthCheck {
     #[serde(rename = "command")]
     pub command: Vec<String>,
@@ -3000,7 +2964,6 @@ impl IntoValue for HealthStatus {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct HostEntry {
     #[serde(rename = "hostname")]
     pub hostname: String,
@@ -3021,7 +2984,6 @@ impl IntoValue for HostEntry {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct HostVolumeProperties {
     #[serde(rename = "sourcePath", skip_serializing_if = "Option::is_none")]
     pub source_path: Option<String>,
@@ -3040,7 +3002,6 @@ impl IntoValue for HostVolumeProperties {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct InferenceAccelerator {
     #[serde(rename = "deviceName")]
     pub device_name: String,
@@ -3064,7 +3025,6 @@ impl IntoValue for InferenceAccelerator {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct InferenceAcceleratorOverride {
     #[serde(rename = "deviceName", skip_serializing_if = "Option::is_none")]
     pub device_name: Option<String>,
@@ -3261,7 +3221,6 @@ impl IntoValue for IpcMode {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct KernelCapabilities {
     #[serde(rename = "add", skip_serializing_if = "Option::is_none")]
     pub add: Option<Vec<String>>,
@@ -3285,7 +3244,6 @@ impl IntoValue for KernelCapabilities {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct KeyValuePair {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -3350,7 +3308,6 @@ impl IntoValue for LaunchType {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct LinuxParameters {
     #[serde(rename = "capabilities", skip_serializing_if = "Option::is_none")]
     pub capabilities: Option<KernelCapabilities>,
@@ -3661,7 +3618,6 @@ impl IntoValue for LocalStorageType {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct LogConfiguration {
     #[serde(rename = "logDriver")]
     pub log_driver: LogDriver,
@@ -3965,12 +3921,9 @@ impl IntoValue for ManagedScalingStatus {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ManagedStorageConfiguration {
-    #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
-    #[serde(rename = "fargateEphemeralStorageKmsKeyId", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage_kms_key_id: Option<String>,
 }
 
@@ -4052,7 +4005,6 @@ impl IntoValue for MemoryMiBRequest {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct MountPoint {
     #[serde(rename = "sourceVolume", skip_serializing_if = "Option::is_none")]
     pub source_volume: Option<String>,
@@ -4121,7 +4073,6 @@ impl IntoValue for NetworkBinding {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct NetworkConfiguration {
     #[serde(rename = "awsvpcConfiguration", skip_serializing_if = "Option::is_none")]
     pub awsvpc_configuration: Option<AwsVpcConfiguration>,
@@ -4408,7 +4359,6 @@ impl FromValue for PlacementStrategyType {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct PortMapping {
     #[serde(rename = "containerPort", skip_serializing_if = "Option::is_none")]
     pub container_port: Option<i32>,
@@ -4529,7 +4479,6 @@ impl IntoValue for ProtectedTask {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ProxyConfiguration {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub r#type: Option<ProxyConfigurationType>,
@@ -4736,7 +4685,6 @@ impl IntoValue for RegisterTaskDefinitionResponse {
 }
 
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct RepositoryCredentials {
     #[serde(rename = "credentialsParameter")]
     pub credentials_parameter: String,
@@ -4755,7 +4703,6 @@ impl IntoValue for RepositoryCredentials {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct ResourceRequirement {
     #[serde(rename = "value")]
     pub value: String,
@@ -4879,7 +4826,6 @@ impl IntoValue for RunTaskResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct RuntimePlatform {
     #[serde(rename = "cpuArchitecture", skip_serializing_if = "Option::is_none")]
     pub cpu_architecture: Option<CPUArchitecture>,
@@ -4903,7 +4849,6 @@ impl IntoValue for RuntimePlatform {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct S3FilesVolumeConfiguration {
     #[serde(rename = "fileSystemArn")]
     pub file_system_arn: String,
@@ -4977,7 +4922,6 @@ impl IntoValue for Scope {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Secret {
     #[serde(rename = "name")]
     pub name: String,
@@ -5161,7 +5105,6 @@ impl IntoValue for StopTaskResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct SystemControl {
     #[serde(rename = "namespace", skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
@@ -5185,7 +5128,6 @@ impl IntoValue for SystemControl {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Tag {
     #[serde(rename = "key", skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
@@ -5344,7 +5286,6 @@ impl IntoValue for Task {
 }
 
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct TaskDefinition {
     #[serde(rename = "taskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub task_definition_arn: Option<String>,
@@ -5492,7 +5433,6 @@ impl FromValue for TaskDefinitionField {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct TaskDefinitionPlacementConstraint {
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub r#type: Option<TaskDefinitionPlacementConstraintType>,
@@ -5716,7 +5656,6 @@ impl FromValue for TaskManagedEBSVolumeTerminationPolicy {
     }
 }
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct TaskOverride {
     #[serde(rename = "containerOverrides", skip_serializing_if = "Option::is_none")]
     pub container_overrides: Option<Vec<ContainerOverride>>,
@@ -5762,13 +5701,21 @@ impl IntoValue for TaskOverride {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum TaskStopCode {
+    #[serde(rename = "TaskFailedToStart")]
     TaskFailedToStart,
+    #[serde(rename = "EssentialContainerExited")]
     EssentialContainerExited,
+    #[serde(rename = "UserInitiated")]
     UserInitiated,
+    #[serde(rename = "ServiceSchedulerInitiated")]
     ServiceSchedulerInitiated,
+    #[serde(rename = "SpotInterruption")]
     SpotInterruption,
+    #[serde(rename = "TerminationNotice")]
     TerminationNotice,
 }
 impl TaskStopCode {
@@ -5816,7 +5763,6 @@ impl FromValue for TaskVolumeConfiguration {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Tmpfs {
     #[serde(rename = "containerPath")]
     pub container_path: String,
@@ -5901,7 +5847,6 @@ impl IntoValue for TransportProtocol {
 }
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Ulimit {
     #[serde(rename = "name")]
     pub name: UlimitName,
@@ -6185,7 +6130,6 @@ impl IntoValue for VersionConsistency {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct Volume {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -6236,7 +6180,6 @@ impl IntoValue for Volume {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(default)]
 pub struct VolumeFrom {
     #[serde(rename = "sourceContainer", skip_serializing_if = "Option::is_none")]
     pub source_container: Option<String>,

@@ -1,0 +1,26 @@
+//! The durable records of ECS.
+
+mod account_setting;
+mod cluster;
+mod task;
+mod task_definition;
+
+pub use account_setting::AccountSetting;
+pub use cluster::Cluster;
+pub use task::{Container, ContainerStatus, Health, Interface, LastStatus, Launch, Task};
+pub use task_definition::{Family, TaskDefinition};
+
+use crate::api::Tag;
+use std::collections::BTreeMap;
+
+/// Tags by key.
+pub type Tags = BTreeMap<String, String>;
+
+/// Tags as requests and answers hold them.
+pub(crate) fn tags_out(tags: &Tags) -> Vec<Tag> {
+    let tag = |(key, value): (&String, &String)| Tag {
+        key: Some(key.clone()),
+        value: Some(value.clone()),
+    };
+    tags.iter().map(tag).collect()
+}

@@ -1,0 +1,266 @@
+//! Tasks.
+
+use super::Tags;
+use crate::api::{NetworkConfiguration, TaskOverride, TaskStopCode};
+use serde::{Deserialize, Serialize};
+use store::Record;
+use world::Timestamp;
+
+/// Where a task is in its life.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum LastStatus {
+    /// Getting its network interface.
+    Provisioning,
+    /// Getting its images and secrets.
+    Pending,
+    /// Its containers start.
+    Activating,
+    /// They run.
+    Running,
+    /// It leaves what it was registered with.
+    Deactivating,
+    /// Its containers stop.
+    Stopping,
+    /// Its network interface goes.
+    Deprovisioning,
+    /// It is over.
+    Stopped,
+}
+
+impl LastStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioning => "PROVISIONING",
+            Self::Pending => "PENDING",
+            Self::Activating => "ACTIVATING",
+            Self::Running => "RUNNING",
+            Self::Deactivating => "DEACTIVATING",
+            Self::Stopping => "STOPPING",
+            Self::Deprovisioning => "DEPROVISIONING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// How a task came to its capacity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Launch {
+    /// `launchType: FARGATE`.
+    Fargate,
+    /// A capacity provider, `FARGATE` or `FARGATE_SPOT`.
+    CapacityProvider(String),
+}
+
+/// A task's network interface.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Interface {
+    /// The attachment's id, a UUID.
+    pub attachment_id: String,
+    /// `eni-…`, once there is one.
+    pub eni: Option<String>,
+    /// The subnet it is in.
+    pub subnet: Option<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+    /// Its address.
+    pub private_ip: Option<String>,
+    /// The address that the host reaches.
+    pub public_ip: Option<String>,
+    /// `true` when it is gone again.
+    pub deleted: bool,
+}
+
+/// A container of a task.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Container {
+    /// Its name in the task definition.
+    pub name: String,
+    /// The UUID in its ARN.
+    pub id: String,
+    /// The image as the task definition names it.
+    pub image: String,
+    /// The digest of what that was.
+    pub image_digest: Option<String>,
+    /// The id that metadata and logs know it by.
+    pub runtime_id: Option<String>,
+    /// `PENDING`, `RUNNING` or `STOPPED`.
+    pub status: ContainerStatus,
+    /// What its process ended with.
+    pub exit_code: Option<i32>,
+    /// Why it did not start, or what killed it.
+    pub reason: Option<String>,
+    /// What its health check says.
+    pub health: Option<Health>,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContainerStatus {
+    /// Not started.
+    #[default]
+    Pending,
+    /// Runs.
+    Running,
+    /// Ended, or never started.
+    Stopped,
+}
+
+impl ContainerStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Running => "RUNNING",
+            Self::Stopped => "STOPPED",
+        }
+    }
+}
+
+/// What a health check says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Health {
+    /// Not known yet.
+    Unknown,
+    /// Passed.
+    Healthy,
+    /// Failed too often.
+    Unhealthy,
+}
+
+/// A task. No `Debug`: overrides may hold secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Task {
+    /// `account/region`.
+    pub realm: String,
+    /// The cluster's name.
+    pub cluster: String,
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// The task definition's family.
+    pub family: String,
+    /// The task definition's revision.
+    pub revision: i32,
+    /// What RunTask changed of it.
+    pub overrides: TaskOverride,
+    /// `group` of RunTask, `family:NAME` by default.
+    pub group: String,
+    /// Who started it, in their words.
+    pub started_by: Option<String>,
+    /// How it came to its capacity.
+    pub launch: Launch,
+    /// `1.4.0`.
+    pub platform_version: String,
+    /// Whether commands may be run in it.
+    pub execute_command: bool,
+    /// Its subnets, security groups, and whether it gets a public address.
+    pub network: NetworkConfiguration,
+    /// The Availability Zone of its subnet.
+    pub availability_zone: Option<String>,
+    /// Its tags.
+    pub tags: Tags,
+    /// Where it is in its life.
+    pub last_status: LastStatus,
+    /// `true` from StopTask, an essential container's end, or a failure on.
+    pub stopping: bool,
+    /// The kind of that end.
+    pub stop_code: Option<TaskStopCode>,
+    /// Its words.
+    pub stopped_reason: Option<String>,
+    /// Its network interface.
+    pub interface: Interface,
+    /// Its containers, in the task definition's order.
+    pub containers: Vec<Container>,
+    /// Counts changes, from 1.
+    pub version: i64,
+    /// When it may be stopped by scale-in again; in the past when it is not protected.
+    pub protected_until: Option<Timestamp>,
+    /// Its idempotency token.
+    pub client_token: Option<String>,
+    /// The number of journal events that are in this record.
+    pub journal_seq: u64,
+    /// RunTask.
+    pub created_at: Timestamp,
+    /// Its containers' host became reachable.
+    pub connectivity_at: Option<Timestamp>,
+    /// The first image pull.
+    pub pull_started_at: Option<Timestamp>,
+    /// The last image pull's end.
+    pub pull_stopped_at: Option<Timestamp>,
+    /// RUNNING.
+    pub started_at: Option<Timestamp>,
+    /// The wish to stop.
+    pub stopping_at: Option<Timestamp>,
+    /// The last container's end.
+    pub execution_stopped_at: Option<Timestamp>,
+    /// STOPPED.
+    pub stopped_at: Option<Timestamp>,
+}
+
+impl Task {
+    /// The record's key.
+    pub fn key_of(realm: &str, cluster: &str, id: &str) -> String {
+        format!("{realm}/{cluster}/{id}")
+    }
+
+    /// `arn:aws:ecs:REGION:ACCOUNT:KIND/CLUSTER/…`.
+    fn arn_of(&self, kind: &str, rest: &str) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:ecs:{region}:{account}:{kind}/{}{rest}", self.cluster)
+    }
+
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        self.arn_of("task", &format!("/{}", self.id))
+    }
+
+    /// Its cluster's ARN.
+    pub fn cluster_arn(&self) -> String {
+        self.arn_of("cluster", "")
+    }
+
+    /// The ARN of one of its containers.
+    pub fn container_arn(&self, container: &Container) -> String {
+        self.arn_of("container", &format!("/{}/{}", self.id, container.id))
+    }
+
+    /// Its task definition's ARN.
+    pub fn definition_arn(&self) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:ecs:{region}:{account}:task-definition/{}:{}", self.family, self.revision)
+    }
+
+    /// Moves to `next`, which must lie ahead: a task never goes back.
+    pub fn advance(&mut self, next: LastStatus, now: Timestamp) {
+        if next <= self.last_status {
+            return;
+        }
+        self.last_status = next;
+        self.version += 1;
+        match next {
+            LastStatus::Running => self.started_at = Some(now),
+            LastStatus::Stopped => self.stopped_at = Some(now),
+            _ => {}
+        }
+    }
+
+    /// Wishes it to stop, once: the first reason stays.
+    pub fn stop(&mut self, code: TaskStopCode, reason: &str, now: Timestamp) {
+        if self.stopping {
+            return;
+        }
+        self.stopping = true;
+        self.stop_code = Some(code);
+        self.stopped_reason = Some(reason.to_owned());
+        self.stopping_at = Some(now);
+        self.version += 1;
+    }
+}
+
+impl Record for Task {
+    const TABLE: &'static str = "ecs.task";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.cluster, &self.id)
+    }
+}

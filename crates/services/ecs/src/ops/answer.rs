@@ -1,0 +1,231 @@
+//! From records to answers.
+
+use super::cluster::Shown;
+use crate::{
+    Ecs,
+    api::*,
+    model::{self, ContainerStatus, Health, LastStatus, Launch, tags_out},
+};
+
+/// A failure of a Describe operation: the thing is not there.
+pub(super) fn missing(arn: String) -> Failure {
+    Failure { arn: Some(arn), reason: Some("MISSING".to_owned()), detail: None }
+}
+
+fn count(number: usize) -> Option<i32> {
+    Some(i32::try_from(number).unwrap_or(i32::MAX))
+}
+
+pub(super) fn cluster(ecs: &Ecs, cluster: &model::Cluster, shown: &Shown) -> Cluster {
+    let snapshot = ecs.store.read();
+    let tasks =
+        snapshot.scan_prefix::<model::Task>(&format!("{}/{}/", cluster.realm, cluster.name));
+    let (mut running, mut pending) = (0, 0);
+    for task in tasks {
+        match task.last_status {
+            LastStatus::Running => running += 1,
+            LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => pending += 1,
+            _ => {}
+        }
+    }
+    let statistic = |name: &str, value: usize| KeyValuePair {
+        name: Some(name.to_owned()),
+        value: Some(value.to_string()),
+    };
+    let statistics = match shown.statistics {
+        false => Vec::new(),
+        true => vec![
+            statistic("runningFargateTasksCount", running),
+            statistic("pendingFargateTasksCount", pending),
+        ],
+    };
+    Cluster {
+        cluster_arn: Some(cluster.arn.clone()),
+        cluster_name: Some(cluster.name.clone()),
+        status: Some(if cluster.active { "ACTIVE" } else { "INACTIVE" }.to_owned()),
+        registered_container_instances_count: Some(0),
+        running_tasks_count: count(running),
+        pending_tasks_count: count(pending),
+        active_services_count: Some(0),
+        statistics: Some(statistics),
+        tags: Some(if shown.tags { tags_out(&cluster.tags) } else { Vec::new() }),
+        settings: Some(if shown.settings { cluster.settings.clone() } else { Vec::new() }),
+        capacity_providers: Some(cluster.capacity_providers.clone()),
+        default_capacity_provider_strategy: Some(cluster.default_strategy.clone()),
+        ..Cluster::default()
+    }
+}
+
+pub(super) fn task(ecs: &Ecs, task: &model::Task, with_tags: bool) -> Task {
+    let key = model::TaskDefinition::key_of(&task.realm, &task.family, task.revision);
+    let definition = ecs.store.read().get::<model::TaskDefinition>(&key);
+    let document = definition.as_ref().map(|definition| &definition.document);
+    let (cpu, memory) =
+        (document.and_then(|d| d.cpu.clone()), document.and_then(|d| d.memory.clone()));
+    let overrides = &task.overrides;
+    let (launch_type, provider) = match &task.launch {
+        Launch::Fargate => (Some(LaunchType::Fargate), None),
+        Launch::CapacityProvider(name) => (Some(LaunchType::Fargate), Some(name.clone())),
+    };
+    let storage = overrides.ephemeral_storage.clone();
+    let storage = storage.or_else(|| document.and_then(|d| d.ephemeral_storage.clone()));
+    let size = storage.as_ref().map_or(20, |storage| storage.size_in_gi_b);
+    Task {
+        attachments: Some(vec![attachment(task)]),
+        attributes: Some(vec![Attribute {
+            name: Some("ecs.cpu-architecture".to_owned()),
+            value: Some(if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }.to_owned()),
+            target_type: None,
+            target_id: None,
+        }]),
+        availability_zone: task.availability_zone.clone(),
+        capacity_provider_name: provider,
+        cluster_arn: Some(task.cluster_arn()),
+        connectivity: task.connectivity_at.map(|_| Connectivity::Connected),
+        connectivity_at: task.connectivity_at,
+        containers: Some(task.containers.iter().map(|c| container(task, c, document)).collect()),
+        cpu: overrides.cpu.clone().or(cpu),
+        created_at: Some(task.created_at),
+        desired_status: Some(desired_status(task).to_owned()),
+        enable_execute_command: Some(task.execute_command),
+        execution_stopped_at: task.execution_stopped_at,
+        group: Some(task.group.clone()),
+        health_status: Some(health(task)),
+        last_status: Some(task.last_status.as_str().to_owned()),
+        launch_type,
+        memory: overrides.memory.clone().or(memory),
+        overrides: Some(overrides_out(task)),
+        platform_version: Some(task.platform_version.clone()),
+        platform_family: Some("Linux".to_owned()),
+        pull_started_at: task.pull_started_at,
+        pull_stopped_at: task.pull_stopped_at,
+        started_at: task.started_at,
+        started_by: task.started_by.clone(),
+        stop_code: task.stop_code,
+        stopped_at: task.stopped_at,
+        stopped_reason: task.stopped_reason.clone(),
+        stopping_at: task.stopping_at,
+        tags: Some(if with_tags { tags_out(&task.tags) } else { Vec::new() }),
+        task_arn: Some(task.arn()),
+        task_definition_arn: Some(task.definition_arn()),
+        version: Some(task.version),
+        ephemeral_storage: Some(EphemeralStorage { size_in_gi_b: size }),
+        fargate_ephemeral_storage: Some(TaskEphemeralStorage {
+            size_in_gi_b: Some(size),
+            kms_key_id: None,
+        }),
+        ..Task::default()
+    }
+}
+
+/// AWS shows an override of every container, an empty one where nothing was overridden.
+fn overrides_out(task: &model::Task) -> TaskOverride {
+    let mut overrides = task.overrides.clone();
+    let given = overrides.container_overrides.unwrap_or_default();
+    let each = task.containers.iter().map(|container| {
+        let own = given.iter().find(|o| o.name.as_ref() == Some(&container.name));
+        own.cloned().unwrap_or_else(|| ContainerOverride {
+            name: Some(container.name.clone()),
+            ..ContainerOverride::default()
+        })
+    });
+    overrides.container_overrides = Some(each.collect());
+    overrides.inference_accelerator_overrides = Some(Vec::new());
+    overrides
+}
+
+pub(super) fn desired_status(task: &model::Task) -> &'static str {
+    if task.stopping || task.last_status == LastStatus::Stopped { "STOPPED" } else { "RUNNING" }
+}
+
+fn health(task: &model::Task) -> HealthStatus {
+    let checked: Vec<Health> = task.containers.iter().filter_map(|c| c.health).collect();
+    match () {
+        () if checked.contains(&Health::Unhealthy) => HealthStatus::Unhealthy,
+        () if checked.is_empty() || checked.contains(&Health::Unknown) => HealthStatus::Unknown,
+        () => HealthStatus::Healthy,
+    }
+}
+
+fn attachment(task: &model::Task) -> Attachment {
+    let interface = &task.interface;
+    let status = match (task.last_status, interface.deleted, &interface.eni) {
+        (_, true, _) => "DELETED",
+        (LastStatus::Stopped, ..) => "DELETED",
+        (_, _, Some(_)) => "ATTACHED",
+        (..) => "PRECREATED",
+    };
+    let detail = |name: &str, value: &Option<String>| {
+        let value = value.clone()?;
+        Some(KeyValuePair { name: Some(name.to_owned()), value: Some(value) })
+    };
+    let name = interface.private_ip.as_ref().map(|ip| private_name(ip, &task.realm));
+    let details = [
+        detail("subnetId", &interface.subnet),
+        detail("networkInterfaceId", &interface.eni),
+        detail("macAddress", &interface.mac),
+        detail("privateDnsName", &name),
+        detail("privateIPv4Address", &interface.private_ip),
+    ];
+    Attachment {
+        id: Some(interface.attachment_id.clone()),
+        r#type: Some("ElasticNetworkInterface".to_owned()),
+        status: Some(status.to_owned()),
+        details: Some(details.into_iter().flatten().collect()),
+    }
+}
+
+/// The name that AWS gives an address: `ip-10-0-0-1.ec2.internal` in us-east-1, with the region elsewhere.
+fn private_name(ip: &str, realm: &str) -> String {
+    let dashed = ip.replace('.', "-");
+    match realm.split_once('/').map(|(_, region)| region) {
+        Some("us-east-1") | None => format!("ip-{dashed}.ec2.internal"),
+        Some(region) => format!("ip-{dashed}.{region}.compute.internal"),
+    }
+}
+
+fn container(
+    task: &model::Task,
+    container: &model::Container,
+    document: Option<&TaskDefinition>,
+) -> Container {
+    let definitions = document.and_then(|document| document.container_definitions.as_ref());
+    let definition =
+        definitions.and_then(|all| all.iter().find(|d| d.name.as_ref() == Some(&container.name)));
+    let checked = definition.is_some_and(|definition| definition.health_check.is_some());
+    let health = match container.health {
+        Some(Health::Healthy) => HealthStatus::Healthy,
+        Some(Health::Unhealthy) => HealthStatus::Unhealthy,
+        Some(Health::Unknown) | None => HealthStatus::Unknown,
+    };
+    let interfaces = task.interface.private_ip.as_ref().map(|ip| NetworkInterface {
+        attachment_id: Some(task.interface.attachment_id.clone()),
+        private_ipv4_address: Some(ip.clone()),
+        ipv6_address: None,
+    });
+    let gone =
+        task.last_status == LastStatus::Stopped && container.status == ContainerStatus::Stopped;
+    Container {
+        container_arn: Some(task.container_arn(container)),
+        task_arn: Some(task.arn()),
+        name: Some(container.name.clone()),
+        image: Some(container.image.clone()),
+        image_digest: container.image_digest.clone(),
+        runtime_id: container.runtime_id.clone(),
+        last_status: Some(container.status.as_str().to_owned()),
+        exit_code: container.exit_code,
+        reason: container.reason.clone(),
+        network_bindings: Some(Vec::new()),
+        network_interfaces: Some(
+            interfaces.filter(|_| !gone || container.exit_code.is_some()).into_iter().collect(),
+        ),
+        health_status: Some(if checked { health } else { HealthStatus::Unknown }),
+        managed_agents: None,
+        cpu: Some(definition.and_then(|d| d.cpu).unwrap_or(0).to_string()),
+        memory: definition.and_then(|d| d.memory).map(|mib| mib.to_string()),
+        memory_reservation: definition
+            .and_then(|d| d.memory_reservation)
+            .map(|mib| mib.to_string()),
+        gpu_ids: None,
+    }
+}

@@ -1,0 +1,12 @@
+//! Handlers: authorise, validate, commit, answer.
+
+pub(crate) mod account_setting;
+mod answer;
+pub(crate) mod capacity_provider;
+pub(crate) mod cluster;
+mod listing;
+mod named;
+pub(crate) mod tag;
+pub(crate) mod task;
+pub(crate) mod task_definition;
+pub(crate) mod task_protection;

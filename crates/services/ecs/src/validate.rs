@@ -1,0 +1,148 @@
+//! What Fargate takes as a task definition, and AWS's words for what it does not.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html>
+
+mod container;
+mod size;
+
+pub(crate) use size::{Size, size};
+
+use crate::{api::*, faults};
+use std::collections::BTreeSet;
+use wire::Fault;
+
+/// The most containers of one task definition.
+const MOST_CONTAINERS: usize = 10;
+/// The bounds of ephemeral storage that can be asked for, in GiB.
+const STORAGE: std::ops::RangeInclusive<i32> = 21..=200;
+
+/// Makes the document of a valid request, with the defaults that AWS fills in.
+pub(crate) fn document(input: RegisterTaskDefinitionRequest) -> Result<TaskDefinition, Fault> {
+    check_name("Family", &input.family)?;
+    check_task(&input)?;
+    let volumes = input.volumes.unwrap_or_default();
+    let volume_names = check_volumes(&volumes)?;
+    let mut containers = input.container_definitions;
+    container::check_all(&containers, &volume_names)?;
+    let size = size(input.cpu.as_deref(), input.memory.as_deref())?;
+    container::check_sizes(&containers, size)?;
+    if input.execution_role_arn.is_none() {
+        check_needs_no_role(&containers)?;
+    }
+    containers.iter_mut().for_each(container::fill_in);
+    Ok(TaskDefinition {
+        container_definitions: Some(containers),
+        family: Some(input.family),
+        task_role_arn: input.task_role_arn,
+        execution_role_arn: input.execution_role_arn,
+        network_mode: Some(NetworkMode::Awsvpc),
+        volumes: Some(volumes),
+        status: Some(TaskDefinitionStatus::Active),
+        requires_attributes: Some(Vec::new()),
+        placement_constraints: Some(Vec::new()),
+        compatibilities: Some(vec![Compatibility::Ec2, Compatibility::Fargate]),
+        runtime_platform: input.runtime_platform,
+        requires_compatibilities: Some(vec![Compatibility::Fargate]),
+        cpu: Some(size.cpu_units.to_string()),
+        memory: Some(size.memory_mib.to_string()),
+        pid_mode: input.pid_mode,
+        ephemeral_storage: input.ephemeral_storage,
+        ..TaskDefinition::default()
+    })
+}
+
+/// Letters, digits, `-` and `_`, at most 255.
+fn check_name(what: &str, name: &str) -> Result<(), Fault> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    match name.is_empty() || name.len() > 255 || !name.chars().all(fits) {
+        true => Err(faults::client(format!("{what} contains invalid characters."))),
+        false => Ok(()),
+    }
+}
+
+fn check_task(input: &RegisterTaskDefinitionRequest) -> Result<(), Fault> {
+    let compatibilities = input.requires_compatibilities.as_deref().unwrap_or_default();
+    if !compatibilities.contains(&Compatibility::Fargate) {
+        return Err(faults::client(
+            "Neargate runs Fargate tasks: requiresCompatibilities must contain FARGATE.",
+        ));
+    }
+    if input.network_mode != Some(NetworkMode::Awsvpc) {
+        return Err(faults::client("Fargate only supports network mode ‘awsvpc’."));
+    }
+    if input.ipc_mode.is_some() {
+        return Err(faults::client("Tasks using the Fargate launch type do not support ipcMode."));
+    }
+    if input.pid_mode == Some(PidMode::Host) {
+        let message = "Tasks using the Fargate launch type do not support pidMode 'host'.";
+        return Err(faults::client(message));
+    }
+    if input.placement_constraints.as_ref().is_some_and(|all| !all.is_empty()) {
+        let message = "Tasks using the Fargate launch type do not support placement constraints.";
+        return Err(faults::client(message));
+    }
+    if let Some(storage) = &input.ephemeral_storage
+        && !STORAGE.contains(&storage.size_in_gi_b)
+    {
+        let message = "Ephemeral storage size must be between 21 GiB and 200 GiB.";
+        return Err(faults::client(message));
+    }
+    check_platform(input.runtime_platform.as_ref())
+}
+
+fn check_platform(platform: Option<&RuntimePlatform>) -> Result<(), Fault> {
+    let Some(platform) = platform else { return Ok(()) };
+    if platform.operating_system_family.is_some_and(|family| family != OSFamily::Linux) {
+        let message = "Neargate runs Linux containers: operatingSystemFamily must be LINUX.";
+        return Err(faults::client(message));
+    }
+    let ours = match cfg!(target_arch = "aarch64") {
+        true => CPUArchitecture::Arm64,
+        false => CPUArchitecture::X8664,
+    };
+    if platform.cpu_architecture.is_some_and(|architecture| architecture != ours) {
+        return Err(faults::client(format!(
+            "This machine runs {}: cpuArchitecture must be that or be left out.",
+            ours.as_str()
+        )));
+    }
+    Ok(())
+}
+
+fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
+    let mut names = BTreeSet::new();
+    for volume in volumes {
+        let name = volume.name.as_deref().unwrap_or_default();
+        check_name("Volume.name", name)?;
+        if !names.insert(name.to_owned()) {
+            return Err(faults::client(format!("Duplicate volume name '{name}'.")));
+        }
+        if volume.host.as_ref().is_some_and(|host| host.source_path.is_some()) {
+            return Err(faults::client(
+                "host.sourcePath should not be set for volumes in Fargate.",
+            ));
+        }
+    }
+    Ok(names)
+}
+
+/// Without an execution role, nothing can be fetched in its name.
+fn check_needs_no_role(containers: &[ContainerDefinition]) -> Result<(), Fault> {
+    let role_for = |what: &str| {
+        faults::client(format!(
+            "Fargate requires task definition to have execution role ARN to support {what}."
+        ))
+    };
+    for container in containers {
+        let image = container.image.as_deref().unwrap_or_default();
+        if image.contains(".dkr.ecr.") {
+            return Err(role_for("ECR images"));
+        }
+        if let Some(log) = &container.log_configuration {
+            return Err(role_for(&format!("log driver {}", log.log_driver.as_str())));
+        }
+        if container.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty()) {
+            return Err(role_for("secrets"));
+        }
+    }
+    Ok(())
+}
