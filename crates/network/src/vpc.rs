@@ -1,0 +1,386 @@
+//! What callers do with the network.
+
+use crate::{
+    NAME_SERVICE, TASK_SERVICE,
+    cidr::Cidr,
+    error::NetworkError,
+    firewall::{self, Group, Port},
+    host::{self, Leak},
+    links::{Far, Mac},
+    namespace::{self, Namespace},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::Mutex;
+
+/// The MAC address of the near end of every veth: each is alone on its link.
+const NEAR_MAC: Mac = [0x02, 0x6e, 0x67, 0x00, 0x00, 0x01];
+const UPLINK_HOST_MAC: Mac = [0x02, 0x6e, 0x67, 0x00, 0x00, 0x02];
+const UPLINK_VPC_MAC: Mac = [0x02, 0x6e, 0x67, 0x00, 0x00, 0x03];
+/// The link that leads to the host, in every VPC.
+const UPLINK: &str = "up0";
+/// The link that a task sees, as on Fargate.
+const TASK_LINK: &str = "eth1";
+/// So many VPCs can have an uplink: two addresses each, at the end of the public block.
+const MOST_VPCS: u64 = 256;
+
+/// What a network is set up with.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Sets apart several Neargates on one host: up to six letters or digits.
+    pub instance: String,
+    /// Where namespaces are pinned: a directory that a reboot empties.
+    pub run_dir: PathBuf,
+    /// Where public addresses come from.
+    pub pool: Cidr,
+}
+
+/// A VPC.
+#[derive(Clone, Debug)]
+pub struct VpcSpec {
+    /// Its id, `vpc-…`.
+    pub id: String,
+    /// Its blocks.
+    pub blocks: Vec<Cidr>,
+    /// Its number among this Neargate's VPCs, less than 256, unique.
+    pub number: u8,
+}
+
+/// A task's interface.
+#[derive(Clone, Debug)]
+pub struct Attachment {
+    /// Its id, `eni-` and hexadecimal digits.
+    pub eni: String,
+    /// Its VPC's id.
+    pub vpc: String,
+    /// Its MAC address, `02:…`.
+    pub mac: String,
+    /// Its address.
+    pub ip: Ipv4Addr,
+    /// Its subnet.
+    pub subnet: Cidr,
+    /// The address that the host reaches it by.
+    pub public_ip: Option<Ipv4Addr>,
+    /// Its security groups' ids.
+    pub groups: Vec<String>,
+    /// The task's network namespace.
+    pub netns: PathBuf,
+}
+
+/// All VPCs of one Neargate.
+pub struct Network {
+    config: NetworkConfig,
+    block: Cidr,
+    host: Namespace,
+    vpcs: Mutex<HashMap<String, Arc<Vpc>>>,
+}
+
+struct Vpc {
+    namespace: Namespace,
+    number: u8,
+    /// What its table says. Held while the table is changed, so that changes come in order.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    groups: BTreeMap<String, Group>,
+    ports: BTreeMap<String, Port>,
+}
+
+impl Network {
+    /// Sets the host's side up. Needs root, nft, and a kernel with network namespaces.
+    pub async fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
+        let told = |source| NetworkError::File { path: config.run_dir.clone(), source };
+        fs::create_dir_all(&config.run_dir).map_err(told)?;
+        let block =
+            host::choose_block(config.pool, &config.instance, &config.run_dir.join("block"))?;
+        let host = Namespace::host()?;
+        let network = Self { config, block, host, vpcs: Mutex::default() };
+        let (table, links) = (network.table(), network.link_prefix());
+        let file = network.config.run_dir.join("ip_forward");
+        network
+            .host
+            .run(move |_| {
+                host::forward(&file)?;
+                host::masquerade(&table, &links, block)
+            })
+            .await?;
+        Ok(network)
+    }
+
+    /// The addresses that interfaces can have as public ones.
+    pub fn public_addresses(&self) -> impl Iterator<Item = Ipv4Addr> + use<> {
+        let block = self.block;
+        (1..block.size() - 2 * MOST_VPCS).map(move |index| block.nth(index))
+    }
+
+    fn table(&self) -> String {
+        format!("neargate_{}", self.config.instance)
+    }
+
+    fn link_prefix(&self) -> String {
+        format!("ng{}u", self.config.instance)
+    }
+
+    fn pin(&self, vpc: &str) -> PathBuf {
+        self.config.run_dir.join(format!("{vpc}.netns"))
+    }
+
+    fn uplink(&self, number: u8) -> (String, Ipv4Addr, Ipv4Addr) {
+        let first = self.block.size() - 2 * MOST_VPCS + 2 * u64::from(number);
+        let name = format!("{}{number}", self.link_prefix());
+        (name, self.block.nth(first), self.block.nth(first + 1))
+    }
+
+    /// Makes sure that the VPC is there.
+    pub async fn ensure_vpc(&self, spec: &VpcSpec) -> Result<(), NetworkError> {
+        let mut vpcs = self.vpcs.lock().await;
+        if vpcs.contains_key(&spec.id) {
+            return Ok(());
+        }
+        let pin = self.pin(&spec.id);
+        let namespace = tokio::task::spawn_blocking(move || Namespace::pinned(&pin));
+        let namespace = namespace.await.expect("making a namespace does not panic")?;
+        let (host_link, host_ip, vpc_ip) = self.uplink(spec.number);
+        let file = fs::File::open(namespace.path()).map_err(|source| NetworkError::Namespace {
+            step: "open",
+            path: namespace.path().to_owned(),
+            source,
+        })?;
+        self.host
+            .run(move |inside| {
+                let far = Far { name: UPLINK, mac: UPLINK_VPC_MAC, namespace: file.as_fd() };
+                let index = inside.add_veth(&host_link, UPLINK_HOST_MAC, &far)?;
+                inside.add_address(index, host_ip, 32)?;
+                inside.add_route(Cidr::new(vpc_ip, 32), index, None)?;
+                inside.add_neighbour(index, vpc_ip, UPLINK_VPC_MAC)
+            })
+            .await?;
+        let blocks = spec.blocks.clone();
+        namespace
+            .run(move |inside| {
+                let lo = inside.up("lo")?;
+                inside.add_address(lo, NAME_SERVICE, 32)?;
+                inside.add_address(lo, TASK_SERVICE, 32)?;
+                sysctl("net/ipv4/ip_forward", "1")?;
+                // Sources are checked by our table, exactly; the kernel's check would refuse replies by the uplink.
+                sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+                sysctl("net/ipv4/conf/default/rp_filter", "0")?;
+                sysctl("net/ipv4/conf/all/send_redirects", "0")?;
+                let index = inside.up(UPLINK)?;
+                inside.add_address(index, vpc_ip, 32)?;
+                inside.add_neighbour(index, host_ip, UPLINK_HOST_MAC)?;
+                inside.add_route(Cidr::new(host_ip, 32), index, None)?;
+                inside.add_route(Cidr::new(Ipv4Addr::UNSPECIFIED, 0), index, Some(host_ip))?;
+                blocks.into_iter().try_for_each(|block| inside.add_unreachable(block))
+            })
+            .await?;
+        let vpc = Vpc { namespace, number: spec.number, state: Mutex::default() };
+        vpcs.insert(spec.id.clone(), Arc::new(vpc));
+        Ok(())
+    }
+
+    async fn vpc(&self, id: &str) -> Result<Arc<Vpc>, NetworkError> {
+        let vpcs = self.vpcs.lock().await;
+        vpcs.get(id).cloned().ok_or_else(|| NetworkError::NoVpc { vpc: id.to_owned() })
+    }
+
+    /// Takes the VPC away, with whatever is still in it.
+    pub async fn remove_vpc(&self, id: &str) -> Result<(), NetworkError> {
+        let vpc = self.vpcs.lock().await.remove(id);
+        if let Some(vpc) = vpc {
+            let (host_link, ..) = self.uplink(vpc.number);
+            self.host.run(move |inside| inside.remove_link(&host_link)).await?;
+        }
+        namespace::unpin(&self.pin(id))
+    }
+
+    /// Sets all security groups of a VPC. What its table says is replaced in one step.
+    pub async fn set_groups(&self, vpc: &str, groups: Vec<Group>) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let mut state = vpc.state.lock().await;
+        state.groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
+        let script = firewall::table(&state.groups, state.ports.values());
+        vpc.namespace.run(move |_| host::nft(&script)).await
+    }
+
+    /// Says which interfaces a VPC has: after a restart, before the first change. Those that are not named have no
+    /// rules any more.
+    pub async fn adopt(&self, vpc: &str, attachments: &[Attachment]) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let mut state = vpc.state.lock().await;
+        state.ports = attachments.iter().map(|a| (a.eni.clone(), port(a))).collect();
+        let script = firewall::table(&state.groups, state.ports.values());
+        vpc.namespace.run(move |_| host::nft(&script)).await
+    }
+
+    /// Plugs an interface into a task's namespace. Doing it again changes nothing.
+    pub async fn attach(&self, attachment: &Attachment) -> Result<(), NetworkError> {
+        let vpc = self.vpc(&attachment.vpc).await?;
+        let port = port(attachment);
+        {
+            let mut state = vpc.state.lock().await;
+            if state.ports.get(&attachment.eni) != Some(&port) {
+                let known = state.ports.values().any(|other| other.groups == port.groups);
+                let replaced = state.ports.insert(attachment.eni.clone(), port.clone());
+                let script = match replaced {
+                    Some(_) => firewall::table(&state.groups, state.ports.values()),
+                    None => firewall::port_added(&port, &state.groups, !known),
+                };
+                vpc.namespace.run(move |_| host::nft(&script)).await?;
+            }
+        }
+        let netns = fs::File::open(&attachment.netns).map_err(|source| {
+            NetworkError::Namespace { step: "open", path: attachment.netns.clone(), source }
+        })?;
+        let (mac, ip, link) = (mac(&attachment.mac), attachment.ip, port.link.clone());
+        vpc.namespace
+            .run(move |inside| {
+                let far = Far { name: TASK_LINK, mac, namespace: netns.as_fd() };
+                let index = inside.add_veth(&link, NEAR_MAC, &far)?;
+                inside.add_neighbour(index, ip, mac)?;
+                inside.add_route(Cidr::new(ip, 32), index, None)
+            })
+            .await?;
+        let subnet = attachment.subnet;
+        namespace::visit(&attachment.netns, move |inside| {
+            inside.up("lo")?;
+            let index = inside.up(TASK_LINK)?;
+            let gateway = subnet.nth(1);
+            inside.add_address(index, ip, subnet.prefix())?;
+            inside.add_neighbour(index, gateway, NEAR_MAC)?;
+            inside.add_route(Cidr::new(gateway, 32), index, None)?;
+            inside.add_route(Cidr::new(Ipv4Addr::UNSPECIFIED, 0), index, Some(gateway))
+        })
+        .await?;
+        self.route_public(&vpc, attachment.public_ip).await
+    }
+
+    async fn route_public(
+        &self,
+        vpc: &Vpc,
+        public_ip: Option<Ipv4Addr>,
+    ) -> Result<(), NetworkError> {
+        let Some(public_ip) = public_ip else { return Ok(()) };
+        let (host_link, _, vpc_ip) = self.uplink(vpc.number);
+        self.host
+            .run(move |inside| {
+                let index = inside.index(&host_link)?;
+                inside.add_route(Cidr::new(public_ip, 32), index, Some(vpc_ip))
+            })
+            .await
+    }
+
+    /// Unplugs an interface. Doing it again changes nothing.
+    pub async fn detach(&self, vpc: &str, eni: &str) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let mut state = vpc.state.lock().await;
+        let Some(port) = state.ports.remove(eni) else { return Ok(()) };
+        let script = firewall::port_removed(&port, &state.groups);
+        let link = port.link.clone();
+        vpc.namespace
+            .run(move |inside| {
+                inside.remove_link(&link)?;
+                host::nft(&script)
+            })
+            .await?;
+        drop(state);
+        let Some(public_ip) = port.public_ip else { return Ok(()) };
+        let (host_link, ..) = self.uplink(vpc.number);
+        self.host
+            .run(move |inside| {
+                let index = inside.index(&host_link)?;
+                inside.remove_route(Cidr::new(public_ip, 32), index)
+            })
+            .await
+    }
+
+    /// Listens on a TCP address inside a VPC. The socket does not block.
+    pub async fn listen(
+        &self,
+        vpc: &str,
+        address: SocketAddr,
+    ) -> Result<TcpListener, NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let told = move |source| NetworkError::Socket { address, source };
+        let open = move || {
+            let socket = TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        vpc.namespace.run(move |_| open().map_err(told)).await
+    }
+
+    /// Binds a UDP address inside a VPC. The socket does not block.
+    pub async fn bind(&self, vpc: &str, address: SocketAddr) -> Result<UdpSocket, NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let told = move |source| NetworkError::Socket { address, source };
+        let open = move || {
+            let socket = UdpSocket::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        vpc.namespace.run(move |_| open().map_err(told)).await
+    }
+
+    /// What is ours on this host and belongs to no VPC that was set up.
+    pub async fn leaks(&self) -> Result<Vec<Leak>, NetworkError> {
+        let vpcs = self.vpcs.lock().await;
+        let pins: Vec<PathBuf> = vpcs.keys().map(|id| self.pin(id)).collect();
+        let links: Vec<String> = vpcs.values().map(|vpc| self.uplink(vpc.number).0).collect();
+        let (directory, prefix) = (self.config.run_dir.clone(), self.link_prefix());
+        self.host
+            .run(move |inside| Ok(host::leaks(inside, &directory, &pins, &prefix, &links)))
+            .await
+    }
+
+    /// Removes a leak.
+    pub async fn mend(&self, leak: Leak) -> Result<(), NetworkError> {
+        self.host.run(move |inside| host::mend(inside, &leak)).await
+    }
+
+    /// Takes everything of ours away from the host.
+    pub async fn close(&self) -> Result<(), NetworkError> {
+        let ids: Vec<String> = self.vpcs.lock().await.keys().cloned().collect();
+        for id in ids {
+            self.remove_vpc(&id).await?;
+        }
+        let (table, file) = (self.table(), self.config.run_dir.join("ip_forward"));
+        self.host
+            .run(move |_| {
+                host::stop_masquerade(&table)?;
+                host::stop_forward(&file)
+            })
+            .await
+    }
+}
+
+/// Writes a sysctl of the calling thread's namespace.
+fn sysctl(name: &str, value: &str) -> Result<(), NetworkError> {
+    let path = Path::new("/proc/sys").join(name);
+    fs::write(&path, value).map_err(|source| NetworkError::File { path, source })
+}
+
+fn port(attachment: &Attachment) -> Port {
+    let digits = attachment.eni.trim_start_matches("eni-");
+    // A link's name has 15 letters at most; the last 13 digits are random enough within one VPC.
+    let tail = &digits[digits.len().saturating_sub(13)..];
+    let mut groups = attachment.groups.clone();
+    groups.sort();
+    groups.dedup();
+    Port { link: format!("e{tail}"), ip: attachment.ip, public_ip: attachment.public_ip, groups }
+}
+
+/// `02:…` as bytes; text of another form (which we never made) becomes a fixed local address.
+fn mac(text: &str) -> Mac {
+    let bytes: Vec<u8> =
+        text.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    bytes.try_into().unwrap_or([0x02, 0x6e, 0x67, 0x00, 0x00, 0x04])
+}
