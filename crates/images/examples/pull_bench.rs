@@ -11,7 +11,8 @@ use support::registry::Registry;
 use support::{Content, House, gzip, noise, silent};
 use world::World;
 
-/// Four layers of about 75 MB: files of many sizes, half text that compresses, half noise that does not.
+/// Four layers of about 75 MB: files of many sizes, half text that compresses, half noise that does
+/// not.
 fn image() -> Content {
     let text = "The quick brown fox jumps over the lazy dog; pack my box with five dozen jugs. ";
     let layers: Vec<_> = (0..4u64)

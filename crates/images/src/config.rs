@@ -227,7 +227,7 @@ mod tests {
     fn nulls_are_nothing_and_other_file_systems_are_refused() {
         let mut text = json!({
             "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": null},
-            "config": {"Env": null, "Cmd": null, "Labels": null, "Volumes": null, "Healthcheck": null},
+            "config": {"Env": null, "Cmd": null, "Labels": null, "Healthcheck": null},
         });
         let config = ImageConfig::parse(text.to_string().as_bytes()).unwrap();
         assert!(config.env.is_empty() && config.labels.is_empty() && config.healthcheck.is_none());

@@ -1,4 +1,5 @@
-//! Content digests: `sha256:<64 hex digits>`, and sha512, as the OCI image specification writes them.
+//! Content digests: `sha256:<64 hex digits>`, and sha512, as the OCI image specification writes
+//! them.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};

@@ -1,4 +1,5 @@
-//! What can go wrong with a disk, told apart where a caller must act differently: a full one is its own case.
+//! What can go wrong with a disk, told apart where a caller must act differently: a full one is its
+//! own case.
 
 use std::{
     io,
@@ -61,7 +62,7 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
 }
 
 /// Runs blocking work off the async threads. A panic in it goes on in the caller.
-#[allow(clippy::disallowed_methods)] // the pool for blocking calls; nothing here outlives its caller's wait
+#[allow(clippy::disallowed_methods)] // the pool for blocking calls, not a task of its own
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => value,
@@ -84,8 +85,8 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), DiskError> {
     std::fs::File::open(dir).and_then(|d| d.sync_all()).at("sync", dir)
 }
 
-/// Removes a file that is no longer wanted. That it stays is worth a line in the log, no more: every
-/// such file lies where the next start or collection clears it.
+/// Removes a file that is no longer wanted. That it stays is worth a line in the log, no more:
+/// every such file lies where the next start or collection clears it.
 pub(crate) fn discard(path: &Path) {
     match std::fs::remove_file(path) {
         Ok(()) => {}

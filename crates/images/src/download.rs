@@ -1,6 +1,6 @@
-//! Downloads of layers, which outlive connections and processes: the bytes lie in a file that the next try
-//! goes on with. While they come in, [`TailReader`] reads them for unpacking; whether they were the right
-//! ones is known at the end, before anything is published.
+//! Downloads of layers, which outlive connections and processes: the bytes lie in a file that the
+//! next try goes on with. While they come in, [`TailReader`] reads them for unpacking; whether they
+//! were the right ones is known at the end, before anything is published.
 
 use crate::blobs::hash_file;
 use crate::disk::{At, DiskError, blocking, discard};
@@ -130,8 +130,8 @@ impl Download {
         discard(&self.path);
     }
 
-    /// Fetches the rest, over as many connections as it takes, and verifies all of it. `first` is a stream
-    /// that has been opened already, and where it begins.
+    /// Fetches the rest, over as many connections as it takes, and verifies all of it. `first` is a
+    /// stream that has been opened already, and where it begins.
     pub(crate) async fn run(
         &mut self,
         world: &World,

@@ -52,8 +52,8 @@ where
         Arc::new(Flights { flights: Mutex::default() })
     }
 
-    /// The result of the work for `key`, which is begun with `work` if nobody has. It goes on even if
-    /// everybody who waits for it gives up. `None` if the world ended first.
+    /// The result of the work for `key`, which is begun with `work` if nobody has. It goes on even
+    /// if everybody who waits for it gives up. `None` if the world ended first.
     pub(crate) async fn join<F>(
         self: &Arc<Self>,
         world: &World,

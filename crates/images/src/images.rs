@@ -95,8 +95,8 @@ impl Images {
         Ok(Images { inner: Arc::new(inner) })
     }
 
-    /// Makes an image ready to be mounted. Pulls of one image from one source share their work, and pulls
-    /// of different images share that of common layers.
+    /// Makes an image ready to be mounted. Pulls of one image from one source share their work, and
+    /// pulls of different images share that of common layers.
     pub async fn pull(
         &self,
         reference: &Reference,
@@ -134,8 +134,8 @@ impl Images {
         blocking(move || images.inner.records.list()).await
     }
 
-    /// Forgets the images that `keep` does not want, and removes all layers that belong to no other image
-    /// and to no [`Image`] that somebody holds.
+    /// Forgets the images that `keep` does not want, and removes all layers that belong to no other
+    /// image and to no [`Image`] that somebody holds.
     pub async fn gc<K>(&self, keep: K) -> Result<Collected, DiskError>
     where
         K: Fn(&ImageRecord) -> bool + Send + 'static,
@@ -165,7 +165,8 @@ impl Images {
         let mut expired = 0;
         for entry in std::fs::read_dir(dir).at("list", dir)? {
             let path = entry.at("list", dir)?.path();
-            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue }; // used up meanwhile
+            // Without it, it has been used up meanwhile.
+            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
             let age = self.inner.world.now().millis() / 1000 - metadata.mtime();
             if u64::try_from(age).is_ok_and(|age| age > self.inner.options.keep_partial.as_secs()) {
                 discard(&path);
@@ -200,6 +201,11 @@ impl Images {
             return Ok(image);
         }
         let (index_digest, digest, manifest) = choose(wanted).await?;
+        if let Some(image) = self.find(&wanted.reference, &wanted.platform).await
+            && (&image.digest, &image.index_digest) == (&digest, &index_digest)
+        {
+            return Ok(image); // nothing has changed
+        }
         let config = self.config(wanted, &manifest.config).await?;
         let image_config = check(wanted, &manifest, &config)?;
         let diff_ids = image_config.diff_ids.clone();
@@ -323,7 +329,8 @@ impl Images {
             let (digest, limit_bytes) = (blob.digest.clone(), MAX_BLOB_BYTES);
             return Err(PullError::TooLarge { digest, limit_bytes });
         }
-        // The diff id is part of the name, so that a lying configuration cannot have one file written by two.
+        // The diff id is part of the name, so that a lying configuration cannot have one file
+        // written by two.
         let name = format!("{}-{}", blob.digest.hex(), diff_id.hex());
         let path = self.inner.partials.join(name);
         let mut fresh = false;
@@ -332,7 +339,8 @@ impl Images {
             let download = download.map_err(PullError::disk)?;
             let resumed = download.resumed;
             match self.fetch(wanted, diff_id, blob, download, audience).await {
-                // What an earlier process left may have been torn by a power cut: once more, from zero.
+                // What an earlier process left may have been torn by a power cut: once more, from
+                // zero.
                 Err(PullError::Digest { .. }) if resumed && !fresh => fresh = true,
                 result => break result?,
             }

@@ -1,6 +1,7 @@
 //! Image blobs, registries, layers: the container images of this machine.
 //!
-//! - [`blobs`]: a content-addressed store with resumable uploads and a careful sweep; a registry stands on it.
+//! - [`blobs`]: a content-addressed store with resumable uploads and a careful sweep; a registry
+//!   stands on it.
 //! - [`manifest`], [`config`]: manifests, indexes and image configurations, bounded and validated.
 //! - [`registry`]: the pulling side: names to endpoints by `registries.conf`, credentials, HTTP.
 //! - [`layers`]: each layer unpacked once, in overlayfs form, whatever its tar tries.

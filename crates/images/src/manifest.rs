@@ -5,7 +5,8 @@ use crate::Digest;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-/// The largest manifest accepted, in bytes; the distribution specification asks for at least this much.
+/// The largest manifest accepted, in bytes; the distribution specification asks for at least this
+/// much.
 pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 /// The most layers of one image: overlayfs takes some 500, image builders stop at 127.
 pub const MAX_LAYERS: usize = 256;
@@ -121,7 +122,8 @@ impl Platform {
         if self.os != wanted.os || self.architecture != wanted.architecture {
             return None;
         }
-        // Every 64-bit ARM processor is at least v8, and every amd64 one v1: naming it says nothing.
+        // Every 64-bit ARM processor is at least v8, and every amd64 one v1: naming it says
+        // nothing.
         let plain = |platform: &Platform| match (&*platform.architecture, &platform.variant) {
             ("arm64", Some(v)) if v == "v8" => None,
             ("amd64", Some(v)) if v == "v1" => None,
@@ -217,8 +219,9 @@ struct Document {
 }
 
 impl Manifest {
-    /// Reads a manifest. `served` is the media type that came with it, empty if none did; the document
-    /// must not contradict it, because one that reads as two kinds is a way to smuggle content.
+    /// Reads a manifest. `served` is the media type that came with it, empty if none did; the
+    /// document must not contradict it, because one that reads as two kinds is a way to smuggle
+    /// content.
     pub fn parse(bytes: &[u8], served: &str) -> Result<Manifest, ManifestError> {
         if bytes.len() > MAX_MANIFEST_BYTES {
             return Err(ManifestError::TooLarge);
@@ -274,7 +277,8 @@ impl Manifest {
 
 fn kind_of(document: &Document, served: &str) -> Result<String, ManifestError> {
     let known = |t: &str| [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].contains(&t);
-    // Parameters (charset) say nothing here. Some registries serve plain JSON types; the document decides.
+    // Parameters (charset) say nothing here. Some registries serve plain JSON types; the document
+    // decides.
     let served = served.split(';').next().unwrap_or("").trim();
     let vague =
         matches!(served, "" | "application/json" | "text/plain" | "application/octet-stream");

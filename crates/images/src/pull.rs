@@ -47,7 +47,8 @@ pub enum Event {
 /// Is told of every [`Event`], from any thread; must not block for long.
 pub type Progress = Arc<dyn Fn(&Event) + Send + Sync>;
 
-/// An image that is ready to be mounted. While it or a clone of it lives, nothing of it is collected.
+/// An image that is ready to be mounted. While it or a clone of it lives, nothing of it is
+/// collected.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// The name it was pulled by.

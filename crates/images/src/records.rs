@@ -1,7 +1,8 @@
 //! Which images are here: one file each, `<root>/images/<digest of name and platform>.json`.
 //!
 //! They are written whole and renamed, but not synced one by one: the flush that makes layers last
-//! ([`crate::LayerStore::settle`]) does it for them, and a torn one only means that the image is pulled again.
+//! ([`crate::LayerStore::settle`]) does it for them, and a torn one only means that the image is
+//! pulled again.
 
 use crate::disk::{At, DiskError, discard, private_dir};
 use crate::{Digest, Platform, Reference};
@@ -36,8 +37,8 @@ pub struct ImageRecord {
 }
 
 impl ImageRecord {
-    /// All layers it needs, lowest first. A layer that occurs twice counts where it is on top: overlayfs
-    /// takes no directory twice, and everything in the lower one is hidden by the upper.
+    /// All layers it needs, lowest first. A layer that occurs twice counts where it is on top:
+    /// overlayfs takes no directory twice, and everything in the lower one is hidden by the upper.
     pub fn layer_ids(&self) -> Vec<Digest> {
         let mut ids: Vec<Digest> = Vec::new();
         for id in self.diff_ids.iter().chain(&self.seam).rev() {

@@ -1,5 +1,5 @@
-//! Image names as docker writes them: `host[:port]/repository[:tag][@digest]`, where the host may be left
-//! out. The grammar is that of the distribution project's reference format.
+//! Image names as docker writes them: `host[:port]/repository[:tag][@digest]`, where the host may
+//! be left out. The grammar is that of the distribution project's reference format.
 
 use crate::{Digest, InvalidDigest};
 use serde::{Deserialize, Serialize};
@@ -96,8 +96,8 @@ impl Reference {
         Reference { tag: None, digest: Some(digest.clone()), ..self.clone() }
     }
 
-    /// The same tag and digest under another `host[:port]/repository`, with no short name. The part before
-    /// the first slash is the host, whatever it looks like.
+    /// The same tag and digest under another `host[:port]/repository`, with no short name. The part
+    /// before the first slash is the host, whatever it looks like.
     pub fn renamed(&self, name: &str) -> Result<Self, InvalidReference> {
         let (host, path) = name.split_once('/').ok_or(InvalidReference::Repository)?;
         if name.len() > MAX_NAME_BYTES {
@@ -109,7 +109,7 @@ impl Reference {
         if !is_repository(path) {
             return Err(InvalidReference::Repository);
         }
-        let (registry, repository) = normalise(host, path);
+        let (registry, repository) = normalise(host, path)?;
         Ok(Reference { registry, repository, short: None, ..self.clone() })
     }
 }
@@ -135,7 +135,7 @@ impl FromStr for Reference {
         if host.is_none() && path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(InvalidReference::LooksLikeId);
         }
-        let (registry, repository) = normalise(host.unwrap_or(DEFAULT_REGISTRY), path);
+        let (registry, repository) = normalise(host.unwrap_or(DEFAULT_REGISTRY), path)?;
         let tag = match (tag, &digest) {
             (None, None) => Some("latest".to_string()),
             (tag, _) => tag.map(String::from),
@@ -165,14 +165,19 @@ fn split_name(name: &str) -> Result<(Option<&str>, &str), InvalidReference> {
     Ok((host, path))
 }
 
-fn normalise(registry: &str, repository: &str) -> (String, String) {
+/// The names in full, which must keep to the limit as well.
+fn normalise(registry: &str, repository: &str) -> Result<(String, String), InvalidReference> {
     let registry = match registry {
         "index.docker.io" => DEFAULT_REGISTRY,
         other => other,
     };
     let official = registry == DEFAULT_REGISTRY && !repository.contains('/');
     let prefix = if official { "library/" } else { "" };
-    (registry.to_string(), format!("{prefix}{repository}"))
+    let repository = format!("{prefix}{repository}");
+    match registry.len() + 1 + repository.len() > MAX_NAME_BYTES {
+        true => Err(InvalidReference::TooLong),
+        false => Ok((registry.to_string(), repository)),
+    }
 }
 
 fn looks_like_host(first: &str) -> bool {
@@ -326,6 +331,8 @@ mod tests {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
         assert!(format!("a:{}", "t".repeat(129)).parse::<Reference>().is_err());
+        // Short enough as it is written, but not in full (found by fuzzing).
+        assert!("a".repeat(250).parse::<Reference>().is_err());
     }
 
     proptest! {

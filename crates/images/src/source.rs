@@ -1,5 +1,5 @@
-//! Where images come from: a registry over HTTP ([`crate::RegistrySource`]), or a blob store on this
-//! machine ([`StoreSource`]).
+//! Where images come from: a registry over HTTP ([`crate::RegistrySource`]), or a blob store on
+//! this machine ([`StoreSource`]).
 
 use crate::blobs::{Blob, BlobError, BlobStore};
 use crate::manifest::{Descriptor, MAX_MANIFEST_BYTES};
@@ -183,7 +183,8 @@ pub struct FetchedManifest {
 pub enum BlobBody {
     /// It lies on this machine.
     File(Blob),
-    /// It comes over the network, from `offset` on: the one asked for, or 0 if the source cannot do that.
+    /// It comes over the network, from `offset` on: the one asked for, or 0 if the source cannot do
+    /// that.
     Stream {
         /// Where the stream begins.
         offset: u64,
@@ -220,8 +221,8 @@ pub struct StoreSource {
 }
 
 impl StoreSource {
-    /// Over `store`; `lookup` says which manifest a reference (by tag or digest) names, and `None` if that
-    /// repository has no such manifest.
+    /// Over `store`; `lookup` says which manifest a reference (by tag or digest) names, and `None`
+    /// if that repository has no such manifest.
     pub fn new(store: BlobStore, lookup: Lookup) -> Self {
         StoreSource { store, lookup }
     }

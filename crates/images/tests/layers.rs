@@ -1,5 +1,5 @@
-//! Unpacking: every kind of entry as it should be, and every hostile one refused with nothing left behind.
-//! These tests run as root, as unpacking does.
+//! Unpacking: every kind of entry as it should be, and every hostile one refused with nothing left
+//! behind. These tests run as root, as unpacking does.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod support;

@@ -96,6 +96,8 @@ async fn an_image_that_is_here_is_not_asked_for_again() {
     let again = reopened.pull(&reference, &amd64(), Policy::IfMissing, source, silent()).await;
     assert_eq!(again.unwrap().layers, first.layers);
     assert!(registry.log().is_empty(), "{:?}", registry.log());
+    pull(&house, &reference).await.unwrap();
+    assert_eq!(registry.log(), ["/v2/app/manifests/v1"], "asked for, but not fetched again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

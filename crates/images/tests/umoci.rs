@@ -15,8 +15,8 @@ use std::{
 use support::registry::Registry;
 use support::{Content, House, silent};
 
-/// Four layers: devices, links, attributes and odd modes; then deletions, replacements of directories by
-/// files and the other way round; and a directory emptied and filled again.
+/// Four layers: devices, links, attributes and odd modes; then deletions, replacements of
+/// directories by files and the other way round; and a directory emptied and filled again.
 const BUILD: &str = r#"
 set -eu
 cd "$1"
@@ -31,14 +31,24 @@ layer '
     cp "$(command -v busybox)" bin/busybox; ln bin/busybox bin/sh; ln -s busybox bin/ls
     chmod 1777 tmp; chmod 4755 bin/busybox; chown 12:34 var/lib; chmod 2750 var/lib
     mknod null c 1 3; mkfifo pipe; echo cap > usr/lib/cap
-    echo a > etc/a; echo b > etc/deep/er/b; echo c > gone/inside/c; echo d > opaque/old/d; echo s > swap/s
+    echo a > etc/a; echo b > etc/deep/er/b; echo c > gone/inside/c
+    echo d > opaque/old/d; echo s > swap/s
     ln -s /etc abs; ln -s ../etc/a usr/rel; touch -d @1000000000.5 etc/a
     python3 -c "import os; os.setxattr(\"usr/lib/cap\", \"user.note\", b\"hello\")" || true
     setcap cap_net_raw+ep usr/lib/cap || true
 '
-layer 'rm -rf gone etc/deep; rm -r swap; echo file > swap; rm null; echo two > etc/two; ln etc/two etc/deux'
-layer 'rm -rf opaque; mkdir opaque; echo new > opaque/new; rm pipe; mkdir pipe; echo in > pipe/in; chmod 700 var/lib'
-layer 'rm swap; mkdir -p swap/again; mkdir -p gone; echo back > gone/back; echo over > etc/a; ln -sfn /usr abs'
+layer '
+    rm -rf gone etc/deep; rm -r swap; echo file > swap; rm null
+    echo two > etc/two; ln etc/two etc/deux
+'
+layer '
+    rm -rf opaque; mkdir opaque; echo new > opaque/new
+    rm pipe; mkdir pipe; echo in > pipe/in; chmod 700 var/lib
+'
+layer '
+    rm swap; mkdir -p swap/again; mkdir -p gone; echo back > gone/back
+    echo over > etc/a; ln -sfn /usr abs
+'
 $b push -q "$id" "oci:$1/image:latest"
 $b rm -a >/dev/null
 umoci unpack --image "$1/image:latest" "$1/bundle" >/dev/null
@@ -83,8 +93,8 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     found
 }
 
-/// Everything about a tree that an application could see. Times of directories are left out: neither
-/// tool nor specification says what they are when files in them come from several layers.
+/// Everything about a tree that an application could see. Times of directories are left out:
+/// neither tool nor specification says what they are when files in them come from several layers.
 fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     let (mut found, mut links) = (BTreeMap::new(), BTreeMap::<u64, (Vec<PathBuf>, PathBuf)>::new());
     let mut queue = vec![root.to_path_buf()];

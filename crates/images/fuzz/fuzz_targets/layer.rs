@@ -1,4 +1,5 @@
-//! Any bytes as a layer: they unpack or are refused, and nothing outside is touched or left behind. Needs root.
+//! Any bytes as a layer: they unpack or are refused, and nothing outside is touched or left behind.
+//! Needs root.
 #![no_main]
 
 use images::{Digest, LayerLimits, LayerStore};

@@ -1,7 +1,7 @@
 //! A store of blobs by their digest: `<root>/blobs/<algorithm>/<first two digits>/<digits>`.
 //!
-//! A blob is there whole and verified, or not there at all: it is written under `uploads/`, hashed on the
-//! way, synced, and renamed into its place. One process at a time owns a store.
+//! A blob is there whole and verified, or not there at all: it is written under `uploads/`, hashed
+//! on the way, synced, and renamed into its place. One process at a time owns a store.
 
 mod sweep;
 mod upload;
@@ -75,7 +75,8 @@ struct Inner {
     max_blob_bytes: u64,
     /// Uploads that are open or were written by this process, with their running hash.
     uploads: Mutex<HashMap<String, Arc<tokio::sync::Mutex<upload::Session>>>>,
-    /// Held to look at a blob's age and remove it, or to renew its age: so the two exclude each other.
+    /// Held to look at a blob's age and remove it, or to renew its age: so the two exclude each
+    /// other.
     ages: Mutex<()>,
 }
 
@@ -196,8 +197,8 @@ impl BlobStore {
         }
     }
 
-    /// Makes the blob's age zero, so that no sweep takes it before the caller has linked it somewhere.
-    /// False if it is not there.
+    /// Makes the blob's age zero, so that no sweep takes it before the caller has linked it
+    /// somewhere. False if it is not there.
     pub async fn renew(&self, digest: &Digest) -> Result<bool, BlobError> {
         let (store, path) = (self.clone(), self.path(digest));
         blocking(move || {

@@ -1,5 +1,5 @@
-//! Upload sessions. The bytes lie in `<root>/uploads/<id>`, so a session survives a restart: whoever comes
-//! back is told how many arrived, and the hash is made anew from the file.
+//! Upload sessions. The bytes lie in `<root>/uploads/<id>`, so a session survives a restart:
+//! whoever comes back is told how many arrived, and the hash is made anew from the file.
 
 use super::{BlobError, BlobStore, hash_file, verify};
 use crate::disk::{At, DiskError, blocking, discard, private_dir, sync_dir};
@@ -29,8 +29,8 @@ pub(super) struct Session {
     over: bool,
 }
 
-/// An upload that the holder alone may write to. Dropping it keeps the session (but for bytes not yet
-/// flushed), so that it can be taken up again by its id.
+/// An upload that the holder alone may write to. Dropping it keeps the session (but for bytes not
+/// yet flushed), so that it can be taken up again by its id.
 pub struct Upload {
     store: BlobStore,
     id: String,
@@ -136,8 +136,8 @@ impl Upload {
         }
     }
 
-    /// Takes the next bytes. They may stay in memory until [`Upload::flush`] or [`Upload::finish`]. When
-    /// the disk is full the whole session is removed, to give back its space.
+    /// Takes the next bytes. They may stay in memory until [`Upload::flush`] or [`Upload::finish`].
+    /// When the disk is full the whole session is removed, to give back its space.
     pub async fn append(&mut self, bytes: Bytes) -> Result<(), BlobError> {
         if self.session.over {
             return Err(BlobError::UploadUnknown(self.id.clone()));
@@ -182,7 +182,8 @@ impl Upload {
         }
     }
 
-    /// Verifies, syncs and publishes the blob. On a mismatch the session is gone, as its bytes are bad.
+    /// Verifies, syncs and publishes the blob. On a mismatch the session is gone, as its bytes are
+    /// bad.
     pub async fn finish(mut self, expected: &Digest) -> Result<(), BlobError> {
         self.flush().await?;
         let (file, path) = (self.session.file.clone(), self.session.path.clone());

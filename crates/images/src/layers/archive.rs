@@ -1,6 +1,7 @@
-//! A reader of tar streams that allocates nothing a hostile one could blow up: every extension header,
-//! name and sparse map is bounded before it is read. (The `tar` crate reads extension headers whole,
-//! whatever their size, and knows neither pax sparse files nor limits; so this is our own.)
+//! A reader of tar streams that allocates nothing a hostile one could blow up: every extension
+//! header, name and sparse map is bounded before it is read. (The `tar` crate reads extension
+//! headers whole, whatever their size, and knows neither pax sparse files nor limits; so this is
+//! our own.)
 
 use super::TarError;
 use super::header::{BLOCK, Header, Segments, segments};
@@ -84,8 +85,8 @@ impl<R: BufRead> Archive<R> {
                 b'g' => {
                     let records = self.extension(header.size()?, MAX_EXTENSION_BYTES)?;
                     self.global.merge(&records)?;
-                    // What names or shapes one file cannot be meant for all of them, and would be copied
-                    // for each.
+                    // What names or shapes one file cannot be meant for all of them, and would be
+                    // copied for each.
                     let Extended { uid, gid, mtime, .. } = std::mem::take(&mut self.global);
                     self.global = Extended { uid, gid, mtime, ..Extended::default() };
                     continue;
@@ -177,7 +178,8 @@ impl<R: BufRead> Archive<R> {
         })
     }
 
-    /// GNU's old format: the table goes on in blocks before the data, which the size does not count.
+    /// GNU's old format: the table goes on in blocks before the data, which the size does not
+    /// count.
     fn gnu_sparse(&mut self, header: &Header<'_>) -> Result<(Segments, u64), TarError> {
         let (mut map, mut more, real_size) = header.gnu_sparse()?;
         while more {
@@ -239,7 +241,8 @@ impl<R: BufRead> Archive<R> {
         Ok(numbers)
     }
 
-    /// Reads data of the current entry, handing out the stream's own buffer. Empty only when all is read.
+    /// Reads data of the current entry, handing out the stream's own buffer. Empty only when all is
+    /// read.
     pub(super) fn data(&mut self, limit: u64) -> Result<&[u8], TarError> {
         let wanted = self.left.min(limit);
         if wanted == 0 {

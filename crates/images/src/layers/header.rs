@@ -22,7 +22,8 @@ enum Dialect {
 }
 
 impl<'a> Header<'a> {
-    /// Checks the checksum. Both the right sum of unsigned bytes and the historical one of signed bytes do.
+    /// Checks the checksum. Both the right sum of unsigned bytes and the historical one of signed
+    /// bytes do.
     pub(super) fn parse(block: &'a [u8; BLOCK]) -> Result<Self, TarError> {
         let stored = number(&block[148..156]).ok_or(TarError::Number("checksum"))?;
         let (mut unsigned, mut signed) = (0i64, 0i64);
@@ -103,8 +104,8 @@ impl<'a> Header<'a> {
         Ok((part(&self.0[329..337])?, part(&self.0[337..345])?))
     }
 
-    /// GNU's old sparse header: up to four segments, whether more follow in blocks of their own, and the
-    /// file's real size.
+    /// GNU's old sparse header: up to four segments, whether more follow in blocks of their own,
+    /// and the file's real size.
     pub(super) fn gnu_sparse(&self) -> Result<(Segments, bool, u64), TarError> {
         let real = field(&self.0[483..495], "real size")?;
         let real = u64::try_from(real).map_err(|_| TarError::Number("real size"))?;
@@ -145,7 +146,8 @@ fn field(bytes: &[u8], what: &'static str) -> Result<i64, TarError> {
     number(bytes).ok_or(TarError::Number(what))
 }
 
-/// A number in octal digits between blanks, or, with the top bit set, in base 256 (two's complement).
+/// A number in octal digits between blanks, or, with the top bit set, in base 256 (two's
+/// complement).
 fn number(bytes: &[u8]) -> Option<i64> {
     if bytes[0] & 0x80 != 0 {
         let negative = bytes[0] & 0x40 != 0;

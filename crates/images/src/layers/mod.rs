@@ -1,11 +1,13 @@
-//! Layers on disk, each unpacked once, in the form the overlay file system takes as a lower directory.
+//! Layers on disk, each unpacked once, in the form the overlay file system takes as a lower
+//! directory.
 //!
-//! A layer lies in `<root>/<algorithm>/<digits of its diff id>/fs`, shared by all images that have it. It
-//! is unpacked under `<root>/tmp` and renamed when it is whole and its digest is right, so what has a name
-//! is whole as far as this boot of the machine goes. Whether it is on the disk is another matter: waiting
-//! for that would double the time of a pull. So a layer notes the boot it was made in, and
-//! [`LayerStore::settle`], run after the pull, flushes the file system once and marks it. A layer of an
-//! earlier boot without that mark may have been torn by a power cut and is thrown away at opening.
+//! A layer lies in `<root>/<algorithm>/<digits of its diff id>/fs`, shared by all images that have
+//! it. It is unpacked under `<root>/tmp` and renamed when it is whole and its digest is right, so
+//! what has a name is whole as far as this boot of the machine goes. Whether it is on the disk is
+//! another matter: waiting for that would double the time of a pull. So a layer notes the boot it
+//! was made in, and [`LayerStore::settle`], run after the pull, flushes the file system once and
+//! marks it. A layer of an earlier boot without that mark may have been torn by a power cut and is
+//! thrown away at opening.
 
 mod archive;
 mod header;
@@ -180,7 +182,8 @@ pub struct Prepared {
 }
 
 impl LayerStore {
-    /// Opens the store at `root`, creating it if need be, and removes what an earlier crash left half-made.
+    /// Opens the store at `root`, creating it if need be, and removes what an earlier crash left
+    /// half-made.
     pub fn open(root: &Path, world: &World, limits: LayerLimits) -> Result<Self, DiskError> {
         private_dir(&root.join("tmp"))?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
@@ -231,8 +234,8 @@ impl LayerStore {
         Some(Layer { id, path, tar_bytes, bare: Arc::new(bare.collect()) })
     }
 
-    /// Unpacks a tar, plain or compressed, whose uncompressed bytes have the digest `diff_id`. Blocks; needs
-    /// root. Nothing is visible until [`Prepared::publish`].
+    /// Unpacks a tar, plain or compressed, whose uncompressed bytes have the digest `diff_id`.
+    /// Blocks; needs root. Nothing is visible until [`Prepared::publish`].
     pub fn prepare(&self, diff_id: &Digest, stream: impl Read) -> Result<Prepared, LayerError> {
         let prepared = self.begin(diff_id)?;
         let fs = prepared.directory.join("fs");
@@ -253,9 +256,9 @@ impl LayerStore {
         Ok(prepared)
     }
 
-    /// The directory that must lie over `layers` (lowest first) to give directories the attributes that a
-    /// lower layer says they have, where a higher one merely has something in them; `None`, as for nearly
-    /// every image, if there are none. Blocks.
+    /// The directory that must lie over `layers` (lowest first) to give directories the attributes
+    /// that a lower layer says they have, where a higher one merely has something in them; `None`,
+    /// as for nearly every image, if there are none. Blocks.
     pub fn seam(&self, layers: &[Layer]) -> Result<Option<Layer>, LayerError> {
         let fixes = seam::fixes(layers)?;
         if fixes.is_empty() {

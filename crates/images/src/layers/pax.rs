@@ -1,4 +1,5 @@
-//! Extended headers of POSIX.1-2001 ("pax"): records `length key=value\n` that overrule the header block.
+//! Extended headers of POSIX.1-2001 ("pax"): records `length key=value\n` that overrule the header
+//! block.
 
 use super::TarError;
 use super::header::owner;

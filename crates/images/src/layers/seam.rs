@@ -1,8 +1,8 @@
-//! Layers are unpacked apart, so that they can be shared and unpacked in parallel. That has one catch: a
-//! tar may hold `tmp/x` without an entry for `tmp`. Unpacked over the lower layers, `tmp` would stay as it
-//! is there (mode 1777, say); unpacked apart, it is made anew (0755), and in a stack of directories the
-//! topmost decides. A seam is one more directory on top that holds nothing but such directories, with the
-//! attributes they should have.
+//! Layers are unpacked apart, so that they can be shared and unpacked in parallel. That has one
+//! catch: a tar may hold `tmp/x` without an entry for `tmp`. Unpacked over the lower layers, `tmp`
+//! would stay as it is there (mode 1777, say); unpacked apart, it is made anew (0755), and in a
+//! stack of directories the topmost decides. A seam is one more directory on top that holds nothing
+//! but such directories, with the attributes they should have.
 
 use super::tree::{OPAQUE, is_directory, stat};
 use super::{Layer, LayerError};

@@ -1,6 +1,7 @@
 //! The directory a layer is unpacked into. Every path is resolved by the kernel beneath it
-//! (`openat2` with `RESOLVE_IN_ROOT`), and the last component is never followed: so no name, symbolic
-//! link or hard link in a tar reaches anything outside. The directory is private to us until it is whole.
+//! (`openat2` with `RESOLVE_IN_ROOT`), and the last component is never followed: so no name,
+//! symbolic link or hard link in a tar reaches anything outside. The directory is private to us
+//! until it is whole.
 
 use super::LayerError;
 use crate::disk::{At, DiskError};
@@ -106,7 +107,8 @@ impl Tree {
         let how = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         loop {
-            // EAGAIN: something was renamed meanwhile somewhere on the system; try again, says the manual.
+            // EAGAIN: something was renamed meanwhile somewhere on the system; try again, says the
+            // manual.
             match fs::openat2(&*self.root, path, flags, Mode::empty(), how) {
                 Err(Errno::AGAIN) => {}
                 other => return other,
@@ -218,8 +220,8 @@ impl Tree {
     }
 }
 
-/// `name` in an open directory, as a path for the calls that want one. The directory is not looked up
-/// again, so nothing can come between.
+/// `name` in an open directory, as a path for the calls that want one. The directory is not looked
+/// up again, so nothing can come between.
 fn beneath(parent: &OwnedFd, name: &[u8]) -> PathBuf {
     let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);

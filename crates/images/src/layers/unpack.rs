@@ -36,7 +36,8 @@ pub(super) struct Unpacked {
     pub(super) bare: BTreeSet<Vec<u8>>,
 }
 
-/// Unpacks `stream` into the empty directory `root`, and checks that the tar has the digest `diff_id`.
+/// Unpacks `stream` into the empty directory `root`, and checks that the tar has the digest
+/// `diff_id`.
 pub(super) fn unpack(
     stream: impl Read,
     diff_id: &Digest,
@@ -71,8 +72,8 @@ pub(super) fn unpack(
     Ok(Unpacked { tar_bytes: total, entries, bare: tree.into_bare() })
 }
 
-/// Tells the compression by its first bytes, which cannot be wrong as a media type can; the digest of what
-/// comes out is checked in any case.
+/// Tells the compression by its first bytes, which cannot be wrong as a media type can; the digest
+/// of what comes out is checked in any case.
 fn decompress<'a>(mut stream: impl Read + 'a) -> Result<Box<dyn Read + 'a>, LayerError> {
     let mut magic = Vec::with_capacity(4);
     stream.by_ref().take(4).read_to_end(&mut magic).map_err(LayerError::Stream)?;
@@ -80,7 +81,8 @@ fn decompress<'a>(mut stream: impl Read + 'a) -> Result<Box<dyn Read + 'a>, Laye
     let buffered = BufReader::with_capacity(BUFFER_BYTES, whole);
     Ok(match magic[..] {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
-        // A frame, or a skippable frame before one. The decoder's window stays below 128 MiB by default.
+        // A frame, or a skippable frame before one. The decoder's window stays below 128 MiB by
+        // default.
         [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => {
             Box::new(zstd::Decoder::with_buffer(buffered).map_err(LayerError::Stream)?)
         }
@@ -393,8 +395,8 @@ fn split<'p>(path: &'p [u8], shown: &Path) -> Result<Vec<&'p [u8]>, LayerError> 
 /// Names and values.
 type Xattrs<'e> = Vec<(&'e [u8], &'e [u8])>;
 
-/// The extended attributes to set. Those that would steer the overlay file system are refused; security
-/// labels of the machine that built the image mean nothing on this one and stay behind.
+/// The extended attributes to set. Those that would steer the overlay file system are refused;
+/// security labels of the machine that built the image mean nothing on this one and stay behind.
 fn wanted_xattrs<'e>(entry: &'e Entry, path: &Path) -> Result<Xattrs<'e>, LayerError> {
     let mut wanted = Vec::new();
     for (name, value) in &entry.xattrs {

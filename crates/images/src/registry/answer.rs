@@ -43,7 +43,8 @@ pub(super) async fn expect(
     })
 }
 
-/// What an error answer says, shortened: the distribution specification's messages, or just the status.
+/// What an error answer says, shortened: the distribution specification's messages, or just the
+/// status.
 pub(super) async fn words(mut response: Response) -> String {
     #[derive(serde::Deserialize)]
     struct Answer {

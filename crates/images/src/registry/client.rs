@@ -14,7 +14,7 @@ use futures_util::{StreamExt, future::BoxFuture};
 use reqwest::{Response, StatusCode, Url, header};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 use world::{Timestamp, World};
@@ -36,7 +36,8 @@ pub(super) struct Inner {
     pub(super) world: World,
     registries: Registries,
     credentials: CredentialsFor,
-    pub(super) clients: Clients,
+    /// Made when first needed: the system's certificate authorities take time and memory.
+    clients: OnceLock<Clients>,
     /// The `Authorization` header that works for a host and repository, and when it ends.
     proofs: Mutex<HashMap<Place, Proof>>,
     /// The scheme an insecure host has been found to speak.
@@ -66,12 +67,18 @@ impl RegistrySource {
             world: world.clone(),
             registries,
             credentials,
-            clients: Clients::new(),
+            clients: OnceLock::new(),
             proofs: Mutex::default(),
             schemes: Mutex::default(),
             good: Mutex::default(),
         };
         RegistrySource { inner: Arc::new(inner) }
+    }
+
+    /// The HTTP client for a host; an insecure one may have any certificate.
+    pub(super) fn client(&self, insecure: bool) -> &reqwest::Client {
+        let clients = self.inner.clients.get_or_init(Clients::new);
+        if insecure { &clients.trusting } else { &clients.strict }
     }
 
     async fn manifest_from(&self, endpoint: &Endpoint) -> Result<FetchedManifest, SourceError> {
@@ -139,7 +146,8 @@ impl RegistrySource {
         Ok(BlobBody::Stream { offset: start, stream: stream.boxed() })
     }
 
-    /// One request, with authentication if it is asked for, and with another try where that may help.
+    /// One request, with authentication if it is asked for, and with another try where that may
+    /// help.
     async fn send(&self, request: &Request<'_>) -> Result<Response, SourceError> {
         let mut attempt = 0;
         loop {
@@ -198,7 +206,11 @@ impl RegistrySource {
             let detail = words(response).await;
             return Err(SourceError::Unauthorised { host: key.0, detail });
         }
-        self.lock(&self.inner.proofs).insert(key, (proof, until));
+        let now = self.inner.world.now();
+        let mut proofs = self.lock(&self.inner.proofs);
+        proofs.retain(|_, (_, until)| until.is_none_or(|until| until > now));
+        proofs.insert(key, (proof, until));
+        drop(proofs);
         Ok(response)
     }
 
@@ -262,8 +274,7 @@ impl RegistrySource {
         proof: Option<&str>,
         insecure: bool,
     ) -> Result<Response, SourceError> {
-        let clients = &self.inner.clients;
-        let client = if insecure { &clients.trusting } else { &clients.strict };
+        let client = self.client(insecure);
         let mut url = start.clone();
         for _ in 0..MAX_REDIRECTS {
             let host = url.host_str().unwrap_or_default().to_string();
@@ -340,8 +351,8 @@ impl Source for RegistrySource {
     ) -> BoxFuture<'a, Result<FetchedManifest, SourceError>> {
         Box::pin(async move {
             let mut failed = None;
-            // A tag is asked for in the configured order each time, so that a mirror that was down once
-            // is used again.
+            // A tag is asked for in the configured order each time, so that a mirror that was down
+            // once is used again.
             for endpoint in self.inner.registries.endpoints(reference)? {
                 match self.manifest_from(&endpoint).await {
                     Ok(manifest) => {
@@ -383,8 +394,8 @@ impl Source for RegistrySource {
     }
 }
 
-/// How long to wait before attempt number `attempt` + 1: what the other side wants, or a random part of a
-/// span that doubles each time, so that many clients do not come back together.
+/// How long to wait before attempt number `attempt` + 1: what the other side wants, or a random
+/// part of a span that doubles each time, so that many clients do not come back together.
 pub(crate) fn pause(world: &World, attempt: u32, wanted: Option<Duration>) -> Duration {
     let span = FIRST_PAUSE.saturating_mul(1 << attempt.min(10)).min(LONGEST_PAUSE);
     let mut random = [0];

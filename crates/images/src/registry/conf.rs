@@ -1,5 +1,6 @@
-//! `registries.conf`, version 2, with its drop-in directories: mirrors, rewriting, blocked and insecure
-//! registries, short names. As containers-registries.conf(5) and containers-registries.conf.d(5) say.
+//! `registries.conf`, version 2, with its drop-in directories: mirrors, rewriting, blocked and
+//! insecure registries, short names. As containers-registries.conf(5) and
+//! containers-registries.conf.d(5) say.
 
 use crate::blobs::read_bounded;
 use crate::reference::is_host;
@@ -42,7 +43,7 @@ pub enum ConfError {
         source: Box<toml::de::Error>,
     },
     /// The old format.
-    #[error("{} is in the version 1 format, which is not supported; write it as version 2", .0.display())]
+    #[error("{} is in the version 1 format; only version 2 is supported", .0.display())]
     Version1(PathBuf),
     /// A value that means nothing.
     #[error("{}: {what} {value:?} is not valid: {why}", path.display())]
@@ -142,8 +143,8 @@ pub struct Registries {
 
 impl Registries {
     /// What this machine's administrator and the user have configured: the file named by
-    /// `CONTAINERS_REGISTRIES_CONF`, or else the user's, or else the system's; then the drop-ins of the
-    /// system and the user. Missing files are no error.
+    /// `CONTAINERS_REGISTRIES_CONF`, or else the user's, or else the system's; then the drop-ins of
+    /// the system and the user. Missing files are no error.
     pub fn of_this_machine() -> Result<Self, ConfError> {
         let system = Path::new("/etc/containers");
         let user =

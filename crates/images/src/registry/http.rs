@@ -24,7 +24,7 @@ impl Clients {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         for failed in &system.errors {
-            tracing::warn!(error = %failed, "cannot load some of the system's certificate authorities");
+            tracing::warn!(error = %failed, "some certificate authorities cannot be loaded");
         }
         // Authorities that rustls cannot read sign nothing that it could verify.
         roots.add_parsable_certificates(system.certs);

@@ -1,9 +1,10 @@
-//! The pulling side of registries: which hosts to ask for a name ([`Registries`]), with which credentials
-//! ([`AuthFiles`], [`CredentialsFor`]), and asking them ([`RegistrySource`]).
+//! The pulling side of registries: which hosts to ask for a name ([`Registries`]), with which
+//! credentials ([`AuthFiles`], [`CredentialsFor`]), and asking them ([`RegistrySource`]).
 //!
-//! The HTTP client is a small one over reqwest, with rustls and ring. The oci-client crate was looked at:
-//! it has no retries, follows no `registries.conf`, does not bound manifests, and leaves the verification
-//! of resumed downloads to its caller, so nearly all of this would stand around it anyway.
+//! The HTTP client is a small one over reqwest, with rustls and ring. The oci-client crate was
+//! looked at: it has no retries, follows no `registries.conf`, does not bound manifests, and leaves
+//! the verification of resumed downloads to its caller, so nearly all of this would stand around it
+//! anyway.
 
 mod answer;
 mod auth;

@@ -43,8 +43,7 @@ impl RegistrySource {
         if url.scheme() != "https" && !(insecure && url.scheme() == "http") {
             return Err(bad("its token realm is not on TLS"));
         }
-        let clients = &self.inner.clients;
-        let client = if insecure { &clients.trusting } else { &clients.strict };
+        let client = self.client(insecure);
         let host = url.host_str().unwrap_or_default().to_string();
         let sent = request(client, url, &wanted).send().await;
         let response = sent.map_err(|failed| connection_error(&host, failed))?;

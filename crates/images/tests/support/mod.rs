@@ -1,4 +1,5 @@
-//! What the integration tests share: images made by hand, and a registry that can be made to misbehave.
+//! What the integration tests share: images made by hand, and a registry that can be made to
+//! misbehave.
 #![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test file uses a part of it
 
 pub mod registry;

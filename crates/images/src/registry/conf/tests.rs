@@ -106,6 +106,18 @@ fn drop_ins_overrule_in_order() {
     assert!(conf.endpoints(&"a.b/c".parse().unwrap()).unwrap()[0].insecure);
 }
 
+#[test]
+fn a_configuration_as_distributions_ship_it_is_read() {
+    let system = Path::new("/etc/containers");
+    if !system.join("registries.conf").exists() {
+        eprintln!("skipped: needs the containers' registries.conf");
+        return;
+    }
+    let drop_ins = [system.join("registries.conf.d")];
+    Registries::load(&system.join("registries.conf"), &drop_ins)
+        .unwrap_or_else(|e| panic!("{e:?}"));
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC{0,200}", name in "[a-z./:*-]{0,20}") {
