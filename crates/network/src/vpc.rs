@@ -139,11 +139,11 @@ impl Network {
         (name, self.block.nth(first), self.block.nth(first + 1))
     }
 
-    /// Makes sure that the VPC is there.
-    pub async fn ensure_vpc(&self, spec: &VpcSpec) -> Result<(), NetworkError> {
+    /// Makes sure that the VPC is there. Answers whether it had to be set up: its groups and interfaces are not known then.
+    pub async fn ensure_vpc(&self, spec: &VpcSpec) -> Result<bool, NetworkError> {
         let mut vpcs = self.vpcs.lock().await;
         if vpcs.contains_key(&spec.id) {
-            return Ok(());
+            return Ok(false);
         }
         let pin = self.pin(&spec.id);
         let namespace = tokio::task::spawn_blocking(move || Namespace::pinned(&pin));
@@ -184,7 +184,7 @@ impl Network {
             .await?;
         let vpc = Vpc { namespace, number: spec.number, state: Mutex::default() };
         vpcs.insert(spec.id.clone(), Arc::new(vpc));
-        Ok(())
+        Ok(true)
     }
 
     async fn vpc(&self, id: &str) -> Result<Arc<Vpc>, NetworkError> {
