@@ -1,0 +1,213 @@
+//! The OCI runtime configuration of a container, for libcontainer.
+
+use super::identity::Identity;
+use crate::{
+    seccomp,
+    spec::{ContainerSpec, DEFAULT_CAPABILITIES, Mount as MountSpec, TaskSpec},
+};
+use libcontainer::oci_spec::{
+    OciSpecError,
+    runtime::{
+        Capabilities, Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder,
+        LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
+        ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    },
+};
+use std::{
+    collections::BTreeSet,
+    os::fd::{AsRawFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+/// Kernel interfaces that tell about, or change, the whole machine.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/scsi",
+    "/proc/sched_debug",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+
+/// The namespaces that exist already.
+pub(crate) struct Namespaces<'a> {
+    pub(crate) user: Option<BorrowedFd<'a>>,
+    pub(crate) net: BorrowedFd<'a>,
+    pub(crate) pids: Option<BorrowedFd<'a>>,
+}
+
+/// A path on the stage, and where in the container it is mounted.
+pub(crate) struct Bind {
+    pub(crate) source: PathBuf,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+    pub(crate) recursive: bool,
+}
+
+/// The capabilities of a container (names without `CAP_`).
+pub(crate) fn capabilities(spec: &ContainerSpec, has_userns: bool) -> BTreeSet<String> {
+    let dropped = |name: &str| spec.capabilities.drop.iter().any(|d| d == name || d == "ALL");
+    let mut names: BTreeSet<String> =
+        DEFAULT_CAPABILITIES.iter().filter(|n| !dropped(n)).map(|n| (*n).to_owned()).collect();
+    names.extend(spec.capabilities.add.iter().cloned());
+    if !has_userns {
+        // In a user namespace the kernel refuses device nodes. Without one nothing else would: there is
+        // no device filter on cgroup version 2 here.
+        names.remove("MKNOD");
+    }
+    names
+}
+
+fn capability_sets(names: &BTreeSet<String>) -> Result<LinuxCapabilities, OciSpecError> {
+    let parse = |n: &String| Capability::try_from(n.as_str()).expect("validated with the spec");
+    let set: Capabilities = names.iter().map(parse).collect();
+    LinuxCapabilitiesBuilder::default()
+        .bounding(set.clone())
+        .effective(set.clone())
+        .permitted(set)
+        .inheritable(Capabilities::new())
+        .ambient(Capabilities::new())
+        .build()
+}
+
+/// The configuration of `container`, whose root file system is at `root`.
+pub(crate) fn build(
+    task: &TaskSpec,
+    container: &ContainerSpec,
+    identity: &Identity,
+    namespaces: &Namespaces<'_>,
+    root: &Path,
+    binds: &[Bind],
+) -> Result<Spec, OciSpecError> {
+    let names = capabilities(container, namespaces.user.is_some());
+    let user = UserBuilder::default()
+        .uid(identity.uid)
+        .gid(identity.gid)
+        .umask(0o022u32)
+        .additional_gids(identity.groups.clone())
+        .build()?;
+    let cwd = if container.cwd.is_empty() { "/" } else { container.cwd.as_str() };
+    let mut process = ProcessBuilder::default()
+        .terminal(container.tty)
+        .user(user)
+        .args(container.args.clone())
+        // HOME is set so that libcontainer does not ask the C library, which would load name service
+        // modules out of the container.
+        .env(vec![format!("HOME={}", identity.home), "PATH=/".to_owned()])
+        .cwd(cwd)
+        .capabilities(capability_sets(&names)?)
+        .build()?;
+    // Absent, not false: then the filter is installed while that is still allowed without it.
+    process.set_no_new_privileges(container.no_new_privileges.then_some(true));
+    let linux = LinuxBuilder::default()
+        .namespaces(list_namespaces(namespaces)?)
+        .sysctl(container.sysctls.clone().into_iter().collect::<std::collections::HashMap<_, _>>())
+        .seccomp(seccomp::profile(&names))
+        .masked_paths(MASKED.map(str::to_owned).to_vec())
+        .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
+        .rootfs_propagation("private")
+        .cgroups_path("/none")
+        .build()?;
+    let mut linux = linux;
+    linux.set_resources(None).set_devices(None);
+    process.set_rlimits(None);
+    SpecBuilder::default()
+        .version("1.2.0")
+        .root(RootBuilder::default().path(root).readonly(container.read_only_root).build()?)
+        .hostname(task.hostname.clone())
+        .mounts(mounts(container, binds)?)
+        .process(process)
+        .linux(linux)
+        .build()
+}
+
+fn list_namespaces(held: &Namespaces<'_>) -> Result<Vec<LinuxNamespace>, OciSpecError> {
+    use LinuxNamespaceType::{Cgroup, Ipc, Mount, Network, Pid, User, Uts};
+    // Each process that enters finds the descriptor among its own: they are inherited until exec.
+    let path = |fd: BorrowedFd<'_>| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let mut list = Vec::new();
+    let mut add = |kind, path: Option<PathBuf>| {
+        let namespace = LinuxNamespaceBuilder::default().typ(kind);
+        let namespace = match path {
+            Some(path) => namespace.path(path),
+            None => namespace,
+        };
+        namespace.build().map(|n| list.push(n))
+    };
+    if let Some(user) = held.user {
+        add(User, Some(path(user)))?;
+    }
+    add(Network, Some(path(held.net)))?;
+    add(Pid, held.pids.map(path))?;
+    for kind in [Ipc, Uts, Cgroup, Mount] {
+        add(kind, None)?;
+    }
+    Ok(list)
+}
+
+fn mounts(container: &ContainerSpec, binds: &[Bind]) -> Result<Vec<Mount>, OciSpecError> {
+    let mut list = Vec::new();
+    let mut add = |target: &str, kind: &str, source: &Path, options: &[String]| {
+        let mount = MountBuilder::default().destination(target).typ(kind).source(source);
+        mount.options(options.to_vec()).build().map(|m| list.push(m))
+    };
+    let shm = format!("size={}", container.shm_bytes.unwrap_or(DEFAULT_SHM_BYTES));
+    let pseudo = [
+        ("/proc", "proc", "nosuid,noexec,nodev".to_owned()),
+        ("/dev", "tmpfs", "nosuid,strictatime,mode=755,size=65536k".to_owned()),
+        ("/dev/pts", "devpts", "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5".into()),
+        ("/sys", "sysfs", "nosuid,noexec,nodev,ro".to_owned()),
+        ("/dev/mqueue", "mqueue", "nosuid,noexec,nodev".to_owned()),
+        ("/dev/shm", "tmpfs", format!("nosuid,noexec,nodev,mode=1777,{shm}")),
+    ];
+    for (target, kind, options) in &pseudo {
+        let options: Vec<String> = options.split(',').map(str::to_owned).collect();
+        add(target, kind, Path::new(kind), &options)?;
+    }
+    // Hierarchies of version 1 need a directory each; the one of version 2 takes the whole place.
+    if binds.iter().any(|b| b.target.starts_with("/sys/fs/cgroup/")) {
+        let options = "nosuid,noexec,nodev,mode=755,size=64k".split(',').map(str::to_owned);
+        add("/sys/fs/cgroup", "tmpfs", Path::new("cgroup"), &options.collect::<Vec<_>>())?;
+    }
+    // Shallow before deep, or the shallow would hide the deep.
+    let depth = |target: &str| Path::new(target).components().count();
+    enum Own<'a> {
+        Bind(&'a Bind),
+        Tmpfs(&'a str, u64, &'a [String]),
+    }
+    let mut own: Vec<(usize, Own<'_>)> =
+        binds.iter().map(|b| (depth(&b.target), Own::Bind(b))).collect();
+    for mount in &container.mounts {
+        if let MountSpec::Tmpfs { target, size_bytes, options } = mount {
+            own.push((depth(target), Own::Tmpfs(target, *size_bytes, options)));
+        }
+    }
+    own.sort_by_key(|(depth, _)| *depth);
+    for (_, mount) in own {
+        match mount {
+            Own::Bind(bind) => {
+                let mut options = vec![if bind.recursive { "rbind" } else { "bind" }.to_owned()];
+                options.extend(bind.read_only.then(|| "ro".to_owned()));
+                add(&bind.target, "bind", &bind.source, &options)?;
+            }
+            Own::Tmpfs(target, size, options) => {
+                let mut all: Vec<String> =
+                    ["nosuid", "nodev", "noexec"].map(str::to_owned).to_vec();
+                all.extend(options.iter().filter(|o| *o != "defaults").cloned());
+                all.push(format!("size={size}"));
+                add(target, "tmpfs", Path::new("tmpfs"), &all)?;
+            }
+        }
+    }
+    Ok(list)
+}

@@ -1,0 +1,11 @@
+//! Tasks with real containers, made from a static busybox. They need root and a kernel with namespaces and
+//! cgroups; without, each says so and passes.
+
+mod death;
+mod harness;
+mod isolation;
+mod limits;
+mod order;
+mod process;
+mod sessions;
+mod storage;
