@@ -16,6 +16,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
 };
+use tokio::sync::oneshot;
 
 /// A stream with this much waiting is sealed.
 pub(crate) const SEAL_BYTES: usize = 512 << 10;
@@ -31,6 +32,8 @@ enum Job {
     Seal(Arc<Stream>),
     Remove(Arc<Stream>),
     Trim,
+    /// Tells that what was asked for before it is done.
+    Tell(oneshot::Sender<()>),
 }
 
 /// The sealing thread's work, and what the writer must know of it.
@@ -69,6 +72,13 @@ impl Sealing {
 
     pub(crate) fn trim(&self) {
         self.add(Job::Trim);
+    }
+
+    /// Resolves when all that was asked for before is done, or the store is closed.
+    pub(crate) fn done(&self) -> oneshot::Receiver<()> {
+        let (tell, told) = oneshot::channel();
+        self.add(Job::Tell(tell));
+        told
     }
 
     pub(crate) fn close(&self) {
@@ -168,6 +178,8 @@ pub(crate) fn run(shared: &Arc<Shared>) {
             }
             Job::Remove(stream) => remove(shared, &stream),
             Job::Trim => {}
+            // Whoever stopped waiting does not want to know.
+            Job::Tell(tell) => drop(tell.send(())),
         }
         if shared.sealing.lock().queue.is_empty() {
             trim(shared);

@@ -61,25 +61,6 @@ async fn read_all(store: &LogStore, mut query: Query) -> Vec<Event> {
     }
 }
 
-/// Waits until nothing of the stream is in the journal only.
-async fn sealed(store: &LogStore, dir: &Path, stream: &str) {
-    store.seal_all();
-    let world = World::system();
-    let is_sealed = || {
-        let files = std::fs::read_dir(dir.join("streams").join(stream));
-        files.is_ok_and(|mut files| files.next().is_some())
-    };
-    for _ in 0..2000 {
-        if is_sealed() {
-            break;
-        }
-        world.sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert!(is_sealed(), "never sealed");
-    // The file is there before the index knows it; stats wait for neither, a read shows both alike.
-    world.sleep(std::time::Duration::from_millis(50)).await;
-}
-
 #[tokio::test]
 async fn events_come_back_in_the_order_of_time_and_arrival() {
     let dir = TempDir::new().unwrap();
@@ -93,7 +74,7 @@ async fn events_come_back_in_the_order_of_time_and_arrival() {
         assert!(page.end);
         assert_eq!(page.events[1].ingestion_ms, first.ingestion_ms);
         if round == 0 {
-            sealed(&store, dir.path(), "s").await;
+            store.seal_all().await;
             append(&store, "s", &[]).await;
         }
     }
@@ -141,7 +122,7 @@ async fn pages_follow_each_other_in_both_directions_while_events_arrive() {
         append(&store, ["a", "b", "c"][n as usize % 3], &[(timestamp_ms, &line)]).await;
         expected.push((timestamp_ms, n, line));
         if n == 200 {
-            sealed(&store, dir.path(), "a").await;
+            store.seal_all().await;
         }
     }
     expected.sort();
@@ -199,7 +180,7 @@ async fn filters_find_lines_in_journal_and_segments() {
         append(&store, "s", &many).await;
         append(&store, "s", &[(round, "ERROR needle"), (round, "{\"level\":\"error\"}")]).await;
         if round == 0 {
-            sealed(&store, dir.path(), "s").await;
+            store.seal_all().await;
         }
     }
     let filtered = |pattern: &str| {
@@ -226,7 +207,7 @@ async fn everything_survives_reopening() {
         let new = events(&[(round, &line)]);
         assert!(!store.append("s", &new, range(start, end)).await.unwrap().duplicate);
         if round % 2 == 1 {
-            sealed(&store, dir.path(), "s").await;
+            store.seal_all().await;
         }
         let page = read(&store, query(&["s"])).await;
         assert_eq!(page.events.len() as i64, round + 1);
@@ -261,7 +242,7 @@ async fn a_source_is_consumed_once() {
         store.append("s", &new, range(20, 30)),
     );
     assert_eq!([one.unwrap().duplicate, two.unwrap().duplicate].iter().filter(|d| **d).count(), 1);
-    sealed(&store, dir.path(), "s").await;
+    store.seal_all().await;
     drop(store);
     let store = open(dir.path());
     assert!(store.append("s", &new, range(0, 30)).await.unwrap().duplicate);
@@ -320,13 +301,7 @@ async fn old_blocks_go_and_what_must_stay_stays() {
         let lines: Vec<_> = lines.iter().map(|line| (hour as i64 * 1000, line.as_str())).collect();
         store.append("s", &events(&lines), range(hour)).await.unwrap();
     }
-    sealed(&store, dir.path(), "s").await;
-    let wait = || async {
-        while store.stats("s").await.unwrap().disk_bytes > 15_000_000 {
-            world.sleep(std::time::Duration::from_millis(5)).await;
-        }
-    };
-    wait().await;
+    store.seal_all().await;
     let files = || std::fs::read_dir(dir.path().join("streams/s")).unwrap().count();
     let before = files();
     assert!(before > 2);
@@ -360,7 +335,7 @@ async fn a_deleted_stream_is_gone_for_good() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
     append(&store, "sealed", &[(1, "a")]).await;
-    sealed(&store, dir.path(), "sealed").await;
+    store.seal_all().await;
     append(&store, "sealed", &[(2, "b")]).await;
     append(&store, "fresh", &[(1, "a")]).await;
     append(&store, "kept", &[(1, "a")]).await;
@@ -369,10 +344,6 @@ async fn a_deleted_stream_is_gone_for_good() {
         assert!(read(&store, query(&[stream])).await.events.is_empty());
         let refused = store.append(stream, &events(&[(1, "a")]), None).await;
         assert!(matches!(refused, Err(AppendError::Deleted)));
-    }
-    for _ in 0..2 {
-        let store = store.clone();
-        drop(store);
     }
     drop(store);
     let store = open(dir.path());
