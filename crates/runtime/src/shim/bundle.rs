@@ -1,20 +1,14 @@
 //! The OCI runtime configuration of a container, for libcontainer.
 
-use super::identity::Identity;
-use crate::{
-    seccomp,
-    spec::{ContainerSpec, DEFAULT_CAPABILITIES, Mount as MountSpec, TaskSpec},
-};
+use crate::spec::{ContainerSpec, Mount as MountSpec, TaskSpec};
 use libcontainer::oci_spec::{
     OciSpecError,
     runtime::{
-        Capabilities, Capability, LinuxBuilder, LinuxCapabilities, LinuxCapabilitiesBuilder,
-        LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
-        ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+        LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+        MountBuilder, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
     },
 };
 use std::{
-    collections::BTreeSet,
     os::fd::{AsRawFd, BorrowedFd},
     path::{Path, PathBuf},
 };
@@ -54,73 +48,35 @@ pub(crate) struct Bind {
     pub(crate) recursive: bool,
 }
 
-/// The capabilities of a container (names without `CAP_`).
-pub(crate) fn capabilities(spec: &ContainerSpec, has_userns: bool) -> BTreeSet<String> {
-    let dropped = |name: &str| spec.capabilities.drop.iter().any(|d| d == name || d == "ALL");
-    let mut names: BTreeSet<String> =
-        DEFAULT_CAPABILITIES.iter().filter(|n| !dropped(n)).map(|n| (*n).to_owned()).collect();
-    names.extend(spec.capabilities.add.iter().cloned());
-    if !has_userns {
-        // In a user namespace the kernel refuses device nodes. Without one nothing else would: there is
-        // no device filter on cgroup version 2 here.
-        names.remove("MKNOD");
-    }
-    names
-}
-
-fn capability_sets(names: &BTreeSet<String>) -> Result<LinuxCapabilities, OciSpecError> {
-    let parse = |n: &String| Capability::try_from(n.as_str()).expect("validated with the spec");
-    let set: Capabilities = names.iter().map(parse).collect();
-    LinuxCapabilitiesBuilder::default()
-        .bounding(set.clone())
-        .effective(set.clone())
-        .permitted(set)
-        .inheritable(Capabilities::new())
-        .ambient(Capabilities::new())
-        .build()
-}
-
 /// The configuration of `container`, whose root file system is at `root`.
 pub(crate) fn build(
     task: &TaskSpec,
     container: &ContainerSpec,
-    identity: &Identity,
     namespaces: &Namespaces<'_>,
     root: &Path,
     binds: &[Bind],
 ) -> Result<Spec, OciSpecError> {
-    let names = capabilities(container, namespaces.user.is_some());
-    let user = UserBuilder::default()
-        .uid(identity.uid)
-        .gid(identity.gid)
-        .umask(0o022u32)
-        .additional_gids(identity.groups.clone())
-        .build()?;
-    let cwd = if container.cwd.is_empty() { "/" } else { container.cwd.as_str() };
     let mut process = ProcessBuilder::default()
         .terminal(container.tty)
-        .user(user)
+        .user(UserBuilder::default().uid(0u32).gid(0u32).umask(0o022u32).build()?)
         .args(container.args.clone())
         // HOME is set so that libcontainer does not ask the C library, which would load name service
         // modules out of the container.
-        .env(vec![format!("HOME={}", identity.home), "PATH=/".to_owned()])
-        .cwd(cwd)
-        .capabilities(capability_sets(&names)?)
+        .env(vec!["HOME=/".to_owned(), "PATH=/".to_owned()])
+        .cwd("/")
         .build()?;
-    // Absent, not false: then the filter is installed while that is still allowed without it.
-    process.set_no_new_privileges(container.no_new_privileges.then_some(true));
+    // All that is left to the last step, where it is the same for every command of the container.
+    process.set_no_new_privileges(None).set_capabilities(None).set_rlimits(None);
     let linux = LinuxBuilder::default()
         .namespaces(list_namespaces(namespaces)?)
         .sysctl(container.sysctls.clone().into_iter().collect::<std::collections::HashMap<_, _>>())
-        .seccomp(seccomp::profile(&names))
         .masked_paths(MASKED.map(str::to_owned).to_vec())
         .readonly_paths(READ_ONLY.map(str::to_owned).to_vec())
         .rootfs_propagation("private")
         .cgroups_path("/none")
         .build()?;
     let mut linux = linux;
-    linux.set_resources(None).set_devices(None);
-    process.set_rlimits(None);
+    linux.set_resources(None).set_devices(None).set_seccomp(None);
     SpecBuilder::default()
         .version("1.2.0")
         .root(RootBuilder::default().path(root).readonly(container.read_only_root).build()?)

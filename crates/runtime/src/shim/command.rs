@@ -1,11 +1,10 @@
 //! Running a container's command once everything around it is in place: finding it, becoming it, and telling
 //! the shim precisely why that failed.
 
-use super::init;
+use super::{init, restrict::Restrictions};
 use crate::{
     journal::StartFailure,
     protocol::{self, Report},
-    spec::{ContainerSpec, ULIMITS},
     sys::{self, Forked},
 };
 use libcontainer::{
@@ -29,8 +28,10 @@ pub(crate) const DEFAULT_PATH: &str =
 pub(crate) struct Command {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
-    /// Resource limits: the kernel's number, soft, hard. Set last, so that they do not hinder the setup.
-    pub(crate) rlimits: Vec<(u32, u64, u64)>,
+    /// The working directory to enter, unless this process is in it already.
+    pub(crate) cwd: Option<String>,
+    /// What it gives up.
+    pub(crate) restrictions: Restrictions,
     /// Whether this process stays behind as init.
     pub(crate) init: bool,
     /// Where failures are reported.
@@ -60,15 +61,30 @@ impl Command {
                 Ok(Forked::Child) => {}
                 Err(e) => return runtime("init", e),
             }
-        } else if let Err(e) = sys::die_with_parent() {
-            return runtime("parent", e);
         }
-        for (resource, soft, hard) in &self.rlimits {
-            if let Err(e) = sys::set_rlimit(*resource, *soft, *hard) {
-                return StartFailure::Limits { message: format!("resource limit {resource}: {e}") };
-            }
+        if let Err(failure) = self.enter() {
+            return failure;
         }
         self.become_command()
+    }
+
+    /// Enters the directory and gives up what the command does not have. First as root, then as the user:
+    /// a directory may be open to one of them only.
+    fn enter(&self) -> Result<(), StartFailure> {
+        let enter = || match self.cwd.as_deref() {
+            None | Some("") => rustix::process::chdir("/"),
+            Some(cwd) => rustix::process::chdir(cwd),
+        };
+        let entered = enter();
+        self.restrictions.apply()?;
+        if let Err(first) = entered
+            && enter().is_err()
+        {
+            let path = self.cwd.clone().unwrap_or_default();
+            let message = io::Error::from(first).to_string();
+            return Err(StartFailure::WorkingDirectory { path, message });
+        }
+        Ok(())
     }
 
     fn become_command(&self) -> StartFailure {
@@ -110,28 +126,6 @@ impl Command {
         let path = path.map_or(DEFAULT_PATH, |(_, value)| value.as_str());
         path.split(':').filter(|d| !d.is_empty()).map(|d| format!("{d}/{command}")).collect()
     }
-}
-
-/// The resource limits of a container, for the kernel.
-pub(crate) fn rlimits(container: &ContainerSpec) -> Vec<(u32, u64, u64)> {
-    let number = |name: &str| ULIMITS.iter().find(|(n, _)| *n == name).map(|(_, number)| *number);
-    let limits = container.ulimits.iter();
-    limits.filter_map(|l| Some((number(&l.name)?, l.soft, l.hard))).collect()
-}
-
-/// Raises this process's hard limits where `rlimits` go beyond: only now is it allowed to.
-pub(crate) fn raise_hard_limits(rlimits: &[(u32, u64, u64)]) -> Result<(), StartFailure> {
-    for (resource, _, hard) in rlimits {
-        let (now_soft, now_hard) = sys::rlimit(*resource).map_err(limit_failure)?;
-        if now_hard < *hard {
-            sys::set_rlimit(*resource, now_soft, *hard).map_err(limit_failure)?;
-        }
-    }
-    Ok(())
-}
-
-fn limit_failure(error: io::Error) -> StartFailure {
-    StartFailure::Limits { message: format!("resource limit: {error}") }
 }
 
 /// The environment of a command: its own, and what every process expects.

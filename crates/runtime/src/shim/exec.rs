@@ -6,23 +6,17 @@
 //! then goes through the same restrictions, in the same order, as the container's own command.
 
 use super::{
-    bundle,
     command::{self, Command},
     identity::{self, Identity},
     launch::{self, Launching, Stdio},
+    restrict::{self, Restrictions},
 };
 use crate::{
     cgroup::Cgroup,
     journal::StartFailure,
     protocol::{self, ExecRequest, Report},
-    seccomp,
     spec::{ContainerSpec, TaskSpec},
     sys::{self, Forked},
-};
-use libcontainer::{
-    capabilities::drop_privileges,
-    oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, LinuxCapabilitiesBuilder},
-    syscall::syscall::create_syscall,
 };
 use rustix::{
     fs::{FileType, Mode, OFlags},
@@ -30,7 +24,6 @@ use rustix::{
     termios::Winsize,
 };
 use std::{
-    collections::BTreeSet,
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::Path,
@@ -80,7 +73,7 @@ impl Exec<'_> {
         sys::set_groups(&[]).map_err(step("supplementary groups"))?;
         let limits = |e| StartFailure::Limits { message: crate::chain(&e) };
         self.cgroup.join().map_err(limits)?;
-        command::raise_hard_limits(&command::rlimits(self.container))?;
+        restrict::raise_hard_limits(self.container)?;
         let pid = Pid::from_raw(self.init).ok_or_else(|| StartFailure::Stopped)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|e| step("container")(e.into()))?;
@@ -136,28 +129,7 @@ impl Exec<'_> {
             (None, size) => terminal(size.unwrap_or((24, 80)), identity, report)?,
         }
         rustix::process::umask(Mode::from_raw_mode(0o022));
-        sys::set_groups(&identity.groups).map_err(step("groups"))?;
-        if self.container.no_new_privileges {
-            sys::no_new_privileges().map_err(step("no new privileges"))?;
-        }
         let cwd = self.request.cwd.as_deref().unwrap_or(&self.container.cwd);
-        let cwd = if cwd.is_empty() { "/" } else { cwd };
-        // First as root, then as the user, as for the container's own command.
-        let entered = rustix::process::chdir(cwd);
-        let names = bundle::capabilities(self.container, self.has_userns());
-        let filter = |_| {
-            let filter = seccomp::profile(&names);
-            libcontainer::seccomp::initialize_seccomp(&filter)
-                .map_err(|e| StartFailure::Runtime { message: crate::chain(&e) })
-        };
-        filter(())?;
-        restrict(&names, identity)?;
-        if let Err(first) = entered
-            && rustix::process::chdir(cwd).is_err()
-        {
-            let (path, message) = (cwd.to_owned(), io::Error::from(first).to_string());
-            return Err(StartFailure::WorkingDirectory { path, message });
-        }
         sys::close_from(3, true).map_err(step("descriptors"))?;
         let terminal = self.request.terminal.is_some();
         Ok(Command {
@@ -169,7 +141,8 @@ impl Exec<'_> {
                 &self.task.hostname,
                 terminal,
             ),
-            rlimits: command::rlimits(self.container),
+            cwd: Some(cwd.to_owned()),
+            restrictions: Restrictions::of(self.container, identity, self.has_userns()),
             init: false,
             report: report.as_raw_fd(),
         })
@@ -215,30 +188,4 @@ fn terminal(
     sys::set_controlling_terminal(&slave).map_err(step("terminal"))?;
     protocol::send(report.as_fd(), &Report::Terminal, &[master.as_fd()])
         .map_err(|e| StartFailure::Runtime { message: crate::chain(&e) })
-}
-
-/// Takes on the user and the capabilities of the container's commands.
-fn restrict(names: &BTreeSet<String>, identity: &Identity) -> Result<(), StartFailure> {
-    let caps = |e: &dyn std::error::Error| StartFailure::Runtime {
-        message: format!("capabilities: {}", crate::chain(e)),
-    };
-    let parse = |n: &String| Capability::try_from(n.as_str()).expect("validated with the spec");
-    let set: Capabilities = names.iter().map(parse).collect();
-    let none = Capabilities::new();
-    // The bounding set first: changing it needs a capability that goes with the user.
-    sys::keep_capabilities(true).map_err(step("capabilities"))?;
-    sys::set_ids(identity.uid, identity.gid).map_err(step("user"))?;
-    sys::keep_capabilities(false).map_err(step("capabilities"))?;
-    let sets: LinuxCapabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(set.clone())
-        .effective(set.clone())
-        .permitted(set)
-        .inheritable(none.clone())
-        .ambient(none)
-        .build()
-        .map_err(|e| caps(&e))?;
-    let syscall = create_syscall();
-    // Permitted survived the change of user, effective did not.
-    libcontainer::capabilities::reset_effective(syscall.as_ref()).map_err(|e| caps(&e))?;
-    drop_privileges(&sets, syscall.as_ref()).map_err(|e| caps(&e))
 }

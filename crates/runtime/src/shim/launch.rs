@@ -8,6 +8,7 @@ use super::{
     command::{self, Command},
     copy_up,
     identity::{self, Identity},
+    restrict::{self, Restrictions},
     rootfs::{self, Root, Source, Stage, failed},
     sandbox::Sandbox,
 };
@@ -88,7 +89,7 @@ impl Launch<'_> {
             |step: &str, e: io::Error| StartFailure::Runtime { message: format!("{step}: {e}") };
         sys::set_groups(&[]).map_err(|e| runtime("supplementary groups", e))?;
         self.cgroup.join().map_err(limits)?;
-        command::raise_hard_limits(&command::rlimits(self.container))?;
+        restrict::raise_hard_limits(self.container)?;
         Stage::leave_host()?;
         let sources = self.open_sources()?;
         let mut stage = Stage::set_up()?;
@@ -218,7 +219,7 @@ impl Launch<'_> {
             net: self.sandbox.netns.as_fd(),
             pids: self.sandbox.pids.as_ref().map(|(fd, _)| fd.as_fd()),
         };
-        let spec = bundle::build(self.task, self.container, identity, &namespaces, root, binds)
+        let spec = bundle::build(self.task, self.container, &namespaces, root, binds)
             .map_err(|e| runtime("configuration", &e))?;
         let (bundle, state) = (stage.path("bundle"), stage.path("state"));
         std::fs::create_dir(&bundle).map_err(|e| failed("bundle", e))?;
@@ -266,7 +267,8 @@ impl Launch<'_> {
                 &self.task.hostname,
                 container.tty,
             ),
-            rlimits: command::rlimits(container),
+            cwd: Some(container.cwd.clone()),
+            restrictions: Restrictions::of(container, identity, self.task.ids.is_some()),
             init: container.init,
             report: report.as_raw_fd(),
         }

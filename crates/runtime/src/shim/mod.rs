@@ -13,6 +13,7 @@ mod init;
 mod launch;
 mod output;
 pub(crate) mod probe;
+mod restrict;
 mod rootfs;
 mod sandbox;
 mod state;

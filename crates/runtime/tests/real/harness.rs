@@ -15,10 +15,10 @@ use world::World;
 
 /// Applets that the image has.
 const APPLETS: &[&str] = &[
-    "sh", "cat", "echo", "sleep", "ls", "id", "touch", "stat", "true", "false", "mkdir", "kill", "head",
-    "dd", "env", "pwd", "hostname", "mount", "ps", "yes", "tail", "grep", "seq", "tty", "stty", "ip",
-    "chmod", "chown", "unshare", "mknod", "date", "test", "sysctl", "rm", "wc", "nc", "ulimit", "printf",
-    "readlink", "ln", "sync", "usleep", "tr", "su",
+    "sh", "cat", "echo", "sleep", "ls", "id", "touch", "stat", "true", "false", "mkdir", "kill",
+    "head", "dd", "env", "pwd", "hostname", "mount", "ps", "yes", "tail", "grep", "seq", "tty",
+    "stty", "ip", "chmod", "chown", "unshare", "mknod", "date", "test", "sysctl", "rm", "wc", "nc",
+    "ulimit", "printf", "readlink", "ln", "sync", "usleep", "tr", "su",
 ];
 
 /// Nothing real takes as long; only what is broken does.
@@ -165,7 +165,8 @@ impl Drop for Lab {
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let cgroup = |line: &&str| line.contains(" - cgroup");
         for point in text.lines().filter(cgroup).filter_map(|l| l.split(' ').nth(4)) {
-            let _ = std::fs::remove_dir(Path::new(point).join(format!("neargate-{}", self.instance)));
+            let _ =
+                std::fs::remove_dir(Path::new(point).join(format!("neargate-{}", self.instance)));
         }
     }
 }
@@ -217,8 +218,7 @@ pub async fn wait_for(task: &Task, fits: impl Fn(&EventKind) -> bool) -> Event {
 }
 
 pub async fn wait_started(task: &Task, name: &str) -> i32 {
-    let started =
-        |e: &EventKind| matches!(e, EventKind::ContainerStarted { container, .. } if container == name);
+    let started = |e: &EventKind| matches!(e, EventKind::ContainerStarted { container, .. } if container == name);
     match wait_for(task, started).await.kind {
         EventKind::ContainerStarted { pid, .. } => pid,
         _ => unreachable!(),

@@ -36,8 +36,14 @@ async fn each_reason_not_to_start_is_told_apart() {
     let not_found = StartFailure::CommandNotFound { command };
     assert_eq!(failure(&lab, with(&["no-such-command"])).await, not_found);
     let command = "/bin/denied".to_owned();
-    assert_eq!(failure(&lab, with(&["/bin/denied"])).await, StartFailure::PermissionDenied { command });
-    assert!(matches!(failure(&lab, with(&["/etc/passwd"])).await, StartFailure::PermissionDenied { .. }));
+    assert_eq!(
+        failure(&lab, with(&["/bin/denied"])).await,
+        StartFailure::PermissionDenied { command }
+    );
+    assert!(matches!(
+        failure(&lab, with(&["/etc/passwd"])).await,
+        StartFailure::PermissionDenied { .. }
+    ));
 
     let mut nobody = lab.shell("main", "true");
     nobody.user = "nobody".into();
@@ -75,8 +81,21 @@ async fn environment_directory_and_limits_are_as_asked() {
     spec.sysctls.insert("kernel.msgmax".into(), "4096".into());
     let ran = lab.run(spec).await;
     let lines: Vec<&str> = ran.stdout("main").lines().collect();
-    for line in ["A=1 2", "B=", "HOME=/root", "HOSTNAME=box", "/made/here", "100", "200", "shm",
-                 "nameserver 10.0.0.2", "127.0.0.1 localhost", "42", "4096", "755"] {
+    for line in [
+        "A=1 2",
+        "B=",
+        "HOME=/root",
+        "HOSTNAME=box",
+        "/made/here",
+        "100",
+        "200",
+        "shm",
+        "nameserver 10.0.0.2",
+        "127.0.0.1 localhost",
+        "42",
+        "4096",
+        "755",
+    ] {
         assert!(lines.contains(&line), "{line}: {ran:#?}");
     }
     assert_eq!(lines.iter().filter(|l| **l == "box").count(), 2, "{ran:#?}");
@@ -85,7 +104,8 @@ async fn environment_directory_and_limits_are_as_asked() {
 #[tokio::test]
 async fn users_are_found_in_the_containers_own_files() {
     let Some(lab) = lab() else { return };
-    let script = "id -u; id -g; id -G; echo $HOME; echo ok > /dev/stdout; echo $(stat -L -c %u /proc/self)";
+    let script =
+        "id -u; id -g; id -G; echo $HOME; echo ok > /dev/stdout; echo $(stat -L -c %u /proc/self)";
     for (user, expected) in [
         ("web", "33\n34\n34 50\n/data\nok\n33\n"),
         ("33:50", "33\n50\n50\n/data\nok\n33\n"),
