@@ -1,8 +1,10 @@
 //! The journal: one file after another that every batch is written to before anybody is told of it. A batch
 //! leaves memory when it is in a segment; a journal file goes when none of its batches is in memory.
 //!
-//!     file   = magic, next arrival u64, crc32 u32, frames
-//!     frame  = length u32, crc32 u32, payload
+//! ```text
+//! file   = magic, next arrival u64, crc32 u32, frames
+//! frame  = length u32, crc32 u32, payload
+//! ```
 //!
 //! The frame that a crash cut short ends its file. A damaged frame with others behind it is reported; the
 //! frames behind it are lost only if its length is damaged too.
@@ -234,4 +236,38 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::NewEvent;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// A whole header, then anything, with whole frames in between.
+        #[test]
+        fn any_bytes_replay(pieces: Vec<Option<Vec<u8>>>) {
+            let dir = tempfile::TempDir::new().unwrap();
+            let mut journal = Journal::create(dir.path(), 1, 77).unwrap();
+            let event = NewEvent { timestamp_ms: 5, message: "line".into() };
+            let rows = Rows::encode(3, &[event]).unwrap();
+            for piece in &pieces {
+                let mut frames = Vec::new();
+                match piece {
+                    Some(noise) => frames.extend_from_slice(noise),
+                    None => put_append(&mut frames, "s", 1, 3, Some(("source", 4)), &rows.bytes),
+                }
+                journal.write(&frames).unwrap();
+            }
+            let noisy = pieces.iter().flatten().any(|noise| !noise.is_empty());
+            let whole = pieces.iter().filter(|piece| piece.is_none()).count();
+            let replay = replay(&dir.path().join(file_name(1))).unwrap();
+            prop_assert_eq!(replay.next_arrival, 77);
+            prop_assert!(replay.records.len() <= whole);
+            if !noisy {
+                prop_assert!(replay.records.len() == whole && replay.tail.is_none());
+            }
+        }
+    }
 }

@@ -12,7 +12,14 @@ use crate::{
     segment,
     store::Shared,
 };
-use std::{cmp::Reverse, collections::BinaryHeap, fs::File, io, path::Path, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+    fs::File,
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 /// Which end to begin at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -201,8 +208,10 @@ impl<'a> Reading<'a> {
     /// Everything that may hold wanted events, in the order in which it is to be visited.
     fn sources(&self, shared: &Shared) -> Result<Vec<Source>, ReadError> {
         let mut sources = Vec::new();
-        for id in &self.query.streams {
-            let stream = shared.stream(id).ok_or_else(|| ReadError::StreamId(id.clone()))?;
+        // A stream that is named twice is read once.
+        let ids: BTreeSet<&String> = self.query.streams.iter().collect();
+        for id in ids {
+            let stream = shared.stream(id).ok_or_else(|| ReadError::StreamId(id.to_owned()))?;
             let state = stream.state().map_err(ReadError::Load)?;
             let blocks = state.segments.iter().flat_map(|segment| {
                 segment.blocks.iter().map(|block| {

@@ -1,10 +1,9 @@
 //! What the journal says after a crash, or any other end.
 
 use crate::{
-    error::{LoadError, OpenError},
+    error::OpenError,
     event::Batch,
     journal::{self, Journal, Record, Replay},
-    sealer::remove_dir,
     store::{Shared, disk_error},
 };
 use std::sync::{Arc, atomic::Ordering};
@@ -64,9 +63,7 @@ fn apply(shared: &Arc<Shared>, journal: u64, replay: Replay) -> Result<u64, Open
             }
             Record::Delete { stream } => {
                 let Some(stream) = shared.stream(&stream) else { continue };
-                remove_dir(&stream.dir).map_err(|e| {
-                    OpenError::Load(LoadError::new("remove a deleted stream's", &stream.dir, e))
-                })?;
+                // Its files go in the background, if the crash left any.
                 shared.forget(&stream, journal);
             }
         }

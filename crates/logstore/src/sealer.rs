@@ -327,7 +327,7 @@ fn remove(shared: &Shared, stream: &Arc<Stream>) {
 }
 
 /// Removes a stream's directory with its segments, if it is there.
-pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
+fn remove_dir(dir: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => dir.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all()),

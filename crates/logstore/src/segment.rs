@@ -2,8 +2,10 @@
 //! the journal. A group's header says everything about its blocks, so that a stream's index is read without
 //! touching them.
 //!
-//!     group  = magic u32, header length u32, bodies length u64, header crc32 u32, header, bodies
-//!     header = sealed through u64, last ingestion i64, marks, blocks
+//! ```text
+//! group  = magic u32, header length u32, bodies length u64, header crc32 u32, header, bodies
+//! header = sealed through u64, last ingestion i64, marks, blocks
+//! ```
 //!
 //! A group is whole or it is no group: what a crash left of one is cut off when the stream is loaded, and its
 //! events come from the journal again.
@@ -243,4 +245,36 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     }
     found.sort();
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Groups between noise are found again, and nothing else is taken for one.
+        #[test]
+        fn any_bytes_scan(pieces: Vec<Option<Vec<u8>>>) {
+            let dir = tempfile::TempDir::new().unwrap();
+            let path = dir.path().join(file_name(1));
+            let mut bytes = Vec::new();
+            let mut groups = Vec::new();
+            for (n, piece) in pieces.into_iter().enumerate() {
+                match piece {
+                    Some(noise) => bytes.extend(noise),
+                    None => {
+                        let marks = vec![Mark { source: format!("source {n}"), end: n as u64 }];
+                        let mut group = Group { sealed_through: n as u64, marks, ..Group::default() };
+                        bytes.extend(group.encode(bytes.len() as u64, &[]));
+                        groups.push(group);
+                    }
+                }
+            }
+            std::fs::write(&path, &bytes).unwrap();
+            let scan = scan(&path).unwrap();
+            let found: Vec<_> = scan.groups.into_iter().map(|placed| placed.group).collect();
+            prop_assert_eq!(found, groups);
+        }
+    }
 }

@@ -155,14 +155,7 @@ impl Shared {
 
     /// A stream's deletion is durable: empties it and has its files removed.
     pub(crate) fn forget(&self, stream: &Arc<Stream>, journal: u64) {
-        let mut state = stream.raw_state();
-        state.deleted = true;
-        let count = state.waiting.len();
-        let memory = state.release(count);
-        state.segments.clear();
-        state.marks.clear();
-        state.last_ingestion_ms = None;
-        drop(state);
+        let memory = stream.raw_state().delete();
         self.waiting.fetch_sub(memory, Ordering::Relaxed);
         let mut tombstones = self.tombstones.lock().unwrap_or_else(PoisonError::into_inner);
         tombstones.push((journal, stream.id.clone()));

@@ -138,6 +138,15 @@ impl State {
         memory
     }
 
+    /// Empties a deleted stream for good: its files, which may be there a little longer, are not looked at
+    /// again. Tells the memory that waiting batches held.
+    pub(crate) fn delete(&mut self) -> usize {
+        let memory = self.waiting_memory;
+        let subscribers = std::mem::take(&mut self.subscribers);
+        *self = Self { loaded: true, deleted: true, subscribers, ..Self::default() };
+        memory
+    }
+
     pub(crate) fn stats(&self) -> StreamStats {
         let mut stats =
             StreamStats { last_ingestion_ms: self.last_ingestion_ms, ..StreamStats::default() };

@@ -81,6 +81,7 @@ async fn events_come_back_in_the_order_of_time_and_arrival() {
     append(&store, "s", &[(20, "b4"), (1, "-1")]).await;
     let page = read(&store, query(&["s"])).await;
     assert_eq!(lines(&page), ["-1", "0", "a", "b1", "b2", "b3", "b4", "c"], "both places merged");
+    assert_eq!(read(&store, query(&["s", "s"])).await.events.len(), 8);
     assert!(read(&store, query(&["never"])).await.events.is_empty());
     assert!(read(&store, query(&[])).await.end);
 }
@@ -347,6 +348,7 @@ async fn a_deleted_stream_is_gone_for_good() {
     }
     drop(store);
     let store = open(dir.path());
+    store.seal_all().await;
     for stream in ["sealed", "fresh"] {
         assert!(read(&store, query(&[stream])).await.events.is_empty());
         assert!(!dir.path().join("streams").join(stream).exists());
