@@ -56,6 +56,9 @@ pub(crate) struct ServeOptions {
     /// A prepared administrator key instead of a random one, as ID:SECRET. On loopback only.
     #[arg(long, env = "NEARGATE_ACCOUNT_KEY", hide_env_values = true)]
     account_key: Option<String>,
+    /// Where tasks' public addresses come from; only this host knows them. A free block of 4096 is taken from it.
+    #[arg(long, env = "NEARGATE_PUBLIC_POOL", default_value = "198.18.0.0/15")]
+    public_pool: network::Cidr,
 }
 
 fn account(text: &str) -> Result<String, String> {

@@ -1,9 +1,17 @@
 //! The control plane: every service assembled over one store, behind one front door.
 
 mod commands;
+mod connect;
 mod listen;
 
+use ec2::Ec2;
+use ecs::{Ecs, Surroundings};
 use iam::Iam;
+use images::{Images, ImagesOptions};
+use logs::Logs;
+use logstore::LogStore;
+use network::{Network, NetworkConfig};
+use runtime::{Engine, EngineConfig};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use store::{Sealer, Store};
 use sts::Sts;
@@ -18,6 +26,8 @@ pub(crate) struct Settings {
     pub region: String,
     pub account: String,
     pub account_key: Option<(String, String)>,
+    /// Where public addresses of tasks come from.
+    pub public_pool: network::Cidr,
 }
 
 /// Why the control plane did not start.
@@ -39,6 +49,24 @@ pub(crate) enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    #[error("cannot set the network up")]
+    Network(#[from] network::NetworkError),
+    #[error("cannot set the container engine up")]
+    Engine(#[from] runtime::EngineError),
+    #[error("cannot open the log store")]
+    Logs(#[from] logstore::OpenError),
+    #[error("cannot open the images")]
+    Images(#[from] images::DiskError),
+    #[error("cannot read the registries' configuration")]
+    Registries(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot find this program")]
+    Program(#[source] std::io::Error),
+    #[error("cannot make the data directory {path}")]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
 }
@@ -49,6 +77,8 @@ pub(crate) struct ControlPlane {
     world: World,
     front: Arc<Front>,
     iam: Arc<Iam>,
+    network: Arc<Network>,
+    ecs: Arc<Ecs>,
     stop: tokio::sync::Notify,
 }
 
@@ -68,16 +98,45 @@ pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
     let world = World::system();
+    private_dir(&settings.data_dir)?;
     let store = Store::open(&settings.data_dir, world.clone())?;
     let sealer = Arc::new(Sealer::load(&settings.data_dir, world.clone())?);
     let iam = Iam::new(store.clone(), world.clone(), sealer)?;
     let given = settings.account_key.as_ref().map(|(id, secret)| (id.as_str(), secret.as_str()));
     iam.administrator_key(&settings.account, given).await?;
-    let services = vec![iam::api::service(iam.clone()), sts::api::service(Sts::new(iam.clone()))];
+    let engines = engines(&settings, &world).await?;
+    let network = engines.network.clone();
+    let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
+    let ecs = Ecs::new(
+        store.clone(),
+        world.clone(),
+        iam.clone(),
+        ec2.clone(),
+        engines.images,
+        engines.engine,
+    )?;
+    let events = LogStore::open(&settings.data_dir.join("logs"), world.clone())?;
+    let logs = Logs::new(store.clone(), world.clone(), events, iam.clone())?;
+    let services = vec![
+        iam::api::service(iam.clone()),
+        sts::api::service(Sts::new(iam.clone())),
+        ec2::api::service(ec2.clone()),
+        ecs::api::service(ecs.clone()),
+        logs::api::service(logs.clone()),
+    ];
     let front = Front::new(services, Vec::new(), iam.clone(), world.clone(), Limits::default());
     let front = Arc::new(front);
-    let plane =
-        Arc::new(ControlPlane { settings, world, front, iam, stop: tokio::sync::Notify::new() });
+    let images = connect::Registries::new(&world).map_err(ServeError::Registries)?;
+    ecs.start(Surroundings {
+        images: Arc::new(images),
+        secrets: Arc::new(connect::NoSecrets),
+        logs: Arc::new(connect::LogStreams(logs.clone())),
+        api: connect::api(front.clone()),
+    })
+    .await?;
+    logs.start();
+    let stop = tokio::sync::Notify::new();
+    let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, stop });
     let api = listen::api(&plane).await?;
     let control = listen::control(&plane)?;
     println!("neargate is ready on http://{api}");
@@ -91,4 +150,51 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     }
     plane.world.end().await;
     Ok(())
+}
+
+/// The data directory, for root only: it holds keys and everything that tasks wrote.
+fn private_dir(path: &std::path::Path) -> Result<(), ServeError> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    let told = |source| ServeError::DataDir { path: path.to_owned(), source };
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(told)?;
+    // Tasks' users must be able to pass through to their own files; nobody may list or read.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o711)).map_err(told)
+}
+
+struct Engines {
+    network: Arc<Network>,
+    images: Images,
+    engine: Engine,
+}
+
+async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeError> {
+    let instance = instance(&settings.data_dir);
+    let config = NetworkConfig {
+        run_dir: PathBuf::from("/run/neargate").join(&instance),
+        instance: instance.clone(),
+        pool: settings.public_pool,
+    };
+    let network = Arc::new(Network::open(config).await?);
+    let images = Images::open(&settings.data_dir.join("images"), world, ImagesOptions::default())?;
+    let config = EngineConfig {
+        exe: std::env::current_exe().map_err(ServeError::Program)?,
+        shim_args: vec![crate::SHIM.to_owned()],
+        tasks_dir: settings.data_dir.join("tasks"),
+        instance,
+        first_id: None,
+    };
+    let engine = Engine::new(config, world.clone())?;
+    Ok(Engines { network, images, engine })
+}
+
+/// What sets this Neargate's kernel objects apart from another's on the same host: five letters that follow from the data
+/// directory, so that they are found again after a crash.
+fn instance(data_dir: &std::path::Path) -> String {
+    let path = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
+    let mut sum: u64 = 0xcbf2_9ce4_8422_2325; // FNV-1a
+    for byte in path.as_os_str().as_encoded_bytes() {
+        sum = (sum ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let letters = b"abcdefghijklmnopqrstuvwxyz012345";
+    (0..5).map(|place| letters[(sum >> (place * 5) & 31) as usize] as char).collect()
 }

@@ -34,6 +34,7 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         region: options.region.clone(),
         account: options.account.clone(),
         account_key,
+        public_pool: options.public_pool,
     })
 }
 
@@ -63,6 +64,7 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     command.arg("--data-dir").arg(data_dir).arg("serve");
     command.args(["--listen", &options.listen.to_string(), "--region", &options.region]);
     command.args(["--account", &options.account]);
+    command.args(["--public-pool", &options.public_pool.to_string()]);
     if let Some(pair) = &options.account_key {
         // Not an argument: arguments can be read by everyone on the machine.
         command.env("NEARGATE_ACCOUNT_KEY", pair);

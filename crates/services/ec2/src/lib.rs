@@ -44,6 +44,11 @@ impl Ec2 {
         Ok(Arc::new(Self { store, world, network, setting_up: tokio::sync::Mutex::default() }))
     }
 
+    /// The engine, for sockets inside VPCs.
+    pub fn network(&self) -> &Arc<Network> {
+        &self.network
+    }
+
     fn id(&self, kind: &str) -> String {
         format!("{kind}-{}", self.world.hex(17))
     }

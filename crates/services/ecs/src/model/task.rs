@@ -180,6 +180,8 @@ pub struct Task {
     pub client_token: Option<String>,
     /// The number of journal events that are in this record.
     pub journal_seq: u64,
+    /// The UUID under which the task fetches its role's credentials.
+    pub credentials_id: String,
     /// RunTask.
     pub created_at: Timestamp,
     /// Its containers' host became reachable.

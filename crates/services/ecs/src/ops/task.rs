@@ -50,6 +50,7 @@ pub(crate) async fn run_task(
         return Err(faults::invalid(format!("count should be between 1 and {MOST_COUNT}.")));
     }
     pass_roles(ctx, &definition, input.overrides.as_ref())?;
+    check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
     let template = template(ecs, ctx, &cluster, &definition, input)?;
     let tasks: Vec<Record> = (0..count).map(|_| numbered(ecs, &template)).collect();
     let written = ecs.store.write(move |tx| {
@@ -74,6 +75,31 @@ pub(crate) async fn run_task(
     let tasks = written.await?;
     let tasks = tasks.iter().map(|task| answer::task(ecs, task, true)).collect();
     Ok(RunTaskResponse { tasks: Some(tasks), failures: Some(Vec::new()) })
+}
+
+/// Subnets and groups must exist. Nobody has seen an id of the default VPC before it was described, so it may have to
+/// be made only for a caller who guesses; making it does no harm.
+async fn check_network(
+    ecs: &Ecs,
+    ctx: &Context,
+    given: Option<&NetworkConfiguration>,
+) -> Result<(), Fault> {
+    let Some(awsvpc) = given.and_then(|network| network.awsvpc_configuration.as_ref()) else {
+        return Ok(()); // `network` words that
+    };
+    let groups = awsvpc.security_groups.clone().unwrap_or_default();
+    let checked = ecs.ec2.check_network(&ctx.realm(), &awsvpc.subnets, &groups);
+    checked.map_err(|error| match error {
+        ec2::InterfaceError::NoSubnet(id) => faults::invalid(format!(
+            "Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist \
+             (ErrorCode: InvalidSubnetID.NotFound)"
+        )),
+        ec2::InterfaceError::NoGroup(id) => faults::invalid(format!(
+            "Error retrieving security group information for [{id}]: The security group '{id}' does not exist \
+             (ErrorCode: InvalidGroup.NotFound)"
+        )),
+        other => faults::invalid(other.to_string()),
+    })
 }
 
 /// Whoever runs a task hands its roles on, so they must be allowed to.
@@ -150,6 +176,7 @@ fn template(
         protected_until: None,
         client_token: input.client_token,
         journal_seq: 0,
+        credentials_id: String::new(),
         created_at: ecs.world.now(),
         connectivity_at: None,
         pull_started_at: None,
@@ -165,6 +192,7 @@ fn numbered(ecs: &Ecs, template: &Record) -> Record {
     let mut task = template.clone();
     task.id = ecs.world.hex(32);
     task.interface.attachment_id = ecs.world.uuid();
+    task.credentials_id = ecs.world.uuid();
     task.containers.iter_mut().for_each(|container| container.id = ecs.world.uuid());
     task
 }

@@ -1,0 +1,89 @@
+//! Connects ECS to what its tasks need: images, secrets, log streams, the API.
+
+use ecs::{ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi};
+use images::{Reference, RegistrySource, Source, registry::AuthFiles};
+use logs::Logs;
+use std::{error::Error, ops::Range, sync::Arc};
+use wire::{Front, Principal, serve_connection};
+use world::World;
+
+/// Images come from registries.
+pub(super) struct Registries {
+    remote: Arc<dyn Source>,
+}
+
+impl Registries {
+    /// With this machine's registries.conf and auth.json.
+    pub(super) fn new(world: &World) -> Result<Self, Box<dyn Error + Send + Sync>> {
+        let registries = images::Registries::of_this_machine()?;
+        let credentials = AuthFiles::of_this_user()?.into_callback();
+        Ok(Self { remote: Arc::new(RegistrySource::new(world, registries, credentials)) })
+    }
+}
+
+impl ImageSources for Registries {
+    fn source(
+        &self,
+        _realm: &str,
+        _reference: &Reference,
+        _principal: Option<&Principal>,
+    ) -> Result<Arc<dyn Source>, String> {
+        Ok(self.remote.clone())
+    }
+}
+
+/// There are no secrets yet.
+pub(super) struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn value<'a>(
+        &'a self,
+        _realm: &'a str,
+        _principal: &'a Principal,
+        value_from: &'a str,
+    ) -> Pending<'a, Result<String, String>> {
+        Box::pin(async move { Err(format!("{value_from}: secrets are not built yet")) })
+    }
+}
+
+/// Output goes to CloudWatch Logs.
+pub(super) struct LogStreams(pub(super) Arc<Logs>);
+
+impl LogSinks for LogStreams {
+    fn open<'a>(
+        &'a self,
+        target: &'a LogTarget,
+        principal: &'a Principal,
+    ) -> Pending<'a, Result<Arc<dyn LogSink>, String>> {
+        Box::pin(async move {
+            let LogTarget { realm, group, stream, create_group } = target;
+            let sink = self.0.sink(principal, realm, group, stream, *create_group).await;
+            let sink = sink.map_err(|error| error.to_string())?;
+            Ok(Arc::new(OneStream(sink)) as Arc<dyn LogSink>)
+        })
+    }
+}
+
+struct OneStream(logs::Sink);
+
+impl LogSink for OneStream {
+    fn mark<'a>(&'a self, source: &'a str) -> Pending<'a, Result<u64, String>> {
+        Box::pin(async move { self.0.mark(source).await.map_err(|error| error.to_string()) })
+    }
+
+    fn append<'a>(
+        &'a self,
+        source: &'a str,
+        range: Range<u64>,
+        lines: &'a [(i64, String)],
+    ) -> Pending<'a, Result<(), String>> {
+        Box::pin(async move {
+            self.0.append(source, range, lines).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// Serves a task's connection to the API by the same front door as everybody's.
+pub(super) fn api(front: Arc<Front>) -> ServeApi {
+    Arc::new(move |stream, peer| Box::pin(serve_connection(stream, peer, front.clone())))
+}

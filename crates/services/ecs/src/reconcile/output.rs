@@ -1,0 +1,357 @@
+//! From a shim's spool to log streams: lines, multi-line events, and the marks that make it exactly once.
+
+use super::chain;
+use crate::{
+    Ecs,
+    api::ContainerDefinition,
+    model::Task,
+    surroundings::{LogSink, LogTarget},
+};
+use regex::Regex;
+use runtime::{Frame, Stream};
+use std::{collections::HashMap, ops::Range, sync::Arc, time::Duration};
+use wire::Principal;
+
+/// The longest event that CloudWatch Logs takes is 1 MiB; docker's driver cuts at 256 KiB less its overhead.
+const MOST_EVENT: usize = 256 * 1024 - 26;
+/// A multi-line event is whole when this long nothing followed.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long to wait before output that could not be kept is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The log streams of a task's containers, by their index in the spec.
+pub(super) type Sinks = HashMap<u16, (Arc<dyn LogSink>, Option<Regex>)>;
+
+/// Opens the log streams of all containers that have one. The error is the task's stop reason.
+pub(super) async fn open(
+    ecs: &Ecs,
+    task: &Task,
+    definitions: &[ContainerDefinition],
+    principal: Option<&Principal>,
+) -> Result<Sinks, String> {
+    let mut sinks = Sinks::new();
+    for (index, definition) in definitions.iter().enumerate() {
+        let Some(target) = target(task, definition) else { continue };
+        let principal =
+            principal.ok_or("Fargate requires an execution role for log driver awslogs")?;
+        let sink = ecs.surroundings().logs.open(&target, principal).await.map_err(|reason| {
+            format!(
+                "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: \
+                 failed to create Cloudwatch log stream: {reason} : exit status 1"
+            )
+        })?;
+        let option = |name: &str| {
+            let options = definition.log_configuration.as_ref()?.options.as_ref()?;
+            options.get(name).cloned()
+        };
+        let pattern = match (option("awslogs-multiline-pattern"), option("awslogs-datetime-format"))
+        {
+            (Some(pattern), _) => Some(pattern),
+            (None, Some(format)) => Some(datetime_pattern(&format)),
+            (None, None) => None,
+        };
+        let pattern = pattern.map(|pattern| Regex::new(&pattern)).transpose().map_err(|error| {
+            format!("ResourceInitializationError: failed to validate logger args: {error}")
+        })?;
+        let index = u16::try_from(index).expect("a task has at most ten containers");
+        sinks.insert(index, (sink, pattern));
+    }
+    Ok(sinks)
+}
+
+/// `PREFIX/CONTAINER/TASK`, as on Fargate.
+fn target(task: &Task, definition: &ContainerDefinition) -> Option<LogTarget> {
+    let options = definition.log_configuration.as_ref()?.options.as_ref()?;
+    let (account, _) = task.realm.split_once('/')?;
+    let name = definition.name.as_deref().unwrap_or_default();
+    Some(LogTarget {
+        realm: format!("{account}/{}", options.get("awslogs-region")?),
+        group: options.get("awslogs-group")?.clone(),
+        stream: format!("{}/{name}/{}", options.get("awslogs-stream-prefix")?, task.id),
+        create_group: options.get("awslogs-create-group").is_some_and(|text| text == "true"),
+    })
+}
+
+/// strftime as docker's awslogs driver reads it, as a pattern that finds where an event begins.
+fn datetime_pattern(format: &str) -> String {
+    let mut pattern = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            pattern.push_str(&regex::escape(&letter.to_string()));
+            continue;
+        }
+        pattern.push_str(match letters.next() {
+            Some('a') => "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
+            Some('A') => "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)",
+            Some('b') => "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
+            Some('B') => "(?:January|February|March|April|May|June|July|August|September|October|November|December)",
+            Some('Y') => r"\d{4}",
+            Some('d' | 'm' | 'y' | 'H' | 'I' | 'M' | 'S') => r"\d{2}",
+            Some('j') => r"\d{3}",
+            Some('f') => r"\d{6}",
+            Some('L') => r"\.\d{3}",
+            Some('p') => "(?:AM|PM)",
+            Some('w') => r"\d",
+            Some('z') => r"[+-]\d{4}",
+            Some('Z') => "[A-Z]{1,4}T",
+            _ => "%",
+        });
+    }
+    pattern
+}
+
+/// One container's one stream, on its way from pieces to events.
+#[derive(Default)]
+struct Lines {
+    /// The unfinished line.
+    partial: Vec<u8>,
+    /// When it began.
+    began_ms: i64,
+    /// The end of the last frame before the unfinished line or event began: what may be acknowledged.
+    safe: u64,
+    /// A multi-line event that may go on.
+    event: Option<(i64, String)>,
+}
+
+impl Lines {
+    /// Takes a piece; answers the events that are whole now.
+    fn take(&mut self, frame: &Frame, before: u64, pattern: Option<&Regex>) -> Vec<(i64, String)> {
+        let mut whole = Vec::new();
+        for piece in frame.bytes.split_inclusive(|byte| *byte == b'\n') {
+            if self.partial.is_empty() {
+                self.began_ms = frame.time_ms;
+                if self.event.is_none() {
+                    self.safe = before;
+                }
+            }
+            let ended = piece.ends_with(b"\n");
+            self.partial.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
+            if ended || self.partial.len() >= MOST_EVENT {
+                let line = std::mem::take(&mut self.partial);
+                self.line(line, pattern, &mut whole);
+            }
+        }
+        whole
+    }
+
+    fn line(&mut self, line: Vec<u8>, pattern: Option<&Regex>, whole: &mut Vec<(i64, String)>) {
+        let line = line.strip_suffix(b"\r").unwrap_or(&line);
+        let text = String::from_utf8_lossy(line).into_owned();
+        let Some(pattern) = pattern else {
+            // CloudWatch Logs has no empty events.
+            whole.extend((!text.is_empty()).then_some((self.began_ms, text)));
+            return;
+        };
+        match &mut self.event {
+            Some((_, event))
+                if !pattern.is_match(&text) && event.len() + text.len() < MOST_EVENT =>
+            {
+                event.push('\n');
+                event.push_str(&text);
+            }
+            _ => whole.extend(self.event.replace((self.began_ms, text))),
+        }
+    }
+
+    /// Whatever is left: the output is over, or a multi-line event has settled.
+    fn flush(&mut self, over: bool) -> Vec<(i64, String)> {
+        let mut whole: Vec<(i64, String)> = Vec::new();
+        if over && !self.partial.is_empty() {
+            let rest = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();
+            match &mut self.event {
+                Some((_, event)) => {
+                    event.push('\n');
+                    event.push_str(&rest);
+                }
+                None => whole.push((self.began_ms, rest)),
+            }
+        }
+        if over || self.partial.is_empty() {
+            whole.extend(self.event.take());
+        }
+        whole
+    }
+
+    fn pending(&self) -> bool {
+        !self.partial.is_empty() || self.event.is_some()
+    }
+}
+
+/// Ships a task's output until it is over and all of it is kept.
+pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
+    let mut output = match task.output() {
+        Ok(output) => output,
+        Err(error) => {
+            tracing::error!(
+                task = task.id(),
+                error = chain(&error),
+                "a task's output cannot be read"
+            );
+            return;
+        }
+    };
+    let mut lines: HashMap<(u16, Stream), Lines> = HashMap::new();
+    let mut marks: HashMap<(u16, Stream), u64> = HashMap::new();
+    let mut read_to = 0;
+    loop {
+        let waiting = lines.values().any(|lines| lines.event.is_some());
+        let next = match waiting {
+            false => Some(output.next().await),
+            true => ecs.world.timeout(SETTLE, output.next()).await,
+        };
+        let (frames, over) = match next {
+            None => (Vec::new(), false),
+            Some(None) => (Vec::new(), true),
+            Some(Some(Err(error))) => {
+                tracing::error!(
+                    task = task.id(),
+                    error = chain(&error),
+                    "a part of a task's output cannot be read"
+                );
+                return;
+            }
+            Some(Some(Ok(frame))) => {
+                let mut frames = vec![frame];
+                while frames.len() < 256
+                    && let Some(Ok(frame)) = output.try_next()
+                {
+                    frames.push(frame);
+                }
+                (frames, false)
+            }
+        };
+        let settle = frames.is_empty();
+        let mut events: HashMap<(u16, Stream), Vec<(i64, String)>> = HashMap::new();
+        for frame in &frames {
+            let key = (frame.container, frame.stream);
+            let pattern = sinks.get(&key.0).and_then(|(_, pattern)| pattern.as_ref());
+            let whole = lines.entry(key).or_default().take(frame, read_to, pattern);
+            read_to = frame.end;
+            let mark = match marks.get(&key) {
+                Some(mark) => *mark,
+                None => {
+                    let mark = first_mark(ecs, task.id(), sinks, key).await;
+                    *marks.entry(key).or_insert(mark)
+                }
+            };
+            // What ends at or before the mark was kept before the last control plane ended.
+            if frame.end > mark {
+                events.entry(key).or_default().extend(whole);
+            }
+        }
+        if settle {
+            for (key, lines) in &mut lines {
+                events.entry(*key).or_default().extend(lines.flush(over));
+            }
+        }
+        for (key, whole) in events {
+            let mark = marks.entry(key).or_default();
+            keep(ecs, task.id(), sinks, key, *mark..read_to, whole).await;
+            *mark = read_to;
+        }
+        let pending = lines.values().filter(|lines| lines.pending()).map(|lines| lines.safe);
+        let safe = pending.min().unwrap_or(read_to);
+        if safe > 0
+            && let Err(error) = output.acknowledge(safe).await
+        {
+            tracing::warn!(
+                task = task.id(),
+                error = chain(&error),
+                "output could not be acknowledged"
+            );
+        }
+        if over {
+            return;
+        }
+    }
+}
+
+/// Names one stream of one container among the sources of a log stream.
+fn source(task: &str, key: (u16, Stream)) -> String {
+    let stream = match key.1 {
+        Stream::Stdout => "out",
+        Stream::Stderr => "err",
+    };
+    format!("{task}/{}/{stream}", key.0)
+}
+
+/// How far a stream was kept by an earlier control plane.
+async fn first_mark(ecs: &Ecs, task: &str, sinks: &Sinks, key: (u16, Stream)) -> u64 {
+    let Some((sink, _)) = sinks.get(&key.0) else { return 0 };
+    let source = source(task, key);
+    loop {
+        match sink.mark(&source).await {
+            Ok(mark) => return mark,
+            Err(reason) => {
+                tracing::warn!(task, reason, "a log stream's mark cannot be read; trying again");
+                ecs.world.sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+/// Keeps events, for as long as it takes: a disk that is full today has room tomorrow, and the spool bounds what waits.
+async fn keep(
+    ecs: &Ecs,
+    task: &str,
+    sinks: &Sinks,
+    key: (u16, Stream),
+    range: Range<u64>,
+    events: Vec<(i64, String)>,
+) {
+    let Some((sink, _)) = sinks.get(&key.0) else { return };
+    if events.is_empty() || range.is_empty() {
+        return;
+    }
+    let source = source(task, key);
+    while let Err(reason) = sink.append(&source, range.clone(), &events).await {
+        tracing::warn!(task, reason, "output could not be kept; trying again");
+        ecs.world.sleep(RETRY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(text: &str, end: u64) -> Frame {
+        let bytes = text.as_bytes().to_vec();
+        Frame { time_ms: end as i64, container: 0, stream: Stream::Stdout, bytes, end }
+    }
+
+    fn texts(events: Vec<(i64, String)>) -> Vec<String> {
+        events.into_iter().map(|(_, text)| text).collect()
+    }
+
+    #[test]
+    fn pieces_become_lines() {
+        let mut lines = Lines::default();
+        assert_eq!(texts(lines.take(&frame("a\nb", 10), 0, None)), ["a"]);
+        assert_eq!(lines.safe, 0);
+        assert_eq!(texts(lines.take(&frame("c\r\n\nd\n", 20), 10, None)), ["bc", "d"]);
+        assert!(!lines.pending());
+        assert!(lines.take(&frame("rest", 30), 20, None).is_empty());
+        assert_eq!((lines.safe, texts(lines.flush(true))), (20, vec!["rest".to_owned()]));
+    }
+
+    #[test]
+    fn a_pattern_says_where_events_begin() {
+        let pattern = Regex::new(&datetime_pattern("%Y-%m-%d")).unwrap();
+        let mut lines = Lines::default();
+        let text = "2026-01-02 a\n  trace\n2026-01-02 b\n";
+        assert_eq!(
+            texts(lines.take(&frame(text, 10), 0, Some(&pattern))),
+            ["2026-01-02 a\n  trace"]
+        );
+        assert_eq!(texts(lines.flush(false)), ["2026-01-02 b"]);
+    }
+
+    #[test]
+    fn an_endless_line_is_cut() {
+        let mut lines = Lines::default();
+        let long = "x".repeat(MOST_EVENT);
+        assert_eq!(lines.take(&frame(&long, 10), 0, None).len(), 1);
+        assert!(!lines.pending());
+    }
+}

@@ -1,0 +1,460 @@
+//! Drives one task from PROVISIONING to STOPPED.
+//!
+//! A round looks at the record and at the engine, decides on one of three steps ([`plan`]), and takes it. Every step can be
+//! taken again after a crash: what is there already is kept. What cannot work ends the task with AWS's words; what does
+//! not work now (a disk, the kernel) is tried again.
+
+use super::{chain, events, output, spec};
+use crate::{
+    Ecs,
+    api::{ContainerDefinition, SettingName, TaskStopCode},
+    endpoints,
+    model::{self, LastStatus, Task, TaskDefinition},
+};
+use ec2::{InterfaceError, InterfaceRequest};
+use images::{Failure, Image, Platform, Policy, PullError, Reference};
+use runtime::EngineError;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::{DiskFault, Record};
+use thiserror::Error as ThisError;
+use wire::Principal;
+
+/// The first and the longest pause after a failure.
+const PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a role's session for a task holds; the SDKs fetch the next one before.
+const SESSION: Duration = Duration::from_secs(6 * 3600);
+/// Who ECS is to a role's trust policy.
+const SERVICE: &str = "ecs-tasks.amazonaws.com";
+
+/// Why a round did not go through.
+#[derive(Debug, ThisError)]
+enum Trouble {
+    /// It never will: the task ends with this code and reason.
+    #[error("{1}")]
+    Fatal(TaskStopCode, String),
+    #[error("the network")]
+    Interface(#[from] InterfaceError),
+    #[error("the container engine")]
+    Engine(#[from] EngineError),
+    #[error("the store")]
+    Disk(#[from] DiskFault),
+}
+
+/// What is to be done next.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    /// Get everything that it needs, and create its shim.
+    Launch,
+    /// Its shim is there: see that it runs, and follow it to its end.
+    Follow,
+    /// Take away what is left of it.
+    Clean,
+}
+
+/// Pure: from where a task is, and whether the engine knows it.
+fn plan(status: LastStatus, stopping: bool, in_engine: bool) -> Step {
+    match (in_engine, stopping, status) {
+        (true, _, LastStatus::Deprovisioning) => Step::Clean,
+        (true, ..) => Step::Follow,
+        (false, false, LastStatus::Provisioning | LastStatus::Pending) => Step::Launch,
+        (false, ..) => Step::Clean,
+    }
+}
+
+/// Drives the task under `key` until it is over.
+pub(super) async fn drive(ecs: &Arc<Ecs>, key: &str) {
+    let mut pause = PAUSE;
+    loop {
+        let Some(task) = ecs.store.read().get::<Task>(key) else { return };
+        if task.last_status == LastStatus::Stopped {
+            return;
+        }
+        let step = plan(task.last_status, task.stopping, ecs.engine.task(&task.id).is_some());
+        tracing::debug!(task = task.id, status = task.last_status.as_str(), ?step, "a round");
+        let result = match step {
+            Step::Launch => launch(ecs, &task).await,
+            Step::Follow => follow(ecs, &task).await,
+            Step::Clean => clean(ecs, &task).await,
+        };
+        let result = match result {
+            Err(Trouble::Fatal(code, reason)) => {
+                let now = ecs.world.now();
+                change(ecs, key, move |task| task.stop(code, &reason, now)).await
+            }
+            other => other,
+        };
+        match result {
+            Ok(()) => pause = PAUSE,
+            Err(error) => {
+                tracing::warn!(
+                    task = task.id,
+                    ?step,
+                    error = chain(&error),
+                    "a step failed; it is tried again"
+                );
+                ecs.world.sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Changes the task's record.
+async fn change(ecs: &Ecs, key: &str, change: impl FnOnce(&mut Task)) -> Result<(), Trouble> {
+    ecs.store
+        .write(|tx| {
+            tx.update::<Task>(key, change);
+            Ok::<_, DiskFault>(())
+        })
+        .await
+        .map_err(Trouble::from)
+}
+
+fn failed(reason: impl Into<String>) -> Trouble {
+    Trouble::Fatal(TaskStopCode::TaskFailedToStart, reason.into())
+}
+
+async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
+    let definition = definition(ecs, task)?;
+    let containers = definition.document.container_definitions.clone().unwrap_or_default();
+    let interface = interface(ecs, task).await?;
+    let started = ecs.world.now();
+    change(ecs, &task.key(), |task| {
+        task.interface = model::Interface {
+            attachment_id: task.interface.attachment_id.clone(),
+            eni: Some(interface.id.clone()),
+            subnet: Some(interface.subnet.clone()),
+            mac: Some(interface.mac.clone()),
+            private_ip: Some(interface.ip.to_string()),
+            public_ip: interface.public_ip.map(|ip| ip.to_string()),
+            deleted: false,
+        };
+        task.availability_zone = Some(interface.zone.clone());
+        task.pull_started_at.get_or_insert(started);
+        task.advance(LastStatus::Pending, started);
+    })
+    .await?;
+    let principal = execution_role(ecs, task, &definition)?;
+    let images = pull_all(ecs, task, &containers, principal.as_ref()).await?;
+    let secrets = secrets(ecs, task, &containers, principal.as_ref()).await?;
+    // A stream that cannot be opened must fail the task before its first container runs.
+    output::open(ecs, task, &containers, principal.as_ref()).await.map_err(failed)?;
+    let pulled = ecs.world.now();
+    let key = task.key();
+    change(ecs, &key, |task| {
+        task.pull_stopped_at = Some(pulled);
+        for container in &mut task.containers {
+            let image = images.get(&container.name);
+            container.image_digest = image.map(|image| image.digest.to_string());
+            let index_digest = image.and_then(|image| image.index_digest.as_ref());
+            if let Some(index_digest) = index_digest {
+                container.image_digest = Some(index_digest.to_string());
+            }
+            container.runtime_id = Some(format!("{}-{}", task.id, short(&container.id)));
+        }
+        task.advance(LastStatus::Activating, pulled);
+    })
+    .await?;
+    let Some(task) = ecs.store.read().get::<Task>(&key) else { return Ok(()) };
+    let environment = endpoints::environment(&task, &definition);
+    let parts = spec::Parts {
+        task: &task,
+        definition: &definition,
+        images: &images,
+        secrets: &secrets,
+        environment: &environment,
+        metadata_uri: endpoints::metadata_uri,
+        log_mode: &default_log_mode(ecs, &task),
+    };
+    let spec = spec::task_spec(&parts).map_err(failed)?;
+    match ecs.engine.create(spec).await {
+        Ok(_) => follow(ecs, &task).await,
+        Err(EngineError::Spec(error)) => {
+            Err(failed(format!("CannotCreateContainerError: {error}")))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.split('-').next().unwrap_or(id)
+}
+
+/// What `defaultLogDriverMode` says for the account.
+fn default_log_mode(ecs: &Ecs, task: &Task) -> String {
+    let (account, _) = task.realm.split_once('/').unwrap_or_default();
+    let root = format!("arn:aws:iam::{account}:root");
+    let name = SettingName::DefaultLogDriverMode.as_str();
+    let key = model::AccountSetting::key_of(&task.realm, &root, name);
+    let setting = ecs.store.read().get::<model::AccountSetting>(&key);
+    setting.map_or_else(|| "non-blocking".to_owned(), |setting| setting.value.clone())
+}
+
+fn definition(ecs: &Ecs, task: &Task) -> Result<Arc<TaskDefinition>, Trouble> {
+    let key = TaskDefinition::key_of(&task.realm, &task.family, task.revision);
+    let definition = ecs.store.read().get::<TaskDefinition>(&key);
+    definition.ok_or_else(|| failed("The task definition was deleted."))
+}
+
+/// The task's interface: the one on record, or a new one.
+async fn interface(ecs: &Ecs, task: &Task) -> Result<Arc<ec2::model::NetworkInterface>, Trouble> {
+    let known = task.interface.eni.as_ref();
+    if let Some(interface) = known.and_then(|id| ecs.ec2.interface(&task.realm, id)) {
+        return Ok(interface);
+    }
+    let awsvpc = task.network.awsvpc_configuration.clone();
+    let Some(awsvpc) = awsvpc else { return Err(failed("The task has no network configuration.")) };
+    let request = InterfaceRequest {
+        realm: task.realm.clone(),
+        subnets: awsvpc.subnets,
+        groups: awsvpc.security_groups.unwrap_or_default(),
+        public: awsvpc.assign_public_ip == Some(crate::api::AssignPublicIp::Enabled),
+        description: task.arn().replacen(":task/", ":attachment/", 1),
+    };
+    match ecs.ec2.create_interface(request).await {
+        Ok(interface) => Ok(Arc::new(interface)),
+        Err(
+            error @ (InterfaceError::NoSubnet(_)
+            | InterfaceError::NoGroup(_)
+            | InterfaceError::Full
+            | InterfaceError::NoPublicAddress),
+        ) => Err(failed(format!(
+            "Unexpected EC2 error while attempting to Create Network Interface: {error}"
+        ))),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The principal that images, secrets and log streams are fetched as: the execution role's session.
+fn execution_role(
+    ecs: &Ecs,
+    task: &Task,
+    definition: &TaskDefinition,
+) -> Result<Option<Principal>, Trouble> {
+    let role = task.overrides.execution_role_arn.as_ref();
+    let Some(role) = role.or(definition.document.execution_role_arn.as_ref()) else {
+        return Ok(None);
+    };
+    let session = ecs.iam.assume_for_service(role, SERVICE, &task.id, SESSION);
+    let session = session.map_err(|_| {
+        failed(format!(
+            "ECS was unable to assume the role '{role}' that was provided for this task. Please verify that the role \
+             being passed has the proper trust relationship and permissions and that your IAM user has permissions \
+             to pass this role."
+        ))
+    })?;
+    Ok(Some(session.principal))
+}
+
+async fn pull_all(
+    ecs: &Arc<Ecs>,
+    task: &Task,
+    containers: &[ContainerDefinition],
+    principal: Option<&Principal>,
+) -> Result<BTreeMap<String, Image>, Trouble> {
+    let mut images = BTreeMap::new();
+    for definition in containers {
+        let (name, image) =
+            (definition.name.clone().unwrap_or_default(), definition.image.as_deref());
+        let image = image.unwrap_or_default();
+        match pull(ecs, task, image, principal).await {
+            Ok(pulled) => drop(images.insert(name, pulled)),
+            Err(reason) => {
+                let words = reason.clone();
+                change(ecs, &task.key(), move |task| {
+                    if let Some(container) = task.containers.iter_mut().find(|c| c.name == name) {
+                        container.reason = Some(words);
+                    }
+                })
+                .await?;
+                return Err(failed(reason));
+            }
+        }
+    }
+    Ok(images)
+}
+
+/// Pulls one image; the error is AWS's CannotPullContainerError.
+async fn pull(
+    ecs: &Ecs,
+    task: &Task,
+    image: &str,
+    principal: Option<&Principal>,
+) -> Result<Image, String> {
+    let cannot = |reason: String| format!("CannotPullContainerError: {reason}");
+    let reference: Reference =
+        image.parse().map_err(|error| cannot(format!("invalid reference format: {error}")))?;
+    let source = ecs.surroundings().images.source(&task.realm, &reference, principal);
+    let source = source.map_err(|reason| {
+        cannot(format!("pull image manifest has been retried 1 time(s): {reason}"))
+    })?;
+    let platform = Platform::host();
+    let pulled = ecs.images.pull(&reference, &platform, Policy::Always, source, Arc::new(|_| {}));
+    pulled.await.map_err(|error| cannot(pull_reason(&reference, &error)))
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_cannot_pull_image.html>
+fn pull_reason(reference: &Reference, error: &PullError) -> String {
+    let chain = chain(error);
+    match error.failure() {
+        Failure::NotFound => format!(
+            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: {reference}: not found"
+        ),
+        Failure::Unauthorised => format!(
+            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: \
+             pull access denied, repository does not exist or may require authorization: {chain}"
+        ),
+        Failure::Platform => format!(
+            "image Manifest does not contain descriptor matching platform '{}'",
+            Platform::host()
+        ),
+        Failure::DiskFull => format!("failed to extract layer: no space left on device: {chain}"),
+        _ => format!(
+            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: {chain}"
+        ),
+    }
+}
+
+async fn secrets(
+    ecs: &Ecs,
+    task: &Task,
+    containers: &[ContainerDefinition],
+    principal: Option<&Principal>,
+) -> Result<BTreeMap<String, Vec<(String, String)>>, Trouble> {
+    let mut all = BTreeMap::new();
+    for definition in containers {
+        let mut values = Vec::new();
+        for secret in definition.secrets.iter().flatten() {
+            let principal = principal.ok_or_else(|| {
+                failed("Fargate requires task definition to have execution role ARN to support secrets.")
+            })?;
+            let value =
+                ecs.surroundings().secrets.value(&task.realm, principal, &secret.value_from);
+            let value = value.await.map_err(|reason| {
+                failed(format!(
+                    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
+                     failed: unable to retrieve secret: {reason}"
+                ))
+            })?;
+            values.push((secret.name.clone(), value));
+        }
+        all.insert(definition.name.clone().unwrap_or_default(), values);
+    }
+    Ok(all)
+}
+
+/// Sees that the task runs, and puts what happens into its record until its shim is done.
+async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
+    let key = task.key();
+    let Some(running) = ecs.engine.task(&task.id) else { return Ok(()) };
+    let definition = definition(ecs, task)?;
+    let containers = definition.document.container_definitions.clone().unwrap_or_default();
+    let interface = interface(ecs, task).await?;
+    ecs.ec2.ensure_network(&task.realm, &interface.vpc).await?;
+    endpoints::serve(ecs, &task.realm, &interface.vpc).await.map_err(InterfaceError::from)?;
+    if task.last_status < LastStatus::Running
+        && !task.stopping
+        && let Some(netns) = running.netns()
+    {
+        ecs.ec2.attach_interface(&interface, &netns).await?;
+        running.start().await?;
+    }
+    let principal = execution_role(ecs, task, &definition).ok().flatten();
+    let shipper = match output::open(ecs, task, &containers, principal.as_ref()).await {
+        Ok(sinks) => {
+            let (ecs_of_shipper, source) = (ecs.clone(), running.clone());
+            let ship = async move { output::ship(&ecs_of_shipper, &source, &sinks).await };
+            Some(ecs.world.spawn("output", ship))
+        }
+        // The group may have been deleted meanwhile. The task is not to blame; its output stays in the spool.
+        Err(reason) => {
+            tracing::warn!(task = task.id, reason, "a task's log stream cannot be opened");
+            None
+        }
+    };
+    let essential = |name: &str| {
+        let definition = containers.iter().find(|c| c.name.as_deref() == Some(name));
+        definition.is_some_and(|definition| definition.essential.unwrap_or(true))
+    };
+    let mut watch = ecs.store.watch::<Task>();
+    let mut events = running.events(task.journal_seq + 1);
+    let mut asked = false;
+    loop {
+        let record = ecs.store.read().get::<Task>(&key);
+        if let Some(record) = record.filter(|record| record.stopping && !asked) {
+            asked = true;
+            // The shim may be ending by itself; then its journal says so.
+            if let Err(error) =
+                running.stop(record.stopped_reason.clone().unwrap_or_default()).await
+            {
+                tracing::debug!(task = task.id, error = chain(&error), "not asked to stop");
+            }
+        }
+        tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => {
+                    change(ecs, &key, |task| events::apply(task, &event, essential)).await?;
+                }
+                Some(Err(error)) => {
+                    tracing::error!(task = task.id, error = chain(&error), "a damaged journal");
+                    running.kill("the task's journal is damaged").await?;
+                    break;
+                }
+                None => break,
+            },
+            () = watch.changed(), if !asked => {}
+        }
+    }
+    if let Some(shipper) = shipper
+        && let Err(error) = shipper.await
+    {
+        tracing::error!(task = task.id, %error, "the shipper of a task's output ended badly");
+    }
+    clean(ecs, task).await
+}
+
+/// Takes away what is left of a task.
+async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
+    let key = task.key();
+    let now = ecs.world.now();
+    change(ecs, &key, |task| {
+        // Without a reason, whatever held its containers is gone: the machine was restarted.
+        let reason = "The machine that ran the task was restarted.";
+        task.stop(TaskStopCode::TerminationNotice, reason, now);
+        task.advance(LastStatus::Deprovisioning, now);
+    })
+    .await?;
+    ecs.engine.remove(&task.id).await?;
+    let record = ecs.store.read().get::<Task>(&key);
+    let eni = record.as_ref().and_then(|record| record.interface.eni.clone());
+    if let Some(eni) = eni {
+        ecs.ec2.delete_interface(&task.realm, &eni).await?;
+    }
+    let now = ecs.world.now();
+    change(ecs, &key, |task| {
+        task.interface.deleted = true;
+        for container in &mut task.containers {
+            container.status = model::ContainerStatus::Stopped;
+        }
+        task.advance(LastStatus::Stopped, now);
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_its_step() {
+        use LastStatus::*;
+        assert_eq!(plan(Provisioning, false, false), Step::Launch);
+        assert_eq!(plan(Pending, false, false), Step::Launch);
+        assert_eq!(plan(Pending, true, false), Step::Clean, "stopped before it had a shim");
+        assert_eq!(plan(Activating, false, true), Step::Follow);
+        assert_eq!(plan(Running, true, true), Step::Follow, "its shim must be asked to stop");
+        assert_eq!(plan(Running, false, false), Step::Clean, "its shim is gone without a trace");
+        assert_eq!(plan(Deprovisioning, true, true), Step::Clean);
+    }
+}

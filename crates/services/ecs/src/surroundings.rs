@@ -1,0 +1,86 @@
+//! What a task needs from the rest of the house. ECS names it; the binary connects it to the services that have it, so
+//! this crate depends on none of them.
+
+use images::{Reference, Source};
+use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
+use tokio::net::TcpStream;
+use wire::{Peer, Principal};
+
+/// A boxed future.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Where images come from.
+pub trait ImageSources: Send + Sync + 'static {
+    /// The source of `reference` for a task of `realm` whose execution role is `principal`. The error is for people.
+    fn source(
+        &self,
+        realm: &str,
+        reference: &Reference,
+        principal: Option<&Principal>,
+    ) -> Result<Arc<dyn Source>, String>;
+}
+
+/// Where secrets come from.
+pub trait Secrets: Send + Sync + 'static {
+    /// The value that `value_from` of a task definition names, read as `principal`. The error is for people and never
+    /// holds a value.
+    fn value<'a>(
+        &'a self,
+        realm: &'a str,
+        principal: &'a Principal,
+        value_from: &'a str,
+    ) -> Pending<'a, Result<String, String>>;
+}
+
+/// Where a log stream is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTarget {
+    /// `account/region`.
+    pub realm: String,
+    /// The log group's name.
+    pub group: String,
+    /// The log stream's name.
+    pub stream: String,
+    /// Whether a missing group is made.
+    pub create_group: bool,
+}
+
+/// Where output goes.
+pub trait LogSinks: Send + Sync + 'static {
+    /// Opens a stream for writing as `principal`, making it when it is missing. The error is for people.
+    fn open<'a>(
+        &'a self,
+        target: &'a LogTarget,
+        principal: &'a Principal,
+    ) -> Pending<'a, Result<Arc<dyn LogSink>, String>>;
+}
+
+/// A log stream that is written to.
+pub trait LogSink: Send + Sync + 'static {
+    /// How far `source` was read when the stream last kept something of it. The error is for people.
+    fn mark<'a>(&'a self, source: &'a str) -> Pending<'a, Result<u64, String>>;
+    /// Keeps lines (time in ms, text) from `range` of `source` for good, together with the new mark: what is appended
+    /// again is kept once.
+    fn append<'a>(
+        &'a self,
+        source: &'a str,
+        range: Range<u64>,
+        lines: &'a [(i64, String)],
+    ) -> Pending<'a, Result<(), String>>;
+}
+
+/// Serves a task's connection to the API.
+pub type ServeApi = Arc<dyn Fn(TcpStream, Peer) -> Pending<'static, ()> + Send + Sync>;
+
+/// All of it.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where images come from.
+    pub images: Arc<dyn ImageSources>,
+    /// Where secrets come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// Where output goes.
+    pub logs: Arc<dyn LogSinks>,
+    /// Serves a task's connection to the API.
+    pub api: ServeApi,
+}

@@ -1,0 +1,93 @@
+//! The durable records of CloudWatch Logs.
+
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, time::Duration};
+use store::Record;
+use world::Timestamp;
+
+/// Between a group's name and a stream's in a key: no name can hold it.
+const BETWEEN: char = '\u{1}';
+
+/// A log group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogGroup {
+    /// `account/region`.
+    pub realm: String,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// After how many days events go; never when absent.
+    pub retention_days: Option<i32>,
+    /// `STANDARD` or `INFREQUENT_ACCESS`.
+    pub class: String,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl LogGroup {
+    /// The record's key.
+    pub fn key_of(realm: &str, name: &str) -> String {
+        format!("{realm}/{name}")
+    }
+
+    /// `arn:aws:logs:REGION:ACCOUNT:log-group:NAME`.
+    pub fn arn(&self) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:logs:{region}:{account}:log-group:{}", self.name)
+    }
+
+    /// The time before which its events are gone, in ms since the epoch.
+    pub fn horizon_ms(&self, now: Timestamp) -> Option<i64> {
+        let days = u64::try_from(self.retention_days?).ok()?;
+        let kept = Duration::from_secs(days * 86_400).as_millis();
+        Some(now.millis().saturating_sub(i64::try_from(kept).ok()?))
+    }
+}
+
+impl Record for LogGroup {
+    const TABLE: &'static str = "logs.group";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.name)
+    }
+}
+
+/// A log stream.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LogStream {
+    /// `account/region`.
+    pub realm: String,
+    /// Its group's name.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// What the log store calls it: a UUID, so that a stream of the same name made later begins empty.
+    pub id: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl LogStream {
+    /// The record's key.
+    pub fn key_of(realm: &str, group: &str, name: &str) -> String {
+        format!("{}{name}", Self::prefix_of(realm, group))
+    }
+
+    /// What the keys of a group's streams begin with.
+    pub fn prefix_of(realm: &str, group: &str) -> String {
+        format!("{realm}/{group}{BETWEEN}")
+    }
+
+    /// `arn:aws:logs:REGION:ACCOUNT:log-group:GROUP:log-stream:NAME`.
+    pub fn arn(&self) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:logs:{region}:{account}:log-group:{}:log-stream:{}", self.group, self.name)
+    }
+}
+
+impl Record for LogStream {
+    const TABLE: &'static str = "logs.stream";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.group, &self.name)
+    }
+}
