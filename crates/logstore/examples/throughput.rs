@@ -1,5 +1,5 @@
-//! Ingest and scan, in MB/s of raw log and per core, beside the disk (write and fsync of the same bytes) and
-//! `grep` over the same bytes in the same run.
+//! Ingest and scan, in MB/s of raw log and per core, beside the disk (write and fsync of the same
+//! bytes) and `grep` over the same bytes in the same run.
 //!
 //!     cargo run --release -p logstore --example throughput [DIR] [MEGABYTES]
 
@@ -119,7 +119,8 @@ fn make_lines(world: &World, bytes: usize) -> Vec<String> {
         let status = [200, 200, 200, 201, 304, 404, 500][n % 7];
         let line = if n % 2 == 0 {
             format!(
-                "10.0.{}.{} - - [02/Jan/2026:03:{:02}:{:02} +0000] \"GET /items/{id}/{needle} HTTP/1.1\" {status} {} \"-\" \"curl/8.5.0\"",
+                "10.0.{}.{} - - [02/Jan/2026:03:{:02}:{:02} +0000] \
+                 \"GET /items/{id}/{needle} HTTP/1.1\" {status} {} \"-\" \"curl/8.5.0\"",
                 n % 256,
                 n * 7 % 256,
                 n / 60 % 60,
@@ -128,7 +129,8 @@ fn make_lines(world: &World, bytes: usize) -> Vec<String> {
             )
         } else {
             format!(
-                "{{\"level\":\"info\",\"time\":{},\"request_id\":\"{id}\",\"msg\":\"handled {needle}\",\"ms\":{}}}",
+                "{{\"level\":\"info\",\"time\":{},\"request_id\":\"{id}\",\
+                 \"msg\":\"handled {needle}\",\"ms\":{}}}",
                 1_767_323_045_678u64 + n as u64,
                 n * 13 % 900
             )
@@ -169,7 +171,8 @@ fn report(what: &str, bytes: usize, wall: Duration, processor: Option<Duration>)
 /// The processor time that this process has used.
 fn processor() -> Outcome<Duration> {
     let stat = std::fs::read_to_string("/proc/self/stat")?;
-    // Behind the command's name, which may hold spaces, utime and stime are the 12th and 13th field.
+    // Behind the command's name, which may hold spaces, utime and stime are the 12th and 13th
+    // field.
     let fields: Vec<&str> = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_whitespace().collect())

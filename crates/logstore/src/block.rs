@@ -62,7 +62,8 @@ pub(crate) fn encode(rows: &[Row<'_>]) -> std::io::Result<(BlockMeta, Vec<u8>)> 
 
 thread_local! {
     // Contexts are a few hundred kilobytes and slow to make.
-    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> =
+        const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
         const { RefCell::new(None) };
 }
@@ -123,7 +124,8 @@ impl Block {
         self.text.capacity() + self.columns.capacity() + std::mem::size_of::<Self>()
     }
 
-    /// The rows, in order; ends early where a damaged block that passed its checksum makes no sense.
+    /// The rows, in order; ends early where a damaged block that passed its checksum makes no
+    /// sense.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         let mut reader = Reader::new(&self.columns);
         let mut rest = self.text.as_str();

@@ -45,13 +45,14 @@ impl Event {
     }
 }
 
-/// A place in the order of reading: by timestamp, then by arrival. It stays valid while events are added and
-/// removed. As text it is 32 hexadecimal digits that sort alike.
+/// A place in the order of reading: by timestamp, then by arrival. It stays valid while events are
+/// added and removed. As text it is 32 hexadecimal digits that sort alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// The event's timestamp.
     pub timestamp_ms: i64,
-    /// The event's arrival; 0 is before all events of the timestamp, the greatest number behind them.
+    /// The event's arrival; 0 is before all events of the timestamp, the greatest number behind
+    /// them.
     pub sequence: u64,
 }
 
@@ -94,8 +95,8 @@ impl FromStr for Position {
     }
 }
 
-/// Which part of a source (a container's output, say) a batch was made of. A batch that was stored already
-/// is not stored again.
+/// Which part of a source (a container's output, say) a batch was made of. A batch that was stored
+/// already is not stored again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceRange {
     /// The source, unique in the stream.

@@ -1,13 +1,14 @@
-//! The journal: one file after another that every batch is written to before anybody is told of it. A batch
-//! leaves memory when it is in a segment; a journal file goes when none of its batches is in memory.
+//! The journal: one file after another that every batch is written to before anybody is told of it.
+//! A batch leaves memory when it is in a segment; a journal file goes when none of its batches is
+//! in memory.
 //!
 //! ```text
 //! file   = magic, next arrival u64, crc32 u32, frames
 //! frame  = length u32, crc32 u32, payload
 //! ```
 //!
-//! The frame that a crash cut short ends its file. A damaged frame with others behind it is reported; the
-//! frames behind it are lost only if its length is damaged too.
+//! The frame that a crash cut short ends its file. A damaged frame with others behind it is
+//! reported; the frames behind it are lost only if its length is damaged too.
 
 use crate::{
     codec::{Reader, put_bytes, put_varint},
@@ -101,7 +102,8 @@ pub(crate) struct Replay {
     pub(crate) records: Vec<Record>,
     pub(crate) bytes: u64,
     pub(crate) damage: Vec<Damage>,
-    /// What follows the last frame that could be framed: a torn tail in the newest file, damage in others.
+    /// What follows the last frame that could be framed: a torn tail in the newest file, damage in
+    /// others.
     pub(crate) tail: Option<Damage>,
 }
 
@@ -207,7 +209,8 @@ impl Journal {
             }
             Err(error) => {
                 let undone = self.file.set_len(self.bytes).and_then(|()| self.file.sync_all());
-                // Written at the end of what there is: with the position behind it there would be a hole.
+                // Written at the end of what there is: with the position behind it there would be a
+                // hole.
                 let undone = undone.and_then(|()| {
                     io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.bytes)).map(drop)
                 });

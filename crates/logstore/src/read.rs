@@ -1,8 +1,8 @@
 //! Reading: a page of events in the order of time, out of any number of streams.
 //!
-//! Blocks are visited in the order in which they may contribute, and only the page's best candidates are kept,
-//! so memory is bounded by the page however many streams there are. A page may also end because enough was
-//! searched; the next one goes on from there.
+//! Blocks are visited in the order in which they may contribute, and only the page's best
+//! candidates are kept, so memory is bounded by the page however many streams there are. A page may
+//! also end because enough was searched; the next one goes on from there.
 
 use crate::{
     block::{Block, BlockMeta},
@@ -78,7 +78,8 @@ pub struct Page {
     pub events: Vec<Event>,
     /// Where the next page in this direction begins.
     pub next: Position,
-    /// Whether there was nothing more in this direction. More may arrive: `next` is valid all the same.
+    /// Whether there was nothing more in this direction. More may arrive: `next` is valid all the
+    /// same.
     pub end: bool,
     /// What could not be read and was skipped.
     pub damaged: Vec<Damage>,

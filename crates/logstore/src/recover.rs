@@ -8,8 +8,8 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
-/// Brings back the events that are in no segment yet, and begins a new journal file. Gives it and the next
-/// arrival.
+/// Brings back the events that are in no segment yet, and begins a new journal file. Gives it and
+/// the next arrival.
 pub(crate) fn recover(shared: &Arc<Shared>) -> Result<(Journal, u64), OpenError> {
     let dir = shared.journal_dir();
     let files = journal::list(&dir).map_err(|e| disk_error("list", &dir, e))?;

@@ -1,5 +1,5 @@
-//! From memory into segments: a thread that moves streams' waiting events into compressed blocks, removes
-//! deleted streams' files, and drops journal files that nobody needs any more.
+//! From memory into segments: a thread that moves streams' waiting events into compressed blocks,
+//! removes deleted streams' files, and drops journal files that nobody needs any more.
 
 use crate::{
     block::{self, BLOCK_BYTES},
@@ -103,8 +103,8 @@ impl Sealing {
 }
 
 impl Shared {
-    /// Keeps what waits in memory bounded: asks for sealing, and waits for it when memory is full. False when
-    /// memory is full and the disk refuses.
+    /// Keeps what waits in memory bounded: asks for sealing, and waits for it when memory is full.
+    /// False when memory is full and the disk refuses.
     pub(crate) fn make_room(&self) -> bool {
         if self.waiting.load(Ordering::Relaxed) <= SOFT_LIMIT_BYTES {
             return true;
@@ -263,8 +263,8 @@ impl Target {
         Self { number, path: dir.join(segment::file_name(number)), at: 0 }
     }
 
-    /// Writes durably; after a failure the file is as before or ends in a torn group that is overwritten next
-    /// time.
+    /// Writes durably; after a failure the file is as before or ends in a torn group that is
+    /// overwritten next time.
     fn append(&self, dir: &Path, bytes: &[u8]) -> io::Result<()> {
         if self.at == 0 {
             make_dir(dir)?;
@@ -321,7 +321,7 @@ fn remove(shared: &Shared, stream: &Arc<Stream>) {
         Ok(()) => shared.note_dirty(stream, None),
         Err(error) => {
             let path = stream.dir.display();
-            tracing::error!(%error, %path, "a deleted log stream's files stay until the next start");
+            tracing::error!(%error, %path, "a deleted log stream's files stay for now");
         }
     }
 }

@@ -1,14 +1,14 @@
-//! Segment files: groups of blocks, one group for each time that a stream's waiting events were moved out of
-//! the journal. A group's header says everything about its blocks, so that a stream's index is read without
-//! touching them.
+//! Segment files: groups of blocks, one group for each time that a stream's waiting events were
+//! moved out of the journal. A group's header says everything about its blocks, so that a stream's
+//! index is read without touching them.
 //!
 //! ```text
 //! group  = magic u32, header length u32, bodies length u64, header crc32 u32, header, bodies
 //! header = sealed through u64, last ingestion i64, marks, blocks
 //! ```
 //!
-//! A group is whole or it is no group: what a crash left of one is cut off when the stream is loaded, and its
-//! events come from the journal again.
+//! A group is whole or it is no group: what a crash left of one is cut off when the stream is
+//! loaded, and its events come from the journal again.
 
 use crate::{
     block::{Block, BlockMeta},
@@ -134,8 +134,8 @@ pub(crate) struct Scan {
     pub(crate) damage: Vec<Damage>,
 }
 
-/// Reads the headers of all groups. Between whole groups damage is skipped and reported; behind the last
-/// one it is a torn tail.
+/// Reads the headers of all groups. Between whole groups damage is skipped and reported; behind the
+/// last one it is a torn tail.
 pub(crate) fn scan(path: &Path) -> io::Result<Scan> {
     let file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -265,7 +265,8 @@ mod tests {
                     Some(noise) => bytes.extend(noise),
                     None => {
                         let marks = vec![Mark { source: format!("source {n}"), end: n as u64 }];
-                        let mut group = Group { sealed_through: n as u64, marks, ..Group::default() };
+                        let sealed_through = n as u64;
+                        let mut group = Group { sealed_through, marks, ..Group::default() };
                         bytes.extend(group.encode(bytes.len() as u64, &[]));
                         groups.push(group);
                     }

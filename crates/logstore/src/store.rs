@@ -30,14 +30,15 @@ use world::World;
 const MAX_SOURCE_BYTES: usize = 1024;
 /// How much may wait for the writer before callers have to wait, in KiB.
 const INBOX_KIB: usize = 64 << 10;
-/// How often idle memory is looked after, and how long events wait for company before they are sealed.
+/// How often idle memory is looked after, and how long events wait for company before they are
+/// sealed.
 const SWEEP: Duration = Duration::from_secs(600);
 const SEAL_AFTER_MS: i64 = 3_600_000;
 /// Above this many streams in memory, the idle ones are dropped from it.
 const KEPT_STREAMS: usize = 1000;
 
-/// A store of log streams. Cheap to clone; clones are the same store. The last clone that is dropped writes
-/// what was accepted and lets go of the directory.
+/// A store of log streams. Cheap to clone; clones are the same store. The last clone that is
+/// dropped writes what was accepted and lets go of the directory.
 #[derive(Clone)]
 pub struct LogStore {
     handle: Arc<Handle>,
@@ -49,8 +50,8 @@ struct Handle {
     _lock: File,
 }
 
-/// What the threads share. Of its locks none is taken while another of them is held; a stream's own locks come
-/// before them.
+/// What the threads share. Of its locks none is taken while another of them is held; a stream's own
+/// locks come before them.
 pub(crate) struct Shared {
     dir: PathBuf,
     world: World,
@@ -184,7 +185,8 @@ impl Shared {
         self.cache.clear();
         let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         if streams.len() > KEPT_STREAMS {
-            // A stream that only this map knows has nothing waiting: else it would be among the dirty ones.
+            // A stream that only this map knows has nothing waiting: else it would be among the
+            // dirty ones.
             streams.retain(|_, stream| {
                 Arc::strong_count(stream) > 1 || {
                     let state = stream.raw_state();
@@ -198,8 +200,8 @@ impl Shared {
 }
 
 impl LogStore {
-    /// Opens the store in `dir`, which is made if it is missing. What a crash cut short is mended. Must be
-    /// called inside a tokio runtime.
+    /// Opens the store in `dir`, which is made if it is missing. What a crash cut short is mended.
+    /// Must be called inside a tokio runtime.
     pub fn open(dir: &Path, world: World) -> Result<Self, OpenError> {
         let shared = Shared::new(dir, world.clone());
         for dir in [dir, &shared.journal_dir(), &shared.streams_dir()] {
@@ -221,9 +223,10 @@ impl LogStore {
         &self.handle.shared
     }
 
-    /// Stores events in `stream`, which is made by its first batch; resolves when they are on disk, all or
-    /// none. With a `range`, the source's consumed offset is stored in the same write: a batch whose range
-    /// was stored before is a [duplicate](Appended::duplicate), one that overlaps it is refused.
+    /// Stores events in `stream`, which is made by its first batch; resolves when they are on disk,
+    /// all or none. With a `range`, the source's consumed offset is stored in the same write: a
+    /// batch whose range was stored before is a [duplicate](Appended::duplicate), one that overlaps
+    /// it is refused.
     ///
     /// Dropping the future does not take the batch back.
     pub async fn append(
@@ -263,8 +266,8 @@ impl LogStore {
         answered.await.unwrap_or(Err(AppendError::Closed))
     }
 
-    /// The offset up to which `source` is consumed into `stream`: what a shipper goes on with after a crash
-    /// of either side. None when nothing of it was ever stored.
+    /// The offset up to which `source` is consumed into `stream`: what a shipper goes on with after
+    /// a crash of either side. None when nothing of it was ever stored.
     pub async fn source_offset(
         &self,
         stream: &str,
@@ -300,9 +303,9 @@ impl LogStore {
         Tail::new(self.shared().clone())
     }
 
-    /// Drops the blocks of a stream in which every event is older than `before_ms`, and the segments in which
-    /// every block is; gives back how many events went. Readers hide what is older in the blocks that stay
-    /// by their range.
+    /// Drops the blocks of a stream in which every event is older than `before_ms`, and the
+    /// segments in which every block is; gives back how many events went. Readers hide what is
+    /// older in the blocks that stay by their range.
     pub async fn expire(&self, stream: &str, before_ms: i64) -> Result<u64, ExpireError> {
         let stream = stream.to_owned();
         self.blocking(move |shared| {
@@ -312,9 +315,9 @@ impl LogStore {
         .await
     }
 
-    /// Moves everything that waits in memory into segments; resolves when it is done or has failed (what
-    /// failed stays in the journal). Nothing is lost without it: it makes the next start quick and memory
-    /// free.
+    /// Moves everything that waits in memory into segments; resolves when it is done or has failed
+    /// (what failed stays in the journal). Nothing is lost without it: it makes the next start
+    /// quick and memory free.
     pub async fn seal_all(&self) {
         self.shared().seal_older(i64::MAX);
         // An error means that the store is closed, and then there is nothing to wait for.

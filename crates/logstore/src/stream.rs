@@ -76,8 +76,8 @@ impl Stream {
         Self { id, dir, state: Mutex::default(), files: Mutex::new(()) }
     }
 
-    /// Whoever panicked under these locks had changed nothing yet or only added: they are never poisoned
-    /// in a way that matters.
+    /// Whoever panicked under these locks had changed nothing yet or only added: they are never
+    /// poisoned in a way that matters.
     pub(crate) fn files(&self) -> MutexGuard<'_, ()> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,8 +92,8 @@ impl Stream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The state, loaded at start with the first arrival that the journal holds of this stream: a group that
-    /// can be made again from the journal is cut off if it is damaged.
+    /// The state, loaded at start with the first arrival that the journal holds of this stream: a
+    /// group that can be made again from the journal is cut off if it is damaged.
     pub(crate) fn state_from_journal(
         &self,
         journal_from: Option<u64>,
@@ -138,8 +138,8 @@ impl State {
         memory
     }
 
-    /// Empties a deleted stream for good: its files, which may be there a little longer, are not looked at
-    /// again. Tells the memory that waiting batches held.
+    /// Empties a deleted stream for good: its files, which may be there a little longer, are not
+    /// looked at again. Tells the memory that waiting batches held.
     pub(crate) fn delete(&mut self) -> usize {
         let memory = self.waiting_memory;
         let subscribers = std::mem::take(&mut self.subscribers);
@@ -226,8 +226,8 @@ fn load(state: &mut State, dir: &Path, journal_from: Option<u64>) -> Result<(), 
     Ok(())
 }
 
-/// Cuts off what a crash left at the end of the newest segment: half a group, or a whole one whose blocks did
-/// not all reach the disk and whose events are in the journal still.
+/// Cuts off what a crash left at the end of the newest segment: half a group, or a whole one whose
+/// blocks did not all reach the disk and whose events are in the journal still.
 fn cut_tail(path: &Path, scan: &mut Scan, journal_from: u64) -> std::io::Result<()> {
     let mut cut = scan.torn_at.take();
     let file = OpenOptions::new().read(true).write(true).open(path)?;

@@ -19,8 +19,8 @@ const MAX_BEHIND_BYTES: usize = 8 << 20;
 pub struct Arrivals {
     /// The events, as they arrived (not by timestamp).
     pub events: Vec<Event>,
-    /// How many events before them were dropped because the follower was too slow. They can be read from
-    /// the streams.
+    /// How many events before them were dropped because the follower was too slow. They can be read
+    /// from the streams.
     pub missed: u64,
 }
 
@@ -48,7 +48,8 @@ impl Tail {
         Self { shared, subscriber: Arc::default() }
     }
 
-    /// Follows `stream` too, which need not exist yet. A stream that is added twice is followed twice.
+    /// Follows `stream` too, which need not exist yet. A stream that is added twice is followed
+    /// twice.
     pub fn add(&self, stream: &str) -> Result<(), crate::ReadError> {
         let stream = self.shared.stream(stream).ok_or_else(|| bad_id(stream))?;
         let mut state = stream.raw_state();

@@ -1,5 +1,5 @@
-//! From callers to the journal: one thread takes all batches that wait, writes them with one flush, shows
-//! them to readers and followers and answers.
+//! From callers to the journal: one thread takes all batches that wait, writes them with one flush,
+//! shows them to readers and followers and answers.
 
 use crate::{
     error::AppendError,
@@ -208,7 +208,8 @@ impl Writer {
             pending.marks.insert(key, range.end);
         }
         drop(state);
-        // A batch without events takes a number too: it moves a mark, and is told apart by its number.
+        // A batch without events takes a number too: it moves a mark, and is told apart by its
+        // number.
         self.next_arrival = first + append.rows.count.max(1);
         let mark = append.range.as_ref().map(|range| (range.source.as_str(), range.end));
         let (id, rows) = (&append.stream.id, &append.rows.bytes);

@@ -1,6 +1,6 @@
-//! A process that ships lines into several streams is killed at random points, many times over one store. A
-//! shipper goes on from the offset that the store remembers, as a log driver does; in the end every line is there
-//! exactly once.
+//! A process that ships lines into several streams is killed at random points, many times over one
+//! store. A shipper goes on from the offset that the store remembers, as a log driver does; in the
+//! end every line is there exactly once.
 
 #![allow(clippy::unwrap_used)] // a failure here is a failed test
 

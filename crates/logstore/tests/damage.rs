@@ -1,4 +1,5 @@
-//! Torn ends and flipped bits: what can be mended is, what cannot is told of and skipped, and the rest is read.
+//! Torn ends and flipped bits: what can be mended is, what cannot is told of and skipped, and the
+//! rest is read.
 
 #![allow(clippy::unwrap_used)] // a failure here is a failed test
 
@@ -143,7 +144,8 @@ async fn a_damaged_block_is_reported_and_skipped() {
     assert_eq!(read(&open(dir.path()), "s").await, (vec![0, 2, 7], 0));
 }
 
-/// The crash came while a group was written: its events are in the journal, and the group is written again.
+/// The crash came while a group was written: its events are in the journal, and the group is
+/// written again.
 #[tokio::test]
 async fn a_torn_group_comes_from_the_journal_again() {
     let dir = TempDir::new().unwrap();
@@ -163,8 +165,8 @@ async fn a_torn_group_comes_from_the_journal_again() {
     drop(store);
     let after = std::fs::read(&segment).unwrap();
     assert!(after.len() > before.len());
-    // Back to the moment of the crash, with the group written to different extents; and with all its
-    // length there but not its content, as after a power cut.
+    // Back to the moment of the crash, with the group written to different extents; and with all
+    // its length there but not its content, as after a power cut.
     let mut torn: Vec<Vec<u8>> =
         (before.len()..after.len()).map(|length| after[..length].to_vec()).collect();
     torn.push([&after[..after.len() - 5], &[0; 5]].concat());

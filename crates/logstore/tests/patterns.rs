@@ -111,6 +111,10 @@ fn conditions_on_json_lines() {
     for pattern in holding {
         assert!(matches(pattern, TRAIL), "{pattern}");
     }
+}
+
+#[test]
+fn conditions_that_do_not_hold_on_json_lines() {
     let failing = [
         r#"{ $.eventType = "updateTrail" }"#,
         "{ $.eventType = Update }",
@@ -118,7 +122,8 @@ fn conditions_on_json_lines() {
         "{ $.sourceIPAddress != 111.111.* }",
         r#"{ $.arrayKey[1] = "value" }"#,
         r#"{ $.arrayKey[9] = "value" }"#,
-        // What points at an array, an object, null or nothing matches nothing, whatever the operator.
+        // What points at an array, an object, null or nothing matches nothing, whatever the
+        // operator.
         "{ $.arrayKey = value }",
         "{ $.arrayKey != value }",
         "{ $.objectList[0] != 1 }",
@@ -153,11 +158,17 @@ fn compound_conditions() {
         (r#"{ ($.user.id = 1) && ($.users[0].email = "John.Doe@example.com") }"#, true),
         (r#"{ ($.user.id = 2 && $.users[0].email = "nonmatch") || $.actions[2] = "GET" }"#, false),
         (
-            r#"{ $.user.email = "John.Stiles@example.com" || $.coordinates[0][1] = "nonmatch" && $.actions[2] = "nonmatch" }"#,
+            concat!(
+                r#"{ $.user.email = "John.Stiles@example.com" || "#,
+                r#"$.coordinates[0][1] = "nonmatch" && $.actions[2] = "nonmatch" }"#,
+            ),
             true,
         ),
         (
-            r#"{ ($.user.email = "John.Stiles@example.com" || $.coordinates[0][1] = "nonmatch") && $.actions[2] = "nonmatch" }"#,
+            concat!(
+                r#"{ ($.user.email = "John.Stiles@example.com" || "#,
+                r#"$.coordinates[0][1] = "nonmatch") && $.actions[2] = "nonmatch" }"#,
+            ),
             false,
         ),
         ("{ $.coordinates[2][0]=7&&(($.user.id=1||$.x=1)&&$.actions[1]=PUT) }", true),
@@ -175,13 +186,13 @@ const ACCESS: &str = concat!(
 #[test]
 fn fields_of_space_delimited_lines() {
     let holding = [
-        r"[ip=%127\.0\.0\.[1-9]%, user, username, timestamp, request =*.html*, status_code = 4*, bytes]",
+        r"[ip=%127\.0\.0\.[1-9]%, user, name, time, request =*.html*, status_code = 4*, bytes]",
         "[ip, user, username, timestamp, request, status_code, bytes]",
         "[..., request =*.html*, status_code = 4*, bytes]",
         "[..., status_code, bytes > 1000]",
         "[ip, user, ..., status_code=404, bytes]",
         "[ip = 127.0.0.1, ...]",
-        "[ip, user, username, timestamp, request =*.html*, status_code = 404 || status_code = 410, bytes]",
+        "[ip, user, name, time, request =*.html*, status = 404 || status = 410, bytes]",
         "[ip, user, username, timestamp, request, status_code = 4* && bytes > 1000, x]",
         "[ip, user, username, timestamp, request, status_code = 4* && status_code != 403, bytes]",
         "[..., request=*.html*, status_code=4*,]",
@@ -224,10 +235,7 @@ fn words_in_order() {
         ("[w1=!ERROR&&w1=!WARNING, w2]", &[0, 1]),
         ("[(w1=ERROR || w1=WARNING) && w1!=W*, w2]", &[3]),
         ("[logLevel, date, time, method, url=%/service/resource/[0-9]+$%, response_time]", &[0]),
-        (
-            "[logLevel, date, time, method, url=%/service/resource/[0-9]+/part/[0-9]+$%, response_time]",
-            &[1],
-        ),
+        ("[logLevel, date, time, method, url=%/service/resource/[0-9]+/part/[0-9]+$%, ms]", &[1]),
     ];
     for (pattern, expected) in cases {
         assert_eq!(matching(pattern, &lines), *expected, "{pattern}");
@@ -374,7 +382,10 @@ proptest! {
 
     #[test]
     fn near_patterns_hold_together(
-        pattern in "[{\\[]?( ?(\\$\\.[ab]|a|b|=|!=|<|[0-9]|\\*|\\.\\.\\.|,|&&|\\|\\||\\(|\\)|\"x\"|%x%|-|\\?|IS|NULL|NOT|EXISTS|\\[0\\])){0,12} ?[}\\]]?",
+        pattern in concat!(
+            r#"[{\[]?( ?(\$\.[ab]|a|b|=|!=|<|[0-9]|\*|\.\.\.|,|&&|\|\||\(|\)|"x"|%x%|-|\?|"#,
+            r#"IS|NULL|NOT|EXISTS|\[0\])){0,12} ?[}\]]?"#,
+        ),
         line in "(\\{\"a\":[0-9\"x]{1,3}\\}|[ab0-9 \"\\[\\]]{0,20})",
     ) {
         if let Ok(pattern) = Pattern::parse(&pattern) {

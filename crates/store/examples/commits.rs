@@ -1,4 +1,5 @@
-//! Commits per second with 1 and 32 writers, beside a bare loop of write and fsync on the same disk.
+//! Commits per second with 1 and 32 writers, beside a bare loop of write and fsync on the same
+//! disk.
 //!
 //!     cargo run --release -p store --example commits [DIR] [SECONDS]
 

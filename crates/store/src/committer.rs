@@ -1,5 +1,5 @@
-//! From the queue of transactions to the disk: one thread takes all that wait, flushes once, publishes and
-//! answers them.
+//! From the queue of transactions to the disk: one thread takes all that wait, flushes once,
+//! publishes and answers them.
 
 use crate::{
     disk::Disk,
@@ -48,8 +48,8 @@ impl Core {
         Self { head: Mutex::new(head), durable: RwLock::new(state), ..Self::default() }
     }
 
-    /// The head, for one transaction. A closure that panicked has changed nothing (the state is only
-    /// replaced by a finished transaction), so a poisoned lock is sound.
+    /// The head, for one transaction. A closure that panicked has changed nothing (the state is
+    /// only replaced by a finished transaction), so a poisoned lock is sound.
     pub(crate) fn head(&self) -> MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,8 +111,8 @@ fn commits(group: &VecDeque<Queued>) -> Vec<Commit> {
     changed.map(|queued| Commit::new(queued.after.sequence, &queued.changes)).collect()
 }
 
-/// The committing thread's work: until the store is closed. Holds the directory's lock as long as it may
-/// write.
+/// The committing thread's work: until the store is closed. Holds the directory's lock as long as
+/// it may write.
 pub(crate) fn run(core: &Core, mut disk: Disk, lock: DirLock) {
     loop {
         let group = core.next_group();

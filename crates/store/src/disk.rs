@@ -19,7 +19,8 @@ const LAYOUT: TableDefinition<&str, &str> = TableDefinition::new("layout");
 const LAYOUT_KEY: &str = "layout";
 const LAYOUT_KNOWN: &str = "1";
 
-/// redb's page cache. Small: after the load at start nothing is read but the pages on a write's path.
+/// redb's page cache. Small: after the load at start nothing is read but the pages on a write's
+/// path.
 const CACHE_BYTES: usize = 4 << 20;
 
 pub(crate) type OpenDatabase = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
@@ -28,8 +29,8 @@ pub(crate) type OpenDatabase = Box<dyn Fn() -> Result<Database, DatabaseError> +
 pub(crate) struct Disk {
     open: OpenDatabase,
     database: Option<Database>,
-    /// What a failed flush may or may not have written. The next transaction writes these records as they
-    /// are in the durable state, so that a refused change cannot surface later.
+    /// What a failed flush may or may not have written. The next transaction writes these records
+    /// as they are in the durable state, so that a refused change cannot surface later.
     suspects: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
@@ -100,8 +101,8 @@ impl Disk {
         transaction.commit().map_err(|e| CommitError::Flush(Box::new(e.into())))
     }
 
-    /// Drops the database handle. After a panic inside redb its destructor may panic too, on a poisoned
-    /// lock; the next opening repairs the file either way.
+    /// Drops the database handle. After a panic inside redb its destructor may panic too, on a
+    /// poisoned lock; the next opening repairs the file either way.
     fn discard(&mut self) {
         let database = self.database.take();
         if std::panic::catch_unwind(AssertUnwindSafe(|| drop(database))).is_err() {

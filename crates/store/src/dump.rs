@@ -32,8 +32,8 @@ struct Line<'a> {
 }
 
 impl Store {
-    /// Writes every durable record as a line of JSON, `{"table":…,"key":…,"record":…}`, ordered by table
-    /// and key. Secrets stay sealed.
+    /// Writes every durable record as a line of JSON, `{"table":…,"key":…,"record":…}`, ordered by
+    /// table and key. Secrets stay sealed.
     pub fn dump(&self, out: &mut impl Write) -> Result<(), DumpError> {
         dump(&self.read().state, out)
     }

@@ -148,7 +148,8 @@ pub enum CommitError {
     Simulated,
 }
 
-/// The disk did not take a transaction; nothing of it is visible. Its `Display` and `source` tell why.
+/// The disk did not take a transaction; nothing of it is visible. Its `Display` and `source` tell
+/// why.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the change could not be stored")]
 pub struct DiskFault(#[source] pub Arc<CommitError>);

@@ -147,8 +147,8 @@ async fn a_full_disk_refuses_everyone_and_later_works_again() {
     }
 }
 
-/// A head that is not durable yet must not leak into an answer: the disk takes neither the change nor the
-/// refusal that was based on it.
+/// A head that is not durable yet must not leak into an answer: the disk takes neither the change
+/// nor the refusal that was based on it.
 #[tokio::test]
 async fn a_refusal_waits_for_what_it_was_based_on() {
     let dir = TempDir::new().unwrap();

@@ -1,11 +1,12 @@
 //! Durable typed tables with transactions and watches.
 //!
-//! All records live in memory, in persistent maps; reads never touch the disk. A write runs a closure
-//! against the newest state and resolves once the outcome is on disk; transactions that arrive while the
-//! disk is busy share the next flush. What readers and watchers see is always durable.
+//! All records live in memory, in persistent maps; reads never touch the disk. A write runs a
+//! closure against the newest state and resolves once the outcome is on disk; transactions that
+//! arrive while the disk is busy share the next flush. What readers and watchers see is always
+//! durable.
 //!
-//! On disk a record is JSON under its table and key, so a new field with a default needs no migration and
-//! a person can read a [dump](Store::dump).
+//! On disk a record is JSON under its table and key, so a new field with a default needs no
+//! migration and a person can read a [dump](Store::dump).
 //!
 //! ```no_run
 //! # #[derive(serde::Serialize, serde::Deserialize)] struct Cluster { name: String }

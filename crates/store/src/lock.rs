@@ -1,5 +1,5 @@
-//! One engine per data directory: an advisory lock on a file that says who holds it. The kernel lets go of
-//! it when the holder dies, however it dies.
+//! One engine per data directory: an advisory lock on a file that says who holds it. The kernel
+//! lets go of it when the holder dies, however it dies.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},

@@ -1,5 +1,5 @@
-//! A disk that is memory: for unit tests and the simulation. It outlives the stores opened on it, as a disk
-//! outlives processes, and can be told to fail or to crash the process at any commit.
+//! A disk that is memory: for unit tests and the simulation. It outlives the stores opened on it,
+//! as a disk outlives processes, and can be told to fail or to crash the process at any commit.
 
 use crate::{record::Entry, state::State, tx::Changes};
 use std::{
@@ -52,8 +52,8 @@ impl MemoryDisk {
         Self::default()
     }
 
-    /// From now on `decide` tells what becomes of each commit, given its number since the disk was made,
-    /// counted from 1.
+    /// From now on `decide` tells what becomes of each commit, given its number since the disk was
+    /// made, counted from 1.
     pub fn decide(&self, decide: impl FnMut(u64) -> Fate + Send + 'static) {
         self.content().decide = Some(Box::new(decide));
     }
@@ -63,8 +63,8 @@ impl MemoryDisk {
         self.content().commits
     }
 
-    /// Resolves when the process that has the disk open has crashed. Its writes never resolve; drop its
-    /// tasks and open the disk again.
+    /// Resolves when the process that has the disk open has crashed. Its writes never resolve; drop
+    /// its tasks and open the disk again.
     pub async fn crashed(&self) {
         loop {
             let woken = self.inner.crash.notified();

@@ -9,8 +9,9 @@ use std::{
 
 /// A type whose values are kept in a table of their own.
 ///
-/// Its JSON must read back as the same value: a new field needs `#[serde(default)]`, and floating-point
-/// numbers must be finite. Debug builds check this at every [`Tx::put`](crate::Tx::put).
+/// Its JSON must read back as the same value: a new field needs `#[serde(default)]`, and
+/// floating-point numbers must be finite. Debug builds check this at every
+/// [`Tx::put`](crate::Tx::put).
 pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
     /// The table's name, unique in the house: the service, a dot, the resource (`ecs.task`).
     const TABLE: &'static str;
@@ -105,6 +106,7 @@ impl Entry {
 fn encode<T: Record>(record: &(dyn Any + Send + Sync)) -> Vec<u8> {
     let record =
         record.downcast_ref::<T>().expect("an entry is encoded as the type it was made of");
-    // Fails only for maps whose keys are not text and for hand-written Serialize: a bug in the type.
+    // Fails only for maps whose keys are not text and for hand-written Serialize: a bug in the
+    // type.
     serde_json::to_vec(record).expect("a record type must be representable as JSON")
 }

@@ -1,5 +1,5 @@
-//! Secrets at rest: sealed with AES-256-GCM under a key that lies beside the database, so that a copy of the
-//! database alone, a dump or a log line gives nothing away.
+//! Secrets at rest: sealed with AES-256-GCM under a key that lies beside the database, so that a
+//! copy of the database alone, a dump or a log line gives nothing away.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -97,8 +97,9 @@ pub struct Sealer {
 }
 
 impl Sealer {
-    /// With the key in `dir`, which is made at first use: 32 random bytes in `sealing.key`, for the owner
-    /// only. Call it under the directory's lock, that is after [`Store::open`](crate::Store::open).
+    /// With the key in `dir`, which is made at first use: 32 random bytes in `sealing.key`, for the
+    /// owner only. Call it under the directory's lock, that is after
+    /// [`Store::open`](crate::Store::open).
     pub fn load(dir: &Path, world: World) -> Result<Self, SealError> {
         let path = dir.join("sealing.key");
         let key = match read_key(&path)? {
@@ -126,8 +127,8 @@ impl Sealer {
         Self { key: Arc::new(LessSafeKey::new(key)), world }
     }
 
-    /// Seals `plaintext` for `context` (what it belongs to, such as a parameter's ARN and version): it
-    /// opens for that context only.
+    /// Seals `plaintext` for `context` (what it belongs to, such as a parameter's ARN and version):
+    /// it opens for that context only.
     pub fn seal(&self, context: &str, plaintext: &[u8]) -> Sealed {
         // Random 96-bit nonces under one key are safe for some 2^32 secrets.
         let mut nonce = [0; NONCE_LEN];
@@ -187,7 +188,8 @@ fn read_key(path: &Path) -> Result<Option<[u8; KEY_BYTES]>, SealError> {
     Ok(Some(key))
 }
 
-/// Writes the key whole or not at all: a crash must not leave half a key that secrets are sealed with.
+/// Writes the key whole or not at all: a crash must not leave half a key that secrets are sealed
+/// with.
 fn write_key(dir: &Path, path: &Path, key: &[u8; KEY_BYTES]) -> std::io::Result<()> {
     let draft = dir.join("sealing.key.new");
     match std::fs::remove_file(&draft) {

@@ -68,8 +68,8 @@ impl State {
     }
 }
 
-/// Typed reads are infallible because [`Store::declare`](crate::Store::declare) has read the whole table
-/// at start; a service that skipped it finds out here, loudly.
+/// Typed reads are infallible because [`Store::declare`](crate::Store::declare) has read the whole
+/// table at start; a service that skipped it finds out here, loudly.
 fn expect_readable<T>(read: Result<Arc<T>, ReadError>) -> Arc<T> {
     match read {
         Ok(record) => record,
@@ -95,8 +95,8 @@ fn past_prefix(prefix: &str) -> Option<String> {
     None
 }
 
-/// A consistent view of all tables at one moment; only what is on disk. Taking and cloning it is cheap, and
-/// it does not change while it is held.
+/// A consistent view of all tables at one moment; only what is on disk. Taking and cloning it is
+/// cheap, and it does not change while it is held.
 #[derive(Clone)]
 pub struct Snapshot {
     pub(crate) state: State,
@@ -105,8 +105,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// The record under `key`.
     ///
-    /// This and the scans panic when a record on disk does not fit its type; [`Store::declare`] reports
-    /// that as an error at start.
+    /// This and the scans panic when a record on disk does not fit its type; [`Store::declare`]
+    /// reports that as an error at start.
     ///
     /// [`Store::declare`]: crate::Store::declare
     pub fn get<T: Record>(&self, key: &str) -> Option<Arc<T>> {
@@ -126,8 +126,8 @@ impl Snapshot {
         self.state.scan(prefix, None)
     }
 
-    /// The records whose key begins with `prefix` and sorts after `after_key` (which need not exist any
-    /// more), in key order: the next page.
+    /// The records whose key begins with `prefix` and sorts after `after_key` (which need not exist
+    /// any more), in key order: the next page.
     pub fn scan_from<T: Record>(
         &self,
         prefix: &str,
@@ -141,8 +141,8 @@ impl Snapshot {
         self.state.table(T::TABLE).map_or(0, OrdMap::len)
     }
 
-    /// How many transactions had changed something since the store was opened. A commit that a watch
-    /// delivers is contained in this snapshot exactly when its sequence is not greater.
+    /// How many transactions had changed something since the store was opened. A commit that a
+    /// watch delivers is contained in this snapshot exactly when its sequence is not greater.
     pub fn sequence(&self) -> u64 {
         self.state.sequence
     }

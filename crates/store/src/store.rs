@@ -21,8 +21,8 @@ use std::{
 use tokio::sync::oneshot;
 use world::World;
 
-/// Durable typed tables. Cheap to clone; clones are the same store. The last clone that is dropped waits for
-/// what is queued to reach the disk and lets go of the directory.
+/// Durable typed tables. Cheap to clone; clones are the same store. The last clone that is dropped
+/// waits for what is queued to reach the disk and lets go of the directory.
 #[derive(Clone)]
 pub struct Store {
     handle: Arc<Handle>,
@@ -50,8 +50,8 @@ enum Ticket {
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made if it is missing (for the owner only). After a crash the
-    /// database is repaired first. The directory is locked until the store is dropped.
+    /// Opens the store in `dir`, which is made if it is missing (for the owner only). After a crash
+    /// the database is repaired first. The directory is locked until the store is dropped.
     pub fn open(dir: &Path, world: World) -> Result<Self, OpenError> {
         let lock = lock_dir(dir)?;
         let path = dir.join("state.redb");
@@ -82,8 +82,8 @@ impl Store {
         Self::on(&MemoryDisk::new(), world)
     }
 
-    /// A store on a simulated disk, with what earlier stores on it have committed. A store opened on the
-    /// disk before is from now on a dead process: its writes never resolve.
+    /// A store on a simulated disk, with what earlier stores on it have committed. A store opened
+    /// on the disk before is from now on a dead process: its writes never resolve.
     pub fn on(disk: &MemoryDisk, world: World) -> Self {
         let (life, state) = disk.load();
         let core = Arc::new(Core::new(state));
@@ -96,8 +96,8 @@ impl Store {
         &self.handle.world
     }
 
-    /// Reads the whole table of `T` and tells of the first record that does not fit its type. Every service
-    /// declares its records at start; typed reads then cannot fail.
+    /// Reads the whole table of `T` and tells of the first record that does not fit its type. Every
+    /// service declares its records at start; typed reads then cannot fail.
     pub fn declare<T: Record>(&self) -> Result<(), ReadError> {
         self.handle.core.durable().check::<T>()
     }
@@ -107,12 +107,13 @@ impl Store {
         Snapshot { state: self.handle.core.durable() }
     }
 
-    /// Runs `transaction` on the newest state and resolves once its changes are on disk. It runs exactly
-    /// once, when this future is first polled, with no other transaction beside it, so it must be short.
-    /// If it answers `Err`, nothing is written. If the disk refuses, the answer is a [`DiskFault`].
+    /// Runs `transaction` on the newest state and resolves once its changes are on disk. It runs
+    /// exactly once, when this future is first polled, with no other transaction beside it, so it
+    /// must be short. If it answers `Err`, nothing is written. If the disk refuses, the answer is a
+    /// [`DiskFault`].
     ///
-    /// Any answer, also a refusal, waits until the state that it was based on is on disk. A future that is
-    /// dropped after its first poll does not stop the transaction.
+    /// Any answer, also a refusal, waits until the state that it was based on is on disk. A future
+    /// that is dropped after its first poll does not stop the transaction.
     pub async fn write<R, E, F>(&self, transaction: F) -> Result<R, E>
     where
         F: FnOnce(&mut Tx) -> Result<R, E>,
@@ -214,8 +215,8 @@ impl Drop for Handle {
     }
 }
 
-/// Makes the database file, for the owner only, if it is missing; durably, so that a power cut cannot take a
-/// database that has acknowledged writes out of its directory again.
+/// Makes the database file, for the owner only, if it is missing; durably, so that a power cut
+/// cannot take a database that has acknowledged writes out of its directory again.
 fn make_file(dir: &Path, path: &Path) -> std::io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     File::open(dir)?.sync_all()

@@ -6,8 +6,8 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 
-/// A transaction: sees the newest state (including what is still on its way to the disk) and its own
-/// changes. Made by [`Store::write`](crate::Store::write).
+/// A transaction: sees the newest state (including what is still on its way to the disk) and its
+/// own changes. Made by [`Store::write`](crate::Store::write).
 pub struct Tx {
     pub(crate) state: State,
     pub(crate) changes: Changes,
@@ -77,8 +77,8 @@ impl Tx {
         existed
     }
 
-    /// Changes the record under `key` in place, when there is one; tells whether there was. The key must
-    /// stay the same.
+    /// Changes the record under `key` in place, when there is one; tells whether there was. The key
+    /// must stay the same.
     pub fn update<T: Record + Clone>(&mut self, key: &str, change: impl FnOnce(&mut T)) -> bool {
         let Some(record) = self.get::<T>(key) else { return false };
         let mut record = T::clone(&record);

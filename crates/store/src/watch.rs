@@ -72,14 +72,14 @@ impl std::fmt::Debug for Change {
     }
 }
 
-/// A watcher fell so far behind that commits it had not seen are gone: scan the tables again. The watch
-/// goes on from now.
+/// A watcher fell so far behind that commits it had not seen are gone: scan the tables again. The
+/// watch goes on from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the watch fell behind; scan the tables again")]
 pub struct Lagged;
 
-/// Tells of durable changes to some tables, from the moment it was made. To miss nothing: make the watch,
-/// then read, then wait.
+/// Tells of durable changes to some tables, from the moment it was made. To miss nothing: make the
+/// watch, then read, then wait.
 pub struct Watch {
     hub: Arc<Hub>,
     tables: Box<[&'static str]>,
@@ -88,8 +88,9 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Resolves when a transaction that this watch has not told of yet has changed one of its tables. Many
-    /// changes may be told of at once; none is forgotten, also when this future is dropped.
+    /// Resolves when a transaction that this watch has not told of yet has changed one of its
+    /// tables. Many changes may be told of at once; none is forgotten, also when this future is
+    /// dropped.
     pub async fn changed(&mut self) {
         loop {
             if let Some(latest) = self.hub.newer(&self.tables, self.seen) {

@@ -1,5 +1,5 @@
-//! A process that commits under load is killed at random points, many times over one database. After each
-//! death every acknowledged transaction is there, and no half of one.
+//! A process that commits under load is killed at random points, many times over one database.
+//! After each death every acknowledged transaction is there, and no half of one.
 
 #![allow(clippy::unwrap_used)] // a failure here is a failed test
 
@@ -104,7 +104,8 @@ async fn kill_nine_at_random_points_loses_nothing_acknowledged() {
     let mut acknowledged = HashMap::new();
     for kill in 0..kills {
         let acks = draw(&chance, 50);
-        // One life in eight is cut short without waiting for any acknowledgement: inside open and repair.
+        // One life in eight is cut short without waiting for any acknowledgement: inside open and
+        // repair.
         let acks = if acks < 8 { 0 } else { acks };
         let delay = Duration::from_micros(draw(&chance, 3000));
         live_and_die(dir.path(), acks, delay, &mut acknowledged);
@@ -119,8 +120,8 @@ fn draw(chance: &World, below: u64) -> u64 {
     u64::from_str_radix(&chance.hex(8), 16).unwrap() % below
 }
 
-/// Runs a child until it has acknowledged `acks` transactions, waits `delay`, kills it, and takes note of
-/// everything that it acknowledged.
+/// Runs a child until it has acknowledged `acks` transactions, waits `delay`, kills it, and takes
+/// note of everything that it acknowledged.
 #[allow(clippy::disallowed_methods)] // the child is another process: no injected clock reaches it
 fn live_and_die(dir: &Path, acks: u64, delay: Duration, acknowledged: &mut HashMap<u32, u64>) {
     let mut child = Command::new(std::env::current_exe().unwrap())

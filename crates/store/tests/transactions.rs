@@ -395,8 +395,8 @@ async fn a_refused_commit_leaves_no_trace() {
     assert_eq!((store.read().count::<Task>(), disk.commits()), (2, 3));
 }
 
-/// The simulation's use: crash at every commit, before and after it is stored; a new life finds whole
-/// transactions, and every acknowledged one.
+/// The simulation's use: crash at every commit, before and after it is stored; a new life finds
+/// whole transactions, and every acknowledged one.
 #[tokio::test(start_paused = true)]
 async fn a_simulated_crash_at_every_commit_loses_nothing_acknowledged() {
     for crash_at in 1..=10u64 {

@@ -68,9 +68,10 @@ impl FieldPattern {
         Some(named.collect())
     }
 
-    /// Which of the pattern's fields takes which of the line's, if all conditions hold. A line with fewer
-    /// fields does not match. If a line has more, the last field of a pattern without ellipsis takes the
-    /// rest: so `[w1 = ERROR, w2]` matches every line that begins with ERROR, as AWS has it.
+    /// Which of the pattern's fields takes which of the line's, if all conditions hold. A line with
+    /// fewer fields does not match. If a line has more, the last field of a pattern without
+    /// ellipsis takes the rest: so `[w1 = ERROR, w2]` matches every line that begins with ERROR, as
+    /// AWS has it.
     fn assign<'l>(&self, line: &[Part<'l>]) -> Option<Vec<(Option<&Field>, &'l str)>> {
         let back = self.back.as_deref().unwrap_or_default();
         let between = line.len().checked_sub(self.front.len() + back.len())?;
@@ -142,7 +143,8 @@ struct Part<'l> {
 fn split(line: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = line.trim();
-    // What is not closed once is not closed further on: looking again for each field would take long.
+    // What is not closed once is not closed further on: looking again for each field would take
+    // long.
     let (mut quotes_close, mut brackets_close) = (true, true);
     while !rest.is_empty() {
         let and_rest = rest;
@@ -169,8 +171,8 @@ fn split(line: &str) -> Vec<Part<'_>> {
     parts
 }
 
-/// What stands between the first character and the next `close` that is followed by white space or the end;
-/// none when it is not closed.
+/// What stands between the first character and the next `close` that is followed by white space or
+/// the end; none when it is not closed.
 fn enclosed(text: &str, close: u8) -> Option<(&str, &str)> {
     let bytes = text.as_bytes();
     let mut escaped = false;

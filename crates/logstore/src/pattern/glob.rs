@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 
-/// A text in which each `*` stands for any text, also an empty one. AWS's page says "use the asterisk as a wild
-/// card" and does not bind it to the ends, so it holds anywhere.
+/// A text in which each `*` stands for any text, also an empty one. AWS's page says "use the
+/// asterisk as a wild card" and does not bind it to the ends, so it holds anywhere.
 #[derive(Debug)]
 pub(super) struct Glob {
     /// What stands between the asterisks; without any, the only piece is the whole text.

@@ -110,7 +110,8 @@ impl Condition {
     }
 }
 
-/// A selector that points at an array or an object matches nothing, whatever the operator; null neither.
+/// A selector that points at an array or an object matches nothing, whatever the operator; null
+/// neither.
 fn compare(comparison: &Comparison, value: &Value) -> bool {
     match value {
         Value::String(text) => comparison.holds(operand::Value::Text(text)),

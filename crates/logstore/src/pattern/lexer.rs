@@ -75,8 +75,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// What stands between double quotes; `\"` and `\\` stand for the second character. The opening quote is
-    /// next.
+    /// What stands between double quotes; `\"` and `\\` stand for the second character. The opening
+    /// quote is next.
     pub(super) fn quoted(&mut self, quote: char) -> Result<String, ParseError> {
         let mut text = String::new();
         let mut chars = self.rest.char_indices();

@@ -1,4 +1,5 @@
-//! `&&`, `||` and parentheses over conditions of any kind: `()` binds before `&&`, `&&` before `||`.
+//! `&&`, `||` and parentheses over conditions of any kind: `()` binds before `&&`, `&&` before
+//! `||`.
 
 use super::{ParseError, lexer::Cursor};
 

@@ -1,8 +1,8 @@
 //! CloudWatch Logs' filter patterns: which log lines match.
 //!
-//! What the language is, its limits and its errors follow AWS's page "Filter pattern syntax for metric filters,
-//! subscription filters, filter log events, and Live Tail". Where the page says nothing, the item says what
-//! was chosen.
+//! What the language is, its limits and its errors follow AWS's page "Filter pattern syntax for
+//! metric filters, subscription filters, filter log events, and Live Tail". Where the page says
+//! nothing, the item says what was chosen.
 
 mod fields;
 mod glob;
@@ -50,8 +50,8 @@ pub enum ParseError {
     TooDeep,
 }
 
-/// A filter pattern. Made once, it is matched against any number of lines; matching takes time linear in the
-/// line, whatever the pattern.
+/// A filter pattern. Made once, it is matched against any number of lines; matching takes time
+/// linear in the line, whatever the pattern.
 #[derive(Debug)]
 pub struct Pattern {
     kind: Kind,
@@ -92,7 +92,8 @@ impl Pattern {
         }
     }
 
-    /// False when no line inside `text`, lines side by side, can match; cheaper than asking for each.
+    /// False when no line inside `text`, lines side by side, can match; cheaper than asking for
+    /// each.
     pub fn may_match(&self, text: &str) -> bool {
         match &self.kind {
             Kind::Text(pattern) => pattern.may_match(text),
@@ -100,9 +101,9 @@ impl Pattern {
         }
     }
 
-    /// The values that the pattern names in a line, if the line matches: for a space-delimited pattern each
-    /// field by its name (`$status`) or, unnamed, by its number (`$3`); for a JSON pattern the value of each
-    /// property selector (`$.user.id`); for others nothing.
+    /// The values that the pattern names in a line, if the line matches: for a space-delimited
+    /// pattern each field by its name (`$status`) or, unnamed, by its number (`$3`); for a JSON
+    /// pattern the value of each property selector (`$.user.id`); for others nothing.
     pub fn extract(&self, line: &str) -> Option<BTreeMap<String, String>> {
         match &self.kind {
             Kind::Everything => Some(BTreeMap::new()),
@@ -112,8 +113,8 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern names values, as metric dimensions and extracted metric values need: a JSON or a
-    /// space-delimited one.
+    /// Whether the pattern names values, as metric dimensions and extracted metric values need: a
+    /// JSON or a space-delimited one.
     pub fn names_values(&self) -> bool {
         matches!(self.kind, Kind::Json(_) | Kind::Fields(_))
     }

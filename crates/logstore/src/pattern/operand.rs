@@ -123,8 +123,8 @@ enum Number {
 }
 
 impl Number {
-    /// Reads digits with an optional sign, fraction and exponent; nothing else that the standard library takes
-    /// for a number.
+    /// Reads digits with an optional sign, fraction and exponent; nothing else that the standard
+    /// library takes for a number.
     fn parse(text: &str) -> Option<Self> {
         let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
         let fit = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-');

@@ -32,8 +32,8 @@ fn reason(error: &regex::Error) -> String {
     }
 }
 
-/// Checks every character and spells out what the two dialects read differently: classes are ASCII here, an
-/// omitted minimum is 0, and inside brackets only a range has its own meaning.
+/// Checks every character and spells out what the two dialects read differently: classes are ASCII
+/// here, an omitted minimum is 0, and inside brackets only a range has its own meaning.
 fn translate(body: &str) -> Result<String, ParseError> {
     let mut out = String::with_capacity(body.len() + 16);
     let mut chars = body.chars().peekable();
@@ -164,7 +164,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_compiles_or_not(body in "[\\[\\]{}^$?|*+.\\\\a-c0-3,:#=@/; -]{0,40}", line: String) {
+        fn any_text_compiles_or_not(
+            body in "[\\[\\]{}^$?|*+.\\\\a-c0-3,:#=@/; -]{0,40}",
+            line: String,
+        ) {
             if let Ok(regex) = compile(&body) {
                 regex.is_match(&line);
             }

@@ -93,8 +93,8 @@ impl Selector {
         &self.text
     }
 
-    /// The text of the first number or string that it points at in a line; none when the line is not JSON or
-    /// has no such value.
+    /// The text of the first number or string that it points at in a line; none when the line is
+    /// not JSON or has no such value.
     pub fn value(&self, line: &str) -> Option<String> {
         let root = serde_json::from_str(line).ok()?;
         self.first_text(&root)
