@@ -34,6 +34,8 @@ pub(super) struct Parts<'a> {
     /// Where a container finds its metadata, by its id.
     pub metadata_uri: fn(&str) -> String,
     pub log_mode: &'a str,
+    /// The most open files that a process of this machine may have.
+    pub most_files: u64,
 }
 
 /// What cannot be run, in AWS's words.
@@ -107,7 +109,7 @@ fn container(parts: &Parts, definition: &ContainerDefinition) -> Result<Containe
     spec.read_only_root = definition.readonly_root_filesystem.unwrap_or(false);
     spec.tty = definition.pseudo_terminal.unwrap_or(false);
     spec.stdin_open = definition.interactive.unwrap_or(false);
-    spec.ulimits = ulimits(definition);
+    spec.ulimits = ulimits(definition, parts.most_files);
     spec.sysctls = definition
         .system_controls
         .iter()
@@ -254,7 +256,7 @@ fn limits(definition: &ContainerDefinition, own: Option<&ContainerOverride>) -> 
     }
 }
 
-fn ulimits(definition: &ContainerDefinition) -> Vec<Ulimit> {
+fn ulimits(definition: &ContainerDefinition, most_files: u64) -> Vec<Ulimit> {
     let unlimited = |value: i32| u64::try_from(value).unwrap_or(u64::MAX);
     let mut ulimits: Vec<Ulimit> = definition
         .ulimits
@@ -267,7 +269,8 @@ fn ulimits(definition: &ContainerDefinition) -> Vec<Ulimit> {
         })
         .collect();
     if !ulimits.iter().any(|ulimit| ulimit.name == "nofile") {
-        ulimits.push(Ulimit { name: "nofile".to_owned(), soft: NOFILE, hard: NOFILE });
+        let limit = NOFILE.min(most_files);
+        ulimits.push(Ulimit { name: "nofile".to_owned(), soft: limit, hard: limit });
     }
     ulimits
 }

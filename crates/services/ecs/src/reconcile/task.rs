@@ -166,6 +166,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         environment: &environment,
         metadata_uri: endpoints::metadata_uri,
         log_mode: &default_log_mode(ecs, &task),
+        most_files: most_files(),
     };
     let spec = spec::task_spec(&parts).map_err(failed)?;
     match ecs.engine.create(spec).await {
@@ -175,6 +176,12 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Our own limit bounds those of containers: raising it takes a power that not every host gives its root.
+fn most_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(_, hard)| hard)
 }
 
 fn short(id: &str) -> &str {
