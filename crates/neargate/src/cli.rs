@@ -1,10 +1,14 @@
 //! The command line.
 
 mod daemon;
+mod doctor;
 mod env;
+mod exec;
+mod logs;
 mod output;
+mod status;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::{Failure, Format};
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -36,9 +40,32 @@ enum Command {
     /// Run Neargate in the foreground.
     Serve(ServeOptions),
     /// Stop Neargate and its tasks.
-    Down,
+    Down {
+        /// Let the tasks go on, for an upgrade: the next `up` takes them over.
+        #[arg(long)]
+        keep_tasks: bool,
+    },
+    /// Print what runs.
+    Status,
     /// Print what the AWS CLI and SDKs need, as `export` lines.
     Env(env::Options),
+    /// Run a command in a container of a running task.
+    Exec(exec::Options),
+    /// Print the events of a log group.
+    Logs(logs::Options),
+    /// Check this machine, and find (and with --mend take away) what an earlier crash left.
+    Doctor {
+        /// Take away what is left over.
+        #[arg(long)]
+        mend: bool,
+    },
+    /// Print the version.
+    Version,
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// What a control plane is started with.
@@ -73,7 +100,21 @@ pub(crate) fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Up(options) => daemon::up(&cli.place.data_dir, options, cli.output),
         Command::Serve(options) => daemon::serve(&cli.place.data_dir, options, cli.output),
-        Command::Down => daemon::down(&cli.place.data_dir, cli.output),
+        Command::Down { keep_tasks } => daemon::down(&cli.place.data_dir, *keep_tasks, cli.output),
+        Command::Status => status::run(&cli.place.data_dir, cli.output),
+        Command::Exec(options) => return exec::run(&cli.place.data_dir, options, cli.output),
+        Command::Logs(options) => logs::run(&cli.place.data_dir, options, cli.output),
+        Command::Doctor { mend } => doctor::run(&cli.place.data_dir, *mend, cli.output),
+        Command::Version => version(cli.output),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "neargate",
+                &mut std::io::stdout(),
+            );
+            Ok(())
+        }
         Command::Env(options) => env::run(&cli.place.data_dir, options, cli.output),
     };
     match result {
@@ -84,3 +125,12 @@ pub(crate) fn main() -> ExitCode {
 
 /// What every command gives.
 type Outcome = Result<(), Failure>;
+
+fn version(format: Format) -> Outcome {
+    let version = env!("CARGO_PKG_VERSION");
+    match format {
+        Format::Json => println!("{}", serde_json::json!({ "version": version })),
+        Format::Text => println!("neargate {version}"),
+    }
+    Ok(())
+}

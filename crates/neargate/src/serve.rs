@@ -79,6 +79,7 @@ pub(crate) struct ControlPlane {
     iam: Arc<Iam>,
     network: Arc<Network>,
     ecs: Arc<Ecs>,
+    logs: Arc<Logs>,
     stop: tokio::sync::Notify,
 }
 
@@ -136,7 +137,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     .await?;
     logs.start();
     let stop = tokio::sync::Notify::new();
-    let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, stop });
+    let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, logs, stop });
     let api = listen::api(&plane).await?;
     let control = listen::control(&plane)?;
     println!("neargate is ready on http://{api}");

@@ -90,8 +90,8 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
 }
 
 /// Stops `serve` and its tasks.
-pub(crate) fn down(data_dir: &Path, format: Format) -> Outcome {
-    let _: control::DownReply = control::ask(data_dir, &Request::Down)?;
+pub(crate) fn down(data_dir: &Path, keep_tasks: bool, format: Format) -> Outcome {
+    let _: control::DownReply = control::ask(data_dir, &Request::Down { keep_tasks })?;
     match format {
         Format::Json => println!("{}", serde_json::json!({ "stopped": true })),
         Format::Text => println!("Neargate is down."),

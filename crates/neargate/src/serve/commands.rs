@@ -1,18 +1,31 @@
 //! Answers to the command line.
 
+mod exec;
+
 use super::ControlPlane;
-use crate::control::{DownReply, EnvReply, MOST_LINE, Reply, Request};
+use crate::control::{
+    BeginReply, DoctorReply, DownReply, EnvReply, LogLine, MOST_LINE, Reply, Request, StatusReply,
+    TaskStatus,
+};
 use serde::Serialize;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::UnixStream,
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Mutex,
 };
 
-pub(super) async fn answer(plane: Arc<ControlPlane>, mut stream: UnixStream) {
-    let (read, mut write) = stream.split();
+/// How often `down` looks whether the tasks are over.
+const LOOK: Duration = Duration::from_millis(50);
+
+pub(super) async fn answer(plane: Arc<ControlPlane>, stream: UnixStream) {
+    let (read, mut write) = stream.into_split();
+    let mut reader = BufReader::new(read);
     let mut line = String::new();
-    let result = BufReader::new(read.take(MOST_LINE)).read_line(&mut line).await;
+    let result = (&mut reader).take(MOST_LINE).read_line(&mut line).await;
     if let Err(error) = result {
         tracing::debug!(%error, "a command broke off");
         return;
@@ -20,10 +33,18 @@ pub(super) async fn answer(plane: Arc<ControlPlane>, mut stream: UnixStream) {
     let reply = match serde_json::from_str(&line) {
         Err(error) => encode(&Reply::<()>::Failed(format!("the command cannot be read: {error}"))),
         Ok(Request::Env { account }) => encode(&env(&plane, account).await),
-        Ok(Request::Down) => {
-            plane.stop.notify_one();
-            encode(&Reply::Done(DownReply {}))
+        Ok(Request::Status) => encode(&Reply::Done(status(&plane))),
+        Ok(Request::Doctor { mend }) => encode(&doctor(&plane, mend).await),
+        Ok(Request::Logs { group, region, last, follow }) => {
+            return logs(&plane, write, group, region, last, follow).await;
         }
+        Ok(Request::Exec { task, container, args, terminal, force }) => {
+            match plane.ecs.exec(&task, container, args, terminal, force).await {
+                Ok(session) => return exec::serve(session, reader, write).await,
+                Err(error) => encode(&Reply::<()>::Failed(chain(&error))),
+            }
+        }
+        Ok(Request::Down { keep_tasks }) => encode(&down(&plane, keep_tasks).await),
     };
     if let Err(error) = write.write_all(&reply).await {
         tracing::debug!(%error, "whoever gave a command is gone");
@@ -34,6 +55,17 @@ fn encode<T: Serialize>(reply: &Reply<T>) -> Vec<u8> {
     let mut line = serde_json::to_vec(reply).expect("replies are plain data");
     line.push(b'\n');
     line
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
 }
 
 async fn env(plane: &ControlPlane, account: Option<String>) -> Reply<EnvReply> {
@@ -47,8 +79,95 @@ async fn env(plane: &ControlPlane, account: Option<String>) -> Reply<EnvReply> {
             account,
         }),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "no administrator's key");
+            tracing::error!(error = chain(&error), "no administrator's key");
             Reply::Failed("the administrator's key could not be stored; see serve's log".to_owned())
         }
     }
 }
+
+fn status(plane: &ControlPlane) -> StatusReply {
+    let tasks = plane.ecs.tasks().into_iter().map(|task| TaskStatus {
+        realm: task.realm,
+        arn: task.arn,
+        definition: task.definition,
+        status: task.status.to_owned(),
+        private_ip: task.private_ip,
+        public_ip: task.public_ip,
+    });
+    StatusReply {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        endpoint: format!("http://{}", plane.settings.listen),
+        region: plane.settings.region.clone(),
+        account: plane.settings.account.clone(),
+        tasks: tasks.collect(),
+    }
+}
+
+async fn doctor(plane: &ControlPlane, mend: bool) -> Reply<DoctorReply> {
+    let examined = async {
+        let (capabilities, leaks) = plane.ecs.examine().await.map_err(|error| chain(&error))?;
+        let network = plane.network.leaks().await.map_err(|error| chain(&error))?;
+        let words = leaks.iter().map(|leak| format!("{leak:?}"));
+        let words = words.chain(network.iter().map(|leak| format!("{leak:?}"))).collect();
+        if mend {
+            plane.ecs.mend(&leaks).await.map_err(|error| chain(&error))?;
+            for leak in network {
+                plane.network.mend(leak).await.map_err(|error| chain(&error))?;
+            }
+        }
+        Ok(DoctorReply { checks: capabilities.checks, leaks: words, mended: mend })
+    };
+    examined.await.map_or_else(Reply::Failed, Reply::Done)
+}
+
+async fn logs(
+    plane: &ControlPlane,
+    mut write: OwnedWriteHalf,
+    group: String,
+    region: Option<String>,
+    last: usize,
+    follow: bool,
+) {
+    let region = region.unwrap_or_else(|| plane.settings.region.clone());
+    let realm = format!("{}/{region}", plane.settings.account);
+    if !plane.logs.has_group(&realm, &group) {
+        let refusal = Reply::<()>::Failed(format!("there is no log group {group} in {region}"));
+        let _ = write.write_all(&encode(&refusal)).await; // whoever asked may be gone
+        return;
+    }
+    if write.write_all(&encode(&Reply::Done(BeginReply {}))).await.is_err() {
+        return;
+    }
+    let write = Mutex::new(write);
+    let each = |line: logs::Line| {
+        let line =
+            LogLine { stream: line.stream, timestamp_ms: line.timestamp_ms, message: line.message };
+        let mut bytes = serde_json::to_vec(&line).expect("lines are plain data");
+        bytes.push(b'\n');
+        let write = &write;
+        async move { write.lock().await.write_all(&bytes).await.is_ok() }
+    };
+    if let Err(error) = plane.logs.follow(&realm, &group, last, follow, each).await {
+        tracing::warn!(group, error = chain(&error), "a log group could not be followed");
+    }
+}
+
+async fn down(plane: &ControlPlane, keep_tasks: bool) -> Reply<DownReply> {
+    if !keep_tasks {
+        if let Err(error) = plane.ecs.stop_all("neargate down").await {
+            return Reply::Failed(chain(&error));
+        }
+        // Every container has its stop timeout, so this ends.
+        while !plane.ecs.tasks().is_empty() {
+            plane.world.sleep(LOOK).await;
+        }
+        if let Err(error) = plane.network.close().await {
+            return Reply::Failed(chain(&error));
+        }
+    }
+    plane.stop.notify_one();
+    Reply::Done(DownReply {})
+}
+
+/// The half of a connection that commands are read from.
+type Reader = BufReader<OwnedReadHalf>;

@@ -80,3 +80,128 @@ impl Ecs {
         self.surroundings.get().expect("tasks are driven only after the start")
     }
 }
+
+/// A task as `neargate status` tells it.
+pub struct TaskLine {
+    /// `account/region`.
+    pub realm: String,
+    /// Its ARN.
+    pub arn: String,
+    /// `family:revision`.
+    pub definition: String,
+    /// Where it is in its life.
+    pub status: &'static str,
+    /// Its address in its VPC.
+    pub private_ip: Option<String>,
+    /// The address that the host reaches.
+    pub public_ip: Option<String>,
+}
+
+/// Why a command cannot be run in a container.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// No running task has this id or ARN.
+    #[error("no running task has the id or ARN {0}")]
+    NoTask(String),
+    /// The task has other containers.
+    #[error("the task has several containers, name one with --container: {0}")]
+    Which(String),
+    /// It was not run for that.
+    #[error(
+        "the task was run without --enable-execute-command, as AWS requires; --force does it all the same"
+    )]
+    NotEnabled,
+    /// The engine could not.
+    #[error("the command could not be started")]
+    Engine(#[from] runtime::EngineError),
+}
+
+impl Ecs {
+    /// All tasks that are not over, of all accounts and regions.
+    pub fn tasks(&self) -> Vec<TaskLine> {
+        let snapshot = self.store.read();
+        let living = snapshot.scan::<model::Task>();
+        let living = living.filter(|task| task.last_status != model::LastStatus::Stopped);
+        let line = |task: Arc<model::Task>| TaskLine {
+            realm: task.realm.clone(),
+            arn: task.arn(),
+            definition: format!("{}:{}", task.family, task.revision),
+            status: task.last_status.as_str(),
+            private_ip: task.interface.private_ip.clone(),
+            public_ip: task.interface.public_ip.clone(),
+        };
+        living.map(line).collect()
+    }
+
+    /// Runs a command in a running container of the task with this id (its beginning does) or ARN.
+    pub async fn exec(
+        &self,
+        task: &str,
+        container: Option<String>,
+        args: Vec<String>,
+        terminal: Option<(u16, u16)>,
+        force: bool,
+    ) -> Result<runtime::ExecSession, ExecError> {
+        let missing = || ExecError::NoTask(task.to_owned());
+        let named = |known: &model::Task| {
+            known.arn() == task || task.len() >= 4 && known.id.starts_with(task)
+        };
+        let snapshot = self.store.read();
+        let mut running = snapshot.scan::<model::Task>();
+        let record =
+            running.find(|known| known.last_status != model::LastStatus::Stopped && named(known));
+        let record = record.ok_or_else(missing)?;
+        if !record.execute_command && !force {
+            return Err(ExecError::NotEnabled);
+        }
+        let names: Vec<String> = record.containers.iter().map(|c| c.name.clone()).collect();
+        let container = match (container, &names[..]) {
+            (Some(container), _) => container,
+            (None, [one]) => one.clone(),
+            (None, _) => return Err(ExecError::Which(names.join(", "))),
+        };
+        let running = self.engine.task(&record.id).ok_or_else(missing)?;
+        let request = runtime::ExecRequest {
+            container,
+            args,
+            env: Vec::new(),
+            user: None,
+            cwd: None,
+            terminal,
+        };
+        running.exec(request).await.map_err(ExecError::from)
+    }
+
+    /// Wishes every task to stop, with this reason; they are over when [`Ecs::tasks`] is empty.
+    pub async fn stop_all(&self, reason: &str) -> Result<(), store::DiskFault> {
+        let (now, reason) = (self.world.now(), reason.to_owned());
+        self.store
+            .write(move |tx| {
+                let keys: Vec<String> = tx
+                    .scan::<model::Task>()
+                    .filter(|task| task.last_status != model::LastStatus::Stopped)
+                    .map(|task| store::Record::key(&*task))
+                    .collect();
+                for key in keys {
+                    tx.update::<model::Task>(&key, |task| {
+                        task.stop(api::TaskStopCode::UserInitiated, &reason, now);
+                    });
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// What this machine can do for containers, and what earlier crashes left that belongs to no task.
+    pub async fn examine(
+        &self,
+    ) -> Result<(runtime::Capabilities, Vec<runtime::Leak>), runtime::EngineError> {
+        let capabilities = self.engine.capabilities().await?.clone();
+        Ok((capabilities, self.engine.leaks().await?))
+    }
+
+    /// Removes what [`Ecs::examine`] found.
+    pub async fn mend(&self, leaks: &[runtime::Leak]) -> Result<(), runtime::EngineError> {
+        self.engine.mend(leaks).await
+    }
+}

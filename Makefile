@@ -1,0 +1,42 @@
+# make demo: a fresh machine to a running Fargate task. make test: everything. See CONTRIBUTING.md.
+CARGO ?= cargo
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+
+.PHONY: demo test lint bench build deps venv clean
+
+demo: deps venv
+	$(CARGO) build --release -p neargate
+	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$${CARGO_TARGET_DIR:-target}/release:$$PATH" examples/hello/demo.sh
+
+test: deps venv lint
+	$(CARGO) test --workspace
+	$(CARGO) build -p neargate
+	$(PYTHON) -m pytest tests
+
+lint: deps venv
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) xtask codegen --check
+	$(CARGO) xtask tidy
+
+bench: deps venv
+	$(CARGO) build --release -p neargate
+	bench/run
+
+build: deps
+	$(CARGO) build --release -p neargate
+
+# What Debian and Ubuntu call what we need; installed only when something is missing.
+deps:
+	@./install-deps
+
+venv: $(VENV)/.done
+
+$(VENV)/.done: tests/requirements.txt
+	python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet -r tests/requirements.txt
+	touch $@
+
+clean:
+	rm -rf target build $(VENV)
