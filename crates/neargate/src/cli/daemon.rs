@@ -57,6 +57,7 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     };
     fs::create_dir_all(data_dir).map_err(told("cannot make the data directory"))?;
     let log = data_dir.join("serve.log");
+    let before = fs::metadata(&log).map_or(0, |log| log.len() as usize);
     let log_file = fs::OpenOptions::new().create(true).append(true).open(&log);
     let log_file = log_file.map_err(told("cannot open serve.log"))?;
     let exe = std::env::current_exe().map_err(told("cannot find this program"))?;
@@ -76,8 +77,10 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     BufReader::new(stdout).read_line(&mut line).map_err(told("cannot read from serve"))?;
     if line.is_empty() {
         let status = child.wait().map_err(told("cannot wait for serve"))?;
-        let what = format!("serve ended at once ({status})");
-        return Err(Failure::new(what).hint(format!("its words are in {}", log.display())));
+        let words = fs::read_to_string(&log).unwrap_or_default();
+        let words = words.get(before..).unwrap_or_default().trim();
+        let what = format!("serve ended at once ({status})\n{words}");
+        return Err(Failure::new(what).hint(format!("its log is {}", log.display())));
     }
     match format {
         Format::Json => println!("{}", serde_json::json!({ "pid": child.id() })),

@@ -1,0 +1,228 @@
+"""A Neargate of its own for the tests, and what they do over and over."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "neargate"
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ecs-tasks.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+
+
+def eventually(look, what, seconds=30):
+    """Looks until it is true; a bound, not a timing."""
+    end = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, f"never: {what}"
+        time.sleep(0.05)
+
+
+class Neargate:
+    """A running control plane with a data directory of its own."""
+
+    def __init__(self, directory, port):
+        self.data_dir = directory
+        self.listen = f"127.0.0.1:{port}"
+        self.process = None
+
+    def start(self, **environment):
+        log = open(self.data_dir.parent / f"{self.data_dir.name}.log", "a")
+        self.process = subprocess.Popen(
+            [BINARY, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env={**os.environ, **environment},
+        )
+        line = self.process.stdout.readline()
+        assert "ready" in line, Path(log.name).read_text()
+        return self
+
+    def kill(self):
+        """`kill -9`, an everyday event."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def cli(self, *words, check=True, **more):
+        command = [BINARY, "--data-dir", self.data_dir, *words]
+        return subprocess.run(command, check=check, capture_output=True, text=True, **more)
+
+    def env(self, account=None):
+        words = ["--output", "json", "env"] + (["--account", account] if account else [])
+        return json.loads(self.cli(*words).stdout)
+
+    def client(self, service, region=None, account=None, **credentials):
+        env = self.env(account)
+        credentials = credentials or {
+            "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
+            "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
+        }
+        return boto3.client(
+            service,
+            endpoint_url=env["AWS_ENDPOINT_URL"],
+            region_name=region or env["AWS_DEFAULT_REGION"],
+            config=Config(retries={"max_attempts": 0}),
+            **credentials,
+        )
+
+    def aws(self, *words, check=True):
+        """The AWS CLI."""
+        variables = {k: v for k, v in self.env().items() if k.startswith("AWS_")}
+        environment = {**os.environ, **variables}
+        environment.pop("AWS_CA_BUNDLE", None)
+        aws = ROOT / ".venv" / "bin" / "aws"
+        return subprocess.run([aws, *words], check=check, capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture(scope="session")
+def neargate(tmp_path_factory):
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    plane = Neargate(tmp_path_factory.mktemp("neargate") / "data", 4596).start()
+    yield plane
+    plane.cli("down", check=False)
+    plane.process.wait(timeout=60)
+
+
+class Stack:
+    """Cluster, roles, log group, image: what every task needs."""
+
+    def __init__(self, neargate):
+        self.neargate = neargate
+        for service in ["ecs", "ec2", "iam", "logs", "ecr"]:
+            setattr(self, service, neargate.client(service))
+        self.ecs.create_cluster(clusterName="tests")
+        role = self.iam.create_role(RoleName="execution", AssumeRolePolicyDocument=json.dumps(TRUST))
+        self.role = role["Role"]["Arn"]
+        managed = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
+        self.iam.attach_role_policy(RoleName="execution", PolicyArn=managed)
+        self.logs.create_log_group(logGroupName="/tests")
+        subnets = self.ec2.describe_subnets()["Subnets"]
+        self.subnet, self.vpc = subnets[0]["SubnetId"], subnets[0]["VpcId"]
+        self.open_group = self.group("open", 8080)
+        self.families = 0
+
+    def group(self, name, *ports):
+        group = self.ec2.create_security_group(GroupName=name, Description=name, VpcId=self.vpc)
+        for port in ports:
+            self.ec2.authorize_security_group_ingress(
+                GroupId=group["GroupId"], IpProtocol="tcp", FromPort=port, ToPort=port, CidrIp="0.0.0.0/0"
+            )
+        return group["GroupId"]
+
+    def container(self, name="main", command=None, **more):
+        options = {"awslogs-group": "/tests", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "t"}
+        container = {
+            "name": name,
+            "image": self.image,
+            "stopTimeout": 2,
+            "logConfiguration": {"logDriver": "awslogs", "options": options},
+            **more,
+        }
+        if command is not None:
+            container["command"] = ["/bin/busybox", "sh", "-c", command]
+        return container
+
+    def define(self, *containers, **more):
+        self.families += 1
+        more = {"cpu": "256", "memory": "512", "executionRoleArn": self.role, **more}
+        answer = self.ecs.register_task_definition(
+            family=f"family-{self.families}",
+            requiresCompatibilities=["FARGATE"],
+            networkMode="awsvpc",
+            containerDefinitions=list(containers),
+            **more,
+        )
+        return answer["taskDefinition"]["taskDefinitionArn"]
+
+    def run(self, *containers, groups=None, overrides=None, run=None, **more):
+        definition = self.define(*containers, **more)
+        network = {
+            "subnets": [self.subnet],
+            "securityGroups": groups or [self.open_group],
+            "assignPublicIp": "ENABLED",
+        }
+        answer = self.ecs.run_task(
+            cluster="tests",
+            launchType="FARGATE",
+            taskDefinition=definition,
+            networkConfiguration={"awsvpcConfiguration": network},
+            overrides=overrides or {},
+            **(run or {}),
+        )
+        return answer["tasks"][0]["taskArn"]
+
+    def describe(self, task):
+        return self.ecs.describe_tasks(cluster="tests", tasks=[task])["tasks"][0]
+
+    def status(self, task, status):
+        def look():
+            found = self.describe(task)
+            early = found["lastStatus"] == "STOPPED" and status != "STOPPED"
+            assert not early, (found.get("stoppedReason"), found["containers"])
+            return found if found["lastStatus"] == status else None
+
+        return eventually(look, f"{task} {status}", 60)
+
+    def finish(self, *containers, **more):
+        """Runs a task to its end."""
+        return self.status(self.run(*containers, **more), "STOPPED")
+
+    def address(self, task, kind="public"):
+        details = {d["name"]: d["value"] for d in self.describe(task)["attachments"][0]["details"]}
+        if kind == "private":
+            return details["privateIPv4Address"]
+        found = self.ec2.describe_network_interfaces(NetworkInterfaceIds=[details["networkInterfaceId"]])
+        return found["NetworkInterfaces"][0]["Association"]["PublicIp"]
+
+    def lines(self, task, container="main"):
+        stream = f"t/{container}/{task.rsplit('/', 1)[1]}"
+        answer = self.logs.get_log_events(logGroupName="/tests", logStreamName=stream, startFromHead=True)
+        return [event["message"] for event in answer["events"]]
+
+
+@pytest.fixture(scope="session")
+def stack(neargate, tmp_path_factory):
+    stack = Stack(neargate)
+    stack.image = push(neargate, tmp_path_factory.mktemp("image"), "busybox", {})
+    yield stack
+    for task in stack.ecs.list_tasks(cluster="tests")["taskArns"]:
+        stack.ecs.stop_task(cluster="tests", task=task)
+
+
+def push(neargate, directory, name, files, dockerfile=None):
+    """Builds an image from static busybox (and files) and pushes it to ECR; answers how tasks name it."""
+    shutil.copy(shutil.which("busybox"), directory / "busybox")
+    (directory / "passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1001::/:/bin/sh\n")
+    for path, content in files.items():
+        (directory / path).write_text(content)
+    dockerfile = dockerfile or "FROM scratch\nCOPY busybox /bin/busybox\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
+    (directory / "Dockerfile").write_text(dockerfile)
+    tag = f"neargate-test-{name}-{os.getpid()}"
+    subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", tag, directory], check=True)
+    repository = neargate.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
+    token = neargate.aws("ecr", "get-login-password").stdout.strip()
+    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", f"AWS:{token}"]
+    subprocess.run([*copy, f"containers-storage:localhost/{tag}:latest", f"docker://{repository}:latest"], check=True)
+    subprocess.run(["buildah", "rmi", "-f", tag], check=True, stdout=subprocess.DEVNULL)
+    return f"{repository}:latest"
