@@ -128,12 +128,20 @@ pub(crate) fn close_from(first: u32, at_exec: bool) -> io::Result<()> {
 
 /// Unblocks all signals and gives all of them their default action, as a container's command expects.
 pub(crate) fn reset_signals() -> io::Result<()> {
-    // SAFETY: a zeroed sigaction is the default action with an empty mask; all pointers are to locals.
+    // The kernel's sigaction: handler, flags, restorer, mask. All zero is the default action.
+    let action = [0u64; 4];
+    // SAFETY: all pointers are to locals. The call is made directly because the C library keeps two signals
+    // to itself, which whoever started the control plane may have ignored all the same.
     unsafe {
-        let action: libc::sigaction = std::mem::zeroed();
         for signal in 1..=64 {
-            // Some (KILL, STOP, the C library's own) cannot be changed, and need not be.
-            libc::sigaction(signal, &action, std::ptr::null_mut());
+            // KILL and STOP cannot be changed, and need not be.
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&mut none);

@@ -130,11 +130,6 @@ fn mounts(container: &ContainerSpec, binds: &[Bind]) -> Result<Vec<Mount>, OciSp
         let options: Vec<String> = options.split(',').map(str::to_owned).collect();
         add(target, kind, Path::new(kind), &options)?;
     }
-    // Hierarchies of version 1 need a directory each; the one of version 2 takes the whole place.
-    if binds.iter().any(|b| b.target.starts_with("/sys/fs/cgroup/")) {
-        let options = "nosuid,noexec,nodev,mode=755,size=64k".split(',').map(str::to_owned);
-        add("/sys/fs/cgroup", "tmpfs", Path::new("cgroup"), &options.collect::<Vec<_>>())?;
-    }
     // Shallow before deep, or the shallow would hide the deep.
     let depth = |target: &str| Path::new(target).components().count();
     enum Own<'a> {

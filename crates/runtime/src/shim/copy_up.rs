@@ -2,23 +2,22 @@
 //! links are kept. What is read comes from an image and may be anything; links are never followed.
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid},
+    fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid},
     io::Errno,
 };
 use std::{
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
 };
 
 /// Deeper trees are refused: the copy is recursive, and no real image comes near.
 const MAX_DEPTH: usize = 128;
 
 /// Copies what is at `path` beneath `root` into the directory `volume`, unless something is there already.
-pub(crate) fn fill(root: BorrowedFd<'_>, path: &str, volume: &Path) -> io::Result<()> {
+pub(crate) fn fill(root: BorrowedFd<'_>, path: &str, volume: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let target = rustix::fs::openat(CWD, volume, flags, Mode::empty())?;
+    let target = rustix::fs::openat(volume, ".", flags, Mode::empty())?;
     // Two containers may start at once with the same volume.
     rustix::fs::flock(&target, FlockOperation::LockExclusive)?;
     if !names(&target)?.is_empty() {
@@ -111,15 +110,16 @@ mod tests {
         std::fs::set_permissions(data.join("file"), PermissionsExt::from_mode(0o640)).unwrap();
         symlink("/etc/passwd", data.join("link")).unwrap();
         let root = File::open(image.path()).unwrap();
-        fill(root.as_fd(), "/data", volume.path()).unwrap();
+        let directory = File::open(volume.path()).unwrap();
+        fill(root.as_fd(), "/data", directory.as_fd()).unwrap();
         let file = volume.path().join("deep/file");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "hello");
         assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         let link = std::fs::read_link(volume.path().join("deep/link")).unwrap();
-        assert_eq!(link, Path::new("/etc/passwd"));
+        assert_eq!(link, std::path::Path::new("/etc/passwd"));
 
         std::fs::write(data.join("late"), "x").unwrap();
-        fill(root.as_fd(), "/data", volume.path()).unwrap();
+        fill(root.as_fd(), "/data", directory.as_fd()).unwrap();
         assert!(!volume.path().join("deep/late").exists());
     }
 }

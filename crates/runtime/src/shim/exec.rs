@@ -74,7 +74,7 @@ impl Exec<'_> {
         let limits = |e| StartFailure::Limits { message: crate::chain(&e) };
         self.cgroup.join().map_err(limits)?;
         restrict::raise_hard_limits(self.container)?;
-        let pid = Pid::from_raw(self.init).ok_or_else(|| StartFailure::Stopped)?;
+        let pid = Pid::from_raw(self.init).ok_or(StartFailure::Stopped)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())
             .map_err(|e| step("container")(e.into()))?;
         let root = Path::new("/proc").join(self.init.to_string()).join("root");
@@ -124,6 +124,8 @@ impl Exec<'_> {
         report: &OwnedFd,
     ) -> Result<Command, StartFailure> {
         rustix::process::setsid().map_err(|e| step("session")(e.into()))?;
+        // Root there, not root of the host, whom the user namespace does not know.
+        sys::set_ids(0, 0).map_err(step("root of the user namespace"))?;
         match (stdio, self.request.terminal) {
             (Some(stdio), _) => take_stdio(&stdio).map_err(step("standard streams"))?,
             (None, size) => terminal(size.unwrap_or((24, 80)), identity, report)?,

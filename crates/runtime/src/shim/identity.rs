@@ -63,7 +63,7 @@ fn lookup(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, StartFail
     let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n != u32::MAX);
     let user = if user.is_empty() { "0" } else { user };
     let wanted = wanted.filter(|g| !g.is_empty());
-    let entries = || lines(passwd).filter_map(|l| User::parse(l));
+    let entries = || lines(passwd).filter_map(User::parse);
     let found = entries().find(|u| u.name == user).or_else(|| {
         let uid = number(user)?;
         entries().find(|u| u.uid == uid)
@@ -73,7 +73,7 @@ fn lookup(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, StartFail
         (None, Some(uid)) => (uid, 0, None, String::new()),
         (None, None) => return Err(missing("user", user)),
     };
-    let groups = || lines(group).filter_map(|l| Group::parse(l));
+    let groups = || lines(group).filter_map(Group::parse);
     let gid = match wanted {
         None => own_gid,
         Some(wanted) => groups()
@@ -82,12 +82,14 @@ fn lookup(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, StartFail
             .or_else(|| number(wanted))
             .ok_or_else(|| missing("group", wanted))?,
     };
-    // Like other engines: who names a group gets that one only.
+    // Like other engines: who names a group gets that one only. The group itself is always among them, or
+    // it could be shed, and with it what is forbidden to its members.
     let member = |g: &Group| name.is_some_and(|name| g.members.split(',').any(|m| m == name));
     let mut more: Vec<u32> = match wanted {
         Some(_) => Vec::new(),
         None => groups().filter(member).map(|g| g.gid).take(MAX_GROUPS).collect(),
     };
+    more.push(gid);
     more.sort_unstable();
     more.dedup();
     let home = if home.is_empty() { "/".to_owned() } else { home };
@@ -146,12 +148,12 @@ mod tests {
 
     #[test]
     fn every_way_to_name_a_user() {
-        assert_eq!(ids(""), Some((0, 0, vec![], "/root".into())));
-        assert_eq!(ids("web"), Some((33, 34, vec![7, 50], "/srv".into())));
-        assert_eq!(ids("33"), Some((33, 34, vec![7, 50], "/srv".into())));
-        assert_eq!(ids("web:logs"), Some((33, 50, vec![], "/srv".into())));
-        assert_eq!(ids("1000:1001"), Some((1000, 1001, vec![], "/".into())));
-        assert_eq!(ids("1000"), Some((1000, 0, vec![], "/".into())));
+        assert_eq!(ids(""), Some((0, 0, vec![0], "/root".into())));
+        assert_eq!(ids("web"), Some((33, 34, vec![7, 34, 50], "/srv".into())));
+        assert_eq!(ids("33"), Some((33, 34, vec![7, 34, 50], "/srv".into())));
+        assert_eq!(ids("web:logs"), Some((33, 50, vec![50], "/srv".into())));
+        assert_eq!(ids("1000:1001"), Some((1000, 1001, vec![1001], "/".into())));
+        assert_eq!(ids("1000"), Some((1000, 0, vec![0], "/".into())));
         assert_eq!((ids("nobody"), ids("web:none"), ids("4294967295")), (None, None, None));
     }
 

@@ -75,6 +75,8 @@ pub(crate) fn begin(launch: &Launch<'_>, stdio: Option<Stdio>) -> io::Result<Lau
 /// The sources of everything that is mounted.
 struct Sources {
     root: Root,
+    /// Volumes by where they appear, without the restrictions of the container: to be prepared for it.
+    volumes: Vec<(Source, String)>,
     binds: Vec<(Source, Bind)>,
     cgroups: Vec<(Source, String)>,
 }
@@ -98,8 +100,8 @@ impl Launch<'_> {
         let count = self.task.ids.map_or(u32::MAX, |ids| ids.count);
         let identity = identity::resolve(root_fd.fd(), &self.container.user, count)?;
         check_points(&root)?;
-        self.copy_volumes_up(&root_fd)?;
-        self.make_cwd(&root_fd)?;
+        self.copy_volumes_up(&root_fd, &sources.volumes)?;
+        self.make_cwd(&root_fd, &sources.volumes)?;
         let binds = self.put_sources(&mut stage, sources)?;
         stage.hide_cgroups()?;
         if let Some(stdio) = &stdio {
@@ -131,7 +133,15 @@ impl Launch<'_> {
             source.restrict(true).map_err(|e| mount("/sys/fs/cgroup", e))?;
             cgroups.push((source, name));
         }
-        Ok(Sources { root, binds, cgroups })
+        let mut volumes = Vec::new();
+        for spec in &self.container.mounts {
+            if let Mount::Volume { name, target, .. } = spec {
+                let path = self.dir.join("volumes").join(name);
+                let source = Source::open(&path, false).map_err(|e| mount(target, e))?;
+                volumes.push((source, target.clone()));
+            }
+        }
+        Ok(Sources { root, volumes, binds, cgroups })
     }
 
     fn open_mount(&self, spec: &Mount) -> Result<Option<(Source, Bind)>, StartFailure> {
@@ -158,40 +168,72 @@ impl Launch<'_> {
             bind.source = stage.put(&source).map_err(|e| mount(&bind.target, e))?;
             binds.push(bind);
         }
-        for (source, name) in &sources.cgroups {
-            let target = format!("/sys/fs/cgroup/{name}").trim_end_matches('/').to_owned();
+        binds.extend(self.put_cgroups(stage, &sources.cgroups)?);
+        Ok(binds)
+    }
+
+    /// Shows the container its own cgroups: one directory (version 2), or one for each controller.
+    fn put_cgroups(
+        &self,
+        stage: &mut Stage,
+        cgroups: &[(Source, String)],
+    ) -> Result<Vec<Bind>, StartFailure> {
+        const POINT: &str = "/sys/fs/cgroup";
+        let bind = |source: PathBuf, target: String| Bind {
+            source,
+            target,
+            read_only: true,
+            recursive: false,
+        };
+        let mut binds = Vec::new();
+        let names = cgroups.iter().map(|(_, name)| name.as_str()).filter(|n| !n.is_empty());
+        let names: Vec<&str> = names.collect();
+        if !names.is_empty() {
+            let dirs = stage.path("cgroups");
+            for name in names {
+                std::fs::create_dir_all(dirs.join(name)).map_err(|e| mount(POINT, e))?;
+            }
+            binds.push(bind(dirs, POINT.to_owned()));
+        }
+        for (source, name) in cgroups {
+            let target = format!("{POINT}/{name}").trim_end_matches('/').to_owned();
             let source = stage.put(source).map_err(|e| mount(&target, e))?;
-            binds.push(Bind { source, target, read_only: true, recursive: false });
+            binds.push(bind(source, target));
         }
         Ok(binds)
     }
 
     /// Fills empty volumes with what the image has at their place.
-    fn copy_volumes_up(&self, root: &Source) -> Result<(), StartFailure> {
-        for spec in &self.container.mounts {
-            if let Mount::Volume { name, target, copy_up: true, .. } = spec {
-                let volume = self.dir.join("volumes").join(name);
-                copy_up::fill(root.fd(), target, &volume).map_err(|e| mount(target, e))?;
+    fn copy_volumes_up(
+        &self,
+        root: &Source,
+        volumes: &[(Source, String)],
+    ) -> Result<(), StartFailure> {
+        for (volume, target) in volumes {
+            let wanted = |m: &Mount| matches!(m, Mount::Volume { copy_up: true, target: t, .. } if t == target);
+            if self.container.mounts.iter().any(wanted) {
+                copy_up::fill(root.fd(), target, volume.fd()).map_err(|e| mount(target, e))?;
             }
         }
         Ok(())
     }
 
     /// Makes the working directory, in the volume that it lies in, or in the root.
-    fn make_cwd(&self, root: &Source) -> Result<(), StartFailure> {
+    fn make_cwd(&self, root: &Source, volumes: &[(Source, String)]) -> Result<(), StartFailure> {
         let cwd = Path::new(&self.container.cwd);
-        let holds = |m: &&Mount| cwd.starts_with(m.target());
-        let deepest = |m: &&Mount| Path::new(m.target()).components().count();
-        let made = match self.container.mounts.iter().filter(holds).max_by_key(deepest) {
-            Some(Mount::Volume { name, target, .. }) => {
-                let volume = self.dir.join("volumes").join(name);
-                let inside = cwd.strip_prefix(target).unwrap_or(Path::new(""));
-                Source::open(&volume, false)
-                    .and_then(|v| rootfs::make_dirs(v.fd(), inside, self.first_id()))
-            }
-            // What is the host's, or not there yet, is left alone; entering it says what is wrong.
-            Some(_) => return Ok(()),
+        let targets = self.container.mounts.iter().map(Mount::target);
+        let deepest = |t: &&str| Path::new(t).components().count();
+        let holder = targets.filter(|t| cwd.starts_with(t)).max_by_key(deepest);
+        let made = match holder {
             None => rootfs::make_dirs(root.fd(), cwd, self.first_id()),
+            Some(target) => match volumes.iter().find(|(_, t)| t == target) {
+                Some((volume, _)) => {
+                    let inside = cwd.strip_prefix(target).unwrap_or(Path::new(""));
+                    rootfs::make_dirs(volume.fd(), inside, self.first_id())
+                }
+                // What is the host's, or not there yet, is left alone; entering it says what is wrong.
+                None => return Ok(()),
+            },
         };
         let path = self.container.cwd.clone();
         made.map(drop).map_err(|e| StartFailure::WorkingDirectory { path, message: e.to_string() })

@@ -7,6 +7,7 @@ mod children;
 mod command;
 mod connections;
 mod copy_up;
+mod cutter;
 mod exec;
 mod identity;
 mod init;

@@ -1,5 +1,6 @@
 //! From the containers' pipes and terminals into the spool.
 
+use super::cutter::Cutter;
 use super::state::{Shim, Source, wall_ms};
 use crate::{
     journal::EventKind,
@@ -19,15 +20,12 @@ pub(super) struct Output {
     pub(super) container: usize,
     pub(super) stream: Stream,
     paused: bool,
-    /// Whether what was kept last ended in the midst of a line.
-    in_line: bool,
-    /// Whether lines are being dropped.
-    dropping: bool,
+    cutter: Cutter,
 }
 
 impl Output {
     pub(super) fn new(fd: OwnedFd, container: usize, stream: Stream) -> Self {
-        Self { fd, container, stream, paused: false, in_line: false, dropping: false }
+        Self { fd, container, stream, paused: false, cutter: Cutter::default() }
     }
 }
 
@@ -110,35 +108,18 @@ impl Shim {
         let LogMode::NonBlocking { max_buffer_bytes } = self.spec.containers[container].log else {
             return self.keep(container, stream, bytes);
         };
-        let (was_dropping, was_in_line) = (output.dropping, output.in_line);
         let room = max_buffer_bytes.saturating_sub(self.spool.unconsumed(container as u16));
         let fits = self.stalled.is_empty() && bytes.len() as u64 <= room;
-        let last_ends = bytes.last() == Some(&b'\n');
-        let mut kept: &[u8] = bytes;
-        let mut dropped = 0;
-        if !fits {
-            dropped = bytes.iter().filter(|b| **b == b'\n').count() as u64;
-            kept = &[];
-        } else if was_dropping {
-            // The rest of the line whose beginning was dropped goes, too.
-            let rest = bytes.iter().position(|b| *b == b'\n').map(|at| at + 1);
-            kept = rest.map_or(&[], |at| &bytes[at..]);
-            dropped = u64::from(rest.is_some());
-        }
-        let stays_dropping = !fits || (was_dropping && dropped == 0);
-        if !kept.is_empty() && was_dropping && was_in_line {
+        let Some(Source::Output(output)) = self.sources.get_mut(&token) else { return };
+        let cut = output.cutter.cut(bytes, fits);
+        self.runs[container].dropped += cut.dropped;
+        if cut.end_line_first {
             self.keep(container, stream, b"\n");
         }
-        if !kept.is_empty() {
-            self.keep(container, stream, kept);
+        if !cut.kept.is_empty() {
+            self.keep(container, stream, cut.kept);
         }
-        self.runs[container].dropped += dropped;
-        if let Some(Source::Output(output)) = self.sources.get_mut(&token) {
-            // Nothing dropped yet of a line that ends just here: the next chunk begins a line.
-            output.dropping = stays_dropping && !(last_ends && !fits);
-            output.in_line = if kept.is_empty() { was_in_line } else { !last_ends };
-        }
-        if fits && !stays_dropping {
+        if fits {
             self.tell_dropped(container);
         }
     }

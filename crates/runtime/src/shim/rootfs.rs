@@ -177,8 +177,7 @@ impl Stage {
         // Volatile: what a task writes beside its volumes ends with it, so it is never waited for to reach
         // the disk. overlayfs marks such a directory and refuses it a second time (a restart) unless the
         // mark is taken away.
-        let mark = writable.join("work/work/incompat/volatile");
-        match std::fs::remove_dir(&mark) {
+        match std::fs::remove_dir_all(writable.join("work/work/incompat")) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("upper", e)),
             _ => {}
         }

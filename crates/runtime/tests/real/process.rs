@@ -134,6 +134,23 @@ async fn init_reaps_and_passes_signals_on() {
 }
 
 #[tokio::test]
+async fn signals_and_descriptors_are_as_a_program_expects() {
+    let Some(lab) = lab() else { return };
+    for (args, expected) in [
+        (
+            &["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"][..],
+            "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n",
+        ),
+        // The last is the directory that is being listed.
+        (&["ls", "/proc/self/fd"][..], "0\n1\n2\n3\n"),
+    ] {
+        let mut main = lab.shell("main", "");
+        main.args = args.iter().map(|a| (*a).to_owned()).collect();
+        assert_eq!(lab.run(main).await.stdout("main"), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_terminal_is_one() {
     let Some(lab) = lab() else { return };
     let mut spec = lab.shell("main", "test -t 0 && test -t 1 && tty && echo here > /dev/console");
