@@ -225,9 +225,17 @@ pub(crate) fn receive_bytes(
     socket: BorrowedFd<'_>,
 ) -> Result<(Vec<u8>, Vec<OwnedFd>), PacketError> {
     // How large it is, is asked first: most are small, and the shim has little memory.
-    let size = rustix::io::retry_on_intr(|| {
-        rustix::net::recv(socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)
-    });
+    let peek = || {
+        rustix::io::retry_on_intr(|| {
+            rustix::net::recv(socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)
+        })
+    };
+    let size = match peek() {
+        // The other side closed without having read everything. That is said once, before what it sent
+        // last.
+        Err(rustix::io::Errno::CONNRESET) => peek(),
+        size => size,
+    };
     let (_, size) = size.map_err(socket_error)?;
     if size > MAX_MESSAGE {
         return Err(PacketError::TooLarge(size));
@@ -287,6 +295,16 @@ mod tests {
         rustix::io::write(&fds[0], b"x").unwrap();
         assert_eq!(rustix::io::read(&read, &mut [0u8; 4]).unwrap(), 1);
         drop(a);
+        assert!(matches!(receive::<Report>(b.as_fd()), Err(PacketError::Closed)));
+    }
+
+    #[test]
+    fn last_words_arrive_though_the_speaker_did_not_listen() {
+        let (a, b) = pair().unwrap();
+        rustix::io::write(&b, b"unheard").unwrap();
+        send(a.as_fd(), &Report::Pid(7), &[]).unwrap();
+        drop(a);
+        assert!(matches!(receive::<Report>(b.as_fd()), Ok((Report::Pid(7), _))));
         assert!(matches!(receive::<Report>(b.as_fd()), Err(PacketError::Closed)));
     }
 

@@ -40,6 +40,10 @@ pub(super) enum Owner {
 pub(super) struct Starting {
     pub(super) report: OwnedFd,
     pub(super) deadline: u64,
+    /// Whether it is set up ahead of time and waits for the word to go.
+    held: bool,
+    /// Whether all who could report have ended, while it was held.
+    over: bool,
     owner: Owner,
     launcher: i32,
     pid: Option<i32>,
@@ -69,17 +73,50 @@ fn null() -> io::Result<OwnedFd> {
 }
 
 impl Shim {
-    /// Starts a container.
-    pub(super) fn launch(&mut self, container: usize) {
-        self.runs[container].generation += 1;
-        if let Err(error) = self.try_launch(container) {
-            let message = crate::chain(error.as_ref());
-            let failure = StartFailure::Runtime { message };
-            self.input(Input::StartFailed { container, failure });
+    /// Sets up the containers that will start first, up to the last step, while the network is still being
+    /// plugged in.
+    pub(super) fn prepare(&mut self) {
+        for container in 0..self.runs.len() {
+            if !self.spec.containers[container].depends_on.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.set_up(container) {
+                // It is tried again, and told, when it is to start.
+                self.log("a container cannot be set up ahead", error.as_ref());
+            }
         }
     }
 
-    fn try_launch(&mut self, container: usize) -> Result<(), Box<dyn std::error::Error>> {
+    /// Starts a container.
+    pub(super) fn launch(&mut self, container: usize) {
+        let held = self.sources.iter().find_map(|(token, source)| match source {
+            Source::Starting(s) if s.held && s.owner == Owner::Container(container) => Some(*token),
+            _ => None,
+        });
+        match held.map_or_else(|| self.set_up(container), Ok) {
+            Ok(token) => self.release(token),
+            Err(error) => {
+                let message = crate::chain(error.as_ref());
+                let failure = StartFailure::Runtime { message };
+                self.input(Input::StartFailed { container, failure });
+            }
+        }
+    }
+
+    /// Gives the word to go.
+    fn release(&mut self, token: u64) {
+        let deadline = self.now() + START_MS;
+        let Some(Source::Starting(starting)) = self.sources.get_mut(&token) else { return };
+        (starting.held, starting.deadline) = (false, deadline);
+        // Should nobody listen, the end of the report tells why.
+        let _ = rustix::io::write(&starting.report, &[launch::GO]);
+        if starting.over {
+            self.is_started(token);
+        }
+    }
+
+    fn set_up(&mut self, container: usize) -> Result<u64, Box<dyn std::error::Error>> {
+        self.runs[container].generation += 1;
         let spec = &self.spec.containers[container];
         let cgroup = self.cgroup.child(&spec.name);
         cgroup.create_container(&spec.limits)?;
@@ -112,8 +149,7 @@ impl Shim {
         for (fd, stream) in outputs {
             self.listen_to(fd, container, stream)?;
         }
-        self.starting(launching, Owner::Container(container))?;
-        Ok(())
+        Ok(self.starting(launching, Owner::Container(container), true)?)
     }
 
     /// Runs a health check.
@@ -169,24 +205,25 @@ impl Shim {
             request,
         };
         let launching = exec::begin(&exec, stdio)?;
-        self.starting(launching, owner)
+        self.starting(launching, owner, false).map(drop)
     }
 
-    fn starting(&mut self, launching: Launching, owner: Owner) -> io::Result<()> {
+    fn starting(&mut self, launching: Launching, owner: Owner, held: bool) -> io::Result<u64> {
         let flags = rustix::fs::fcntl_getfl(&launching.report)? | OFlags::NONBLOCK;
         rustix::fs::fcntl_setfl(&launching.report, flags)?;
-        let deadline = self.now() + START_MS;
+        let deadline = if held { u64::MAX } else { self.now() + START_MS };
         self.add(Source::Starting(Starting {
             report: launching.report,
             deadline,
+            held,
+            over: false,
             owner,
             launcher: launching.launcher,
             pid: None,
             terminal: None,
             failure: None,
             ended: None,
-        }))?;
-        Ok(())
+        }))
     }
 
     /// Hears how starting a command goes.
@@ -205,11 +242,16 @@ impl Shim {
                     starting.failure.get_or_insert(failure);
                 }
                 Err(e) if e.is_would_block() => return,
-                Err(PacketError::Closed) => return self.is_started(token),
                 Err(error) => {
-                    let message = crate::chain(&error);
-                    starting.failure.get_or_insert(StartFailure::Runtime { message });
-                    return self.is_started(token);
+                    if !matches!(error, PacketError::Closed) {
+                        let message = crate::chain(&error);
+                        starting.failure.get_or_insert(StartFailure::Runtime { message });
+                    }
+                    if !starting.held {
+                        return self.is_started(token);
+                    }
+                    starting.over = true;
+                    return self.listen(token, false);
                 }
             }
         }

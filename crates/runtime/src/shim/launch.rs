@@ -38,6 +38,9 @@ pub(crate) struct Launch<'a> {
     pub(crate) cgroup: &'a Cgroup,
 }
 
+/// The word to go: everything is set up but the last step, running the command.
+pub(crate) const GO: u8 = b'g';
+
 /// A container being started.
 pub(crate) struct Launching {
     /// The launching process.
@@ -54,7 +57,7 @@ pub(crate) fn container_dir(task_dir: &Path, name: &str) -> PathBuf {
     task_dir.join("containers").join(name)
 }
 
-/// Begins starting a container. Without `stdio` it gets a terminal, whose end is reported.
+/// Begins setting a container up; its command runs after the word to [`GO`]. Without `stdio` it gets a terminal, whose end is reported.
 pub(crate) fn begin(launch: &Launch<'_>, stdio: Option<Stdio>) -> io::Result<Launching> {
     let (report, theirs) = protocol::pair()?;
     match sys::fork(false)? {
@@ -62,7 +65,9 @@ pub(crate) fn begin(launch: &Launch<'_>, stdio: Option<Stdio>) -> io::Result<Lau
         Forked::Child => {
             drop(report);
             sys::set_name(c"neargate-launch");
-            let outcome = launch.run(stdio, &theirs);
+            let outcome = sys::die_with_parent()
+                .map_err(|e| failed("parent", e))
+                .and_then(|()| launch.run(stdio, &theirs));
             if let Err(failure) = &outcome {
                 // Should the shim be gone, so will be this.
                 let _ = protocol::send(theirs.as_fd(), &Report::Failed(failure.clone()), &[]);
@@ -294,6 +299,10 @@ impl Launch<'_> {
             let master =
                 protocol::receive_fd(socket.as_fd()).map_err(|e| runtime("terminal", &e))?;
             say(&Report::Terminal, &[master.as_fd()])?;
+        }
+        match rustix::io::retry_on_intr(|| rustix::io::read(report, &mut [0u8; 1])) {
+            Ok(1) => {}
+            _ => return Err(StartFailure::Stopped),
         }
         container.start().map_err(|e| runtime("start", &e))
     }

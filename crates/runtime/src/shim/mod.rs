@@ -141,11 +141,12 @@ fn begin(dir: &Path, instance: &str) -> Result<state::Shim, ShimError> {
     journal.append(state::wall_ms(), EventKind::SandboxReady)?;
     let netns_fd = sandbox.netns.as_raw_fd();
     write_pid(dir, Some(netns_fd)).map_err(prepare(&dir.join(PID)))?;
-    let shim = state::Shim::new(dir, spec, journal, spool, cgroup, sandbox, listener)
+    let mut shim = state::Shim::new(dir, spec, journal, spool, cgroup, sandbox, listener)
         .map_err(ShimError::Loop)?;
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     say(&Hello::Ready { pid, netns_fd }).map_err(ShimError::Listen)?;
     silence().map_err(ShimError::Loop)?;
+    shim.prepare();
     Ok(shim)
 }
 

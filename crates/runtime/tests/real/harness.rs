@@ -159,16 +159,28 @@ impl Drop for Lab {
                 }
             }
         }
-        for dir in self.cgroups() {
-            let _ = std::fs::remove_dir(&dir);
-        }
         let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let cgroup = |line: &&str| line.contains(" - cgroup");
         for point in text.lines().filter(cgroup).filter_map(|l| l.split(' ').nth(4)) {
-            let _ =
-                std::fs::remove_dir(Path::new(point).join(format!("neargate-{}", self.instance)));
+            let dir = Path::new(point).join(format!("neargate-{}", self.instance));
+            // Processes of a task that was just ended may take a moment.
+            for _ in 0..1000 {
+                if remove_empty(&dir) {
+                    break;
+                }
+                std::thread::yield_now();
+            }
         }
     }
+}
+
+/// Removes directories, deepest first.
+fn remove_empty(dir: &Path) -> bool {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())) {
+        remove_empty(&entry.path());
+    }
+    std::fs::remove_dir(dir).is_ok() || !dir.exists()
 }
 
 /// How a task went.

@@ -54,7 +54,8 @@ async fn a_fork_bomb_stays_inside() {
     let Some(lab) = lab() else { return };
     let bomb = "trap '' TERM; i=0; while [ $i -lt 500 ]; do sleep 60 & i=$((i+1)); done; sleep 60";
     let main = ContainerSpec { stop_timeout_ms: 0, ..lab.shell("main", bomb) };
-    let friend = ContainerSpec { essential: false, ..lab.shell("friend", "sleep 60") };
+    let friend = lab.shell("friend", "sleep 60");
+    let friend = ContainerSpec { essential: false, stop_timeout_ms: 0, ..friend };
     let mut spec = lab.spec("bomb", vec![main, friend]);
     spec.limits.pids = Some(60);
     let task = lab.start(spec).await;
