@@ -1,5 +1,6 @@
-//! How long it takes from "create" to a running container, and how much memory its shim holds; beside
-//! `runc run` where that is installed. Needs root and a static busybox in `/bin`. Prints, judges nothing.
+//! How long it takes from "create" to a running container, and how much memory its shim holds;
+//! beside `runc run` where that is installed. Needs root and a static busybox in `/bin`. Prints,
+//! judges nothing.
 //!
 //!     cargo run --release -p runtime --example latency -- <the runtime-shim program> [rounds]
 
@@ -33,8 +34,8 @@ fn tell(what: &str, mut times: Vec<Duration>) {
     println!("{what:<28} p50 {:7.2} ms   p99 {:7.2} ms   ({} rounds)", at(50), at(99), times.len());
 }
 
-/// A process's own memory, in KiB: all that no other process maps, and of that what is not a copy of a file
-/// (with a second shim, the program's pages are shared, and only this is left).
+/// A process's own memory, in KiB: all that no other process maps, and of that what is not a copy
+/// of a file (with a second shim, the program's pages are shared, and only this is left).
 fn own_kib(pid: i32) -> Option<(u64, u64)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
     let field = |name: &str| {
@@ -59,6 +60,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         shim_args: Vec::new(),
         tasks_dir: dir.path().join("tasks"),
         instance: format!("bench{}", std::process::id()),
+        user_namespaces: true,
         first_id: None,
     };
     let engine = Engine::new(config, world.clone())?;

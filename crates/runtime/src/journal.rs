@@ -1,6 +1,6 @@
-//! The journal of a task: what happened, in order, one checksummed line per event. The shim writes it; the
-//! control plane reads it at any time from any point, also after the shim is gone. It is the truth about a
-//! task that survives everything but the disk.
+//! The journal of a task: what happened, in order, one checksummed line per event. The shim writes
+//! it; the control plane reads it at any time from any point, also after the shim is gone. It is
+//! the truth about a task that survives everything but the disk.
 
 use serde::{Deserialize, Serialize};
 use std::{
@@ -240,8 +240,8 @@ pub struct JournalWriter {
 }
 
 impl JournalWriter {
-    /// Opens the journal at `path`, cuts off a torn last line, and goes on after its last event. Also
-    /// answers with the events that are there.
+    /// Opens the journal at `path`, cuts off a torn last line, and goes on after its last event.
+    /// Also answers with the events that are there.
     pub fn open(path: &Path) -> Result<(Self, Vec<Event>), JournalError> {
         let open = |e| JournalError::Open(path.display().to_string(), e);
         let mut options = OpenOptions::new();
@@ -297,8 +297,8 @@ impl JournalReader {
         Ok(Self { file, position: 0 })
     }
 
-    /// The next event, or `None` when there is none yet. A last line without its end is not there yet; a
-    /// last line with a wrong checksum is a torn one and never will be.
+    /// The next event, or `None` when there is none yet. A last line without its end is not there
+    /// yet; a last line with a wrong checksum is a torn one and never will be.
     #[allow(clippy::should_implement_trait)] // `None` is not the end
     pub fn next(&mut self) -> Result<Option<Event>, JournalError> {
         self.file.seek(SeekFrom::Start(self.position)).map_err(JournalError::Read)?;
@@ -390,7 +390,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn any_bytes_are_read_without_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+        ) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("journal");
             std::fs::write(&path, bytes).unwrap();

@@ -1,10 +1,10 @@
 //! Tasks and their containers: the shim, its protocol and its client. Knows nothing of AWS.
 //!
-//! Each task is owned by a process of its own, the shim ([`shim::main`]): it makes the task's namespaces
-//! and containers, restarts, checks and stops them, and keeps what happened (the journal) and what was
-//! written (the spool) on disk. The control plane's half is the [`Engine`]: it starts shims, finds those
-//! that an earlier control plane left, reads journals and spools, and cleans up after shims that died.
-//! Neither needs the other to be alive.
+//! Each task is owned by a process of its own, the shim ([`shim::main`]): it makes the task's
+//! namespaces and containers, restarts, checks and stops them, and keeps what happened (the
+//! journal) and what was written (the spool) on disk. The control plane's half is the [`Engine`]:
+//! it starts shims, finds those that an earlier control plane left, reads journals and spools, and
+//! cleans up after shims that died. Neither needs the other to be alive.
 //!
 //! A task's directory is the truth about it:
 //!

@@ -1,6 +1,6 @@
-//! What the control plane and a shim say to each other over `shim.sock`: a packet each way is one JSON
-//! message, with descriptors beside it where processes are to share them. A connection carries one request;
-//! a watch and an exec keep theirs open.
+//! What the control plane and a shim say to each other over `shim.sock`: a packet each way is one
+//! JSON message, with descriptors beside it where processes are to share them. A connection carries
+//! one request; a watch and an exec keep theirs open.
 
 use crate::{cgroup::CgroupStats, journal::StartFailure};
 use rustix::net::{
@@ -231,8 +231,8 @@ pub(crate) fn receive_bytes(
         })
     };
     let size = match peek() {
-        // The other side closed without having read everything. That is said once, before what it sent
-        // last.
+        // The other side closed without having read everything. That is said once, before what it
+        // sent last.
         Err(rustix::io::Errno::CONNRESET) => peek(),
         size => size,
     };

@@ -13,8 +13,8 @@ fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// Gives a detached mount the id mapping of a user namespace: what is owned by N on disk appears as owned
-/// by what the namespace maps N to.
+/// Gives a detached mount the id mapping of a user namespace: what is owned by N on disk appears as
+/// owned by what the namespace maps N to.
 pub(crate) fn map_ids(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> io::Result<()> {
     let attributes = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
@@ -30,8 +30,8 @@ pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     attributes: &libc::mount_attr,
 ) -> io::Result<()> {
-    // SAFETY: the descriptor, the empty path and the attributes live through the call, and the size is
-    // that of the attributes.
+    // SAFETY: the descriptor, the empty path and the attributes live through the call, and the size
+    // is that of the attributes.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -71,7 +71,8 @@ pub(crate) enum Forked {
 pub(crate) fn fork(sibling: bool) -> io::Result<Forked> {
     let parent = if sibling { libc::CLONE_PARENT } else { 0 };
     // SAFETY: without a stack and without CLONE_VM this is fork: the child goes on with a copy of
-    // everything, and there is one thread only (see above), so no lock is held by a thread that is gone.
+    // everything, and there is one thread only (see above), so no lock is held by a thread that is
+    // gone.
     let pid = unsafe { libc::syscall(libc::SYS_clone, parent | libc::SIGCHLD, 0, 0, 0, 0) };
     match check(pid)? {
         0 => Ok(Forked::Child),
@@ -79,7 +80,8 @@ pub(crate) fn fork(sibling: bool) -> io::Result<Forked> {
     }
 }
 
-/// Ends this process at once, without running anything that the copied program registered for its end.
+/// Ends this process at once, without running anything that the copied program registered for its
+/// end.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process; nothing of it is used afterwards.
     unsafe { libc::_exit(code) }
@@ -114,24 +116,27 @@ pub(crate) fn no_new_privileges() -> io::Result<()> {
 
 /// Sets the name that process lists show, at most 15 bytes.
 pub(crate) fn set_name(name: &std::ffi::CStr) {
-    // SAFETY: the name lives through the call. A failure would leave the old name, which does no harm.
+    // SAFETY: the name lives through the call. A failure would leave the old name, which does no
+    // harm.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
 /// Closes every descriptor from `first` on, or, with `at_exec`, marks it to be closed at exec.
 pub(crate) fn close_from(first: u32, at_exec: bool) -> io::Result<()> {
     let flags = if at_exec { libc::CLOSE_RANGE_CLOEXEC } else { 0 };
-    // SAFETY: callers call this just before exec or in a process that uses none of those descriptors.
+    // SAFETY: callers call this just before exec or in a process that uses none of those
+    // descriptors.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
     check(result).map(drop)
 }
 
-/// Unblocks all signals and gives all of them their default action, as a container's command expects.
+/// Unblocks all signals and gives all of them their default action, as a container's command
+/// expects.
 pub(crate) fn reset_signals() -> io::Result<()> {
     // The kernel's sigaction: handler, flags, restorer, mask. All zero is the default action.
     let action = [0u64; 4];
-    // SAFETY: all pointers are to locals. The call is made directly because the C library keeps two signals
-    // to itself, which whoever started the control plane may have ignored all the same.
+    // SAFETY: all pointers are to locals. The call is made directly because the C library keeps two
+    // signals to itself, which whoever started the control plane may have ignored all the same.
     unsafe {
         for signal in 1..=64 {
             // KILL and STOP cannot be changed, and need not be.
@@ -228,7 +233,8 @@ pub(crate) fn set_controlling_terminal(terminal: impl AsFd) -> io::Result<()> {
 /// The other end of a terminal whose controlling end is `master`.
 pub(crate) fn terminal_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: takes a descriptor that lives through the call and flags; what comes back is ours alone.
+    // SAFETY: takes a descriptor that lives through the call and flags; what comes back is ours
+    // alone.
     unsafe {
         let fd = libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags);
         check(fd.into())?;

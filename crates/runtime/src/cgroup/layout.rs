@@ -16,8 +16,8 @@ const V2: [&str; 4] = ["memory", "cpu", "pids", "io"];
 pub(crate) enum Layout {
     /// One hierarchy with all controllers.
     V2 { root: PathBuf, controllers: Vec<String> },
-    /// A hierarchy per controller, and maybe an empty version 2 hierarchy beside them, which counts CPU time
-    /// and kills.
+    /// A hierarchy per controller, and maybe an empty version 2 hierarchy beside them, which counts
+    /// CPU time and kills.
     V1 { controllers: BTreeMap<String, PathBuf>, unified: Option<PathBuf> },
 }
 
@@ -106,7 +106,8 @@ fn from_mounts(
             return Err(CgroupError::Missing(needed));
         }
     }
-    // The version 2 hierarchy counts CPU time as well, and every hierarchy costs a move at each start.
+    // The version 2 hierarchy counts CPU time as well, and every hierarchy costs a move at each
+    // start.
     if unified.is_some() && v1.get("cpuacct") != v1.get("cpu") {
         v1.remove("cpuacct");
     }

@@ -1,8 +1,8 @@
-//! Control groups of tasks and containers, on version 2 and on version 1 (hybrid hosts included): limits,
-//! membership, counters, killing and removal.
+//! Control groups of tasks and containers, on version 2 and on version 1 (hybrid hosts included):
+//! limits, membership, counters, killing and removal.
 //!
-//! This is ours and not libcontainer's because that one knows one cgroup per container only, joins every
-//! version 1 hierarchy there is, and parses the mount table once for each of them.
+//! This is ours and not libcontainer's because that one knows one cgroup per container only, joins
+//! every version 1 hierarchy there is, and parses the mount table once for each of them.
 
 mod layout;
 mod stats;
@@ -84,7 +84,8 @@ impl Cgroup {
         }
     }
 
-    /// Makes a container's cgroup with its limits; the task's must be there. Making it again is fine.
+    /// Makes a container's cgroup with its limits; the task's must be there. Making it again is
+    /// fine.
     pub(crate) fn create_container(&self, limits: &ContainerLimits) -> Result<(), CgroupError> {
         self.create()?;
         if let Some(bytes) = limits.memory_bytes {
@@ -109,8 +110,8 @@ impl Cgroup {
 
     fn limit_memory(&self, bytes: u64) -> Result<(), CgroupError> {
         let bytes = bytes.to_string();
-        // Fargate has no swap. Where the kernel does not account for it, the file is missing, and the
-        // limit on memory itself still holds.
+        // Fargate has no swap. Where the kernel does not account for it, the file is missing, and
+        // the limit on memory itself still holds.
         let (limit, swap, swap_limit) = match &self.layout {
             Layout::V2 { .. } => ("memory.max", "memory.swap.max", "0"),
             Layout::V1 { .. } => {
@@ -189,8 +190,8 @@ impl Cgroup {
                 Err(e) => return Err(CgroupError::Write(file, "1".into(), e)),
             }
         }
-        // A process may fork while it is looked for; its child is found in the next round. The limit on
-        // processes bounds the rounds that a fork bomb can last.
+        // A process may fork while it is looked for; its child is found in the next round. The
+        // limit on processes bounds the rounds that a fork bomb can last.
         for _ in 0..1000 {
             let roots: Vec<_> = self.layout.roots().map(|r| r.join(&self.path)).collect();
             let pids: Vec<i32> = roots.iter().flat_map(|dir| procs(dir)).collect();
@@ -240,7 +241,8 @@ impl Cgroup {
         write(&self.file(controller, name)?, text)
     }
 
-    /// The directories that show a container its own limits, with their place below `/sys/fs/cgroup`.
+    /// The directories that show a container its own limits, with their place below
+    /// `/sys/fs/cgroup`.
     pub(crate) fn views(&self) -> Vec<(PathBuf, String)> {
         match &self.layout {
             Layout::V2 { root, .. } => vec![(root.join(&self.path), String::new())],
@@ -301,4 +303,99 @@ pub(crate) fn tasks_of(layout: &Layout, instance: &str) -> std::collections::BTr
     let dirs = layout.roots().map(|root| root.join(instance_name(instance)));
     let names = dirs.flat_map(|dir| children(&dir));
     names.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The files that a kernel would make, in a directory.
+    fn fixture(root: &Path, dirs: &[&str], files: &[&str]) {
+        for dir in dirs {
+            fs::create_dir_all(root.join(dir)).unwrap();
+            for file in files {
+                fs::write(root.join(dir).join(file), "").unwrap();
+            }
+        }
+    }
+
+    fn limits() -> (TaskLimits, ContainerLimits) {
+        let task =
+            TaskLimits { cpu_millis: Some(250), memory_bytes: Some(1 << 29), pids: Some(99) };
+        let container = ContainerLimits {
+            cpu_shares: Some(1024),
+            memory_bytes: Some(1 << 28),
+            memory_reservation_bytes: Some(1 << 27),
+        };
+        (task, container)
+    }
+
+    #[test]
+    fn version_2_is_written_as_the_kernel_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_owned();
+        let files = [
+            "cgroup.subtree_control",
+            "cgroup.procs",
+            "cgroup.kill",
+            "pids.max",
+            "memory.max",
+            "memory.swap.max",
+            "memory.low",
+            "cpu.max",
+            "cpu.weight",
+            "memory.events",
+        ];
+        let dirs = [".", "neargate-i", "neargate-i/t", "neargate-i/t/c"];
+        fixture(&root, &dirs, &files);
+        let controllers = ["memory", "cpu", "pids"].map(str::to_owned).to_vec();
+        let task = Cgroup::of_task(Layout::V2 { root: root.clone(), controllers }, "i", "t");
+        let (task_limits, container_limits) = limits();
+        task.create_task(&task_limits).unwrap();
+        let container = task.child("c");
+        container.create_container(&container_limits).unwrap();
+        container.kill().unwrap();
+        fs::write(root.join("neargate-i/t/c/memory.events"), "oom 1\noom_kill 3\n").unwrap();
+        assert_eq!(container.oom_kills().unwrap(), 3);
+        let read = |path: &str| fs::read_to_string(root.join("neargate-i").join(path)).unwrap();
+        assert_eq!(read("t/cpu.max"), "25000 100000");
+        assert_eq!(
+            (read("t/memory.max"), read("t/memory.swap.max")),
+            ("536870912".into(), "0".into())
+        );
+        assert_eq!((read("t/pids.max"), read("t/c/cpu.weight")), ("99".into(), "39".into()));
+        assert_eq!(read("t/c/memory.low"), (1u64 << 27).to_string());
+        assert_eq!(read("t/cgroup.subtree_control"), "+memory +cpu +pids");
+        assert_eq!(read("t/c/cgroup.subtree_control"), "", "a leaf, or no process could be in it");
+        assert_eq!(read("t/c/cgroup.kill"), "1");
+    }
+
+    #[test]
+    fn version_1_is_written_as_the_kernel_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [
+            "pids.max",
+            "memory.limit_in_bytes",
+            "memory.soft_limit_in_bytes",
+            "cpu.cfs_period_us",
+            "cpu.cfs_quota_us",
+            "cpu.shares",
+        ];
+        let mut controllers = BTreeMap::new();
+        for name in ["cpu", "memory", "pids"] {
+            let root = dir.path().join(name);
+            fixture(&root, &["neargate-i/t/c", "neargate-i/t"], &files);
+            controllers.insert(name.to_owned(), root);
+        }
+        let task = Cgroup::of_task(Layout::V1 { controllers, unified: None }, "i", "t");
+        let (task_limits, container_limits) = limits();
+        task.create_task(&task_limits).unwrap();
+        task.child("c").create_container(&container_limits).unwrap();
+        let read = |path: &str| fs::read_to_string(dir.path().join(path)).unwrap();
+        assert_eq!(read("cpu/neargate-i/t/cpu.cfs_quota_us"), "25000");
+        assert_eq!(read("memory/neargate-i/t/c/memory.limit_in_bytes"), (1u64 << 28).to_string());
+        assert_eq!(read("cpu/neargate-i/t/c/cpu.shares"), "1024");
+        assert_eq!(read("pids/neargate-i/t/pids.max"), "99");
+    }
 }

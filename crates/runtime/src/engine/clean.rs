@@ -35,8 +35,8 @@ pub enum Leak {
 }
 
 impl Engine {
-    /// Ends a task, if it has not ended, and deletes everything that it left: processes, cgroups, its
-    /// directory with its journal and output. A task that is not there is no error.
+    /// Ends a task, if it has not ended, and deletes everything that it left: processes, cgroups,
+    /// its directory with its journal and output. A task that is not there is no error.
     pub async fn remove(&self, id: &str) -> Result<(), EngineError> {
         if !crate::spec::is_name(id, 64) {
             return Ok(());
@@ -105,8 +105,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks for what belongs to no task: after a crash at an unlucky moment, or because somebody deleted
-    /// files by hand.
+    /// Looks for what belongs to no task: after a crash at an unlucky moment, or because somebody
+    /// deleted files by hand.
     pub async fn leaks(&self) -> Result<Vec<Leak>, EngineError> {
         let engine = self.clone();
         blocking(move || engine.find_leaks()).await

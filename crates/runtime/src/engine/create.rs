@@ -20,11 +20,12 @@ const READY: Duration = Duration::from_secs(30);
 const MAX_HELLO: u64 = 64 << 10;
 
 impl Engine {
-    /// Starts a shim for the task and waits until its namespaces exist. The network can then be plugged
-    /// into [`Task::netns`], and the containers started with [`Task::start`].
+    /// Starts a shim for the task and waits until its namespaces exist. The network can then be
+    /// plugged into [`Task::netns`], and the containers started with [`Task::start`].
     pub async fn create(&self, mut spec: TaskSpec) -> Result<Task, EngineError> {
         spec.validate()?;
-        let has_userns = self.capabilities().await?.user_namespace;
+        let possible = self.capabilities().await?.user_namespace;
+        let has_userns = possible && self.inner.config.user_namespaces;
         let dir = self.inner.config.tasks_dir.join(&spec.id);
         match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {

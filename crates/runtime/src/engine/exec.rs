@@ -1,5 +1,5 @@
-//! Commands run in running containers. Their streams are the processes' own: the shim passes descriptors
-//! on, and no byte goes through it.
+//! Commands run in running containers. Their streams are the processes' own: the shim passes
+//! descriptors on, and no byte goes through it.
 
 use super::{EngineError, Task, task::receive, watched};
 use crate::protocol::{ExecRequest, Request, Response};
@@ -90,7 +90,8 @@ impl ExecSession {
         self.pid
     }
 
-    /// Waits for its end; the exit code, 128 + N when signal N ended it. Streams should be read meanwhile.
+    /// Waits for its end; the exit code, 128 + N when signal N ended it. Streams should be read
+    /// meanwhile.
     pub async fn wait(&mut self) -> Result<i32, EngineError> {
         let id = || self.task.id().to_owned();
         match receive(&self.connection).await {

@@ -101,8 +101,8 @@ impl Output {
         self.reader.as_mut()?.next().map_err(EngineError::from).transpose()
     }
 
-    /// Tells, durably, that everything before `position` ([`Frame::end`]) is kept elsewhere: it may be
-    /// deleted and will not be read again, and waiting containers may go on.
+    /// Tells, durably, that everything before `position` ([`Frame::end`]) is kept elsewhere: it may
+    /// be deleted and will not be read again, and waiting containers may go on.
     pub async fn acknowledge(&mut self, position: u64) -> Result<(), EngineError> {
         let Some(mut reader) = self.reader.take() else { return Err(EngineError::Ending) };
         let (reader, outcome) = blocking(move || {

@@ -32,8 +32,8 @@ use world::World;
 
 /// Ids in one task's user namespace.
 const IDS_PER_TASK: u32 = 1 << 16;
-/// Id ranges of one instance. Instances take one of 16 regions, by their name, so that two of them rarely
-/// use the same.
+/// Id ranges of one instance. Instances take one of 16 regions, by their name, so that two of them
+/// rarely use the same.
 const SLOTS: u32 = 2048;
 const FIRST_ID: u32 = 1 << 30;
 
@@ -48,6 +48,9 @@ pub struct EngineConfig {
     pub tasks_dir: PathBuf,
     /// Tells this engine's cgroups from those of others; 1 to 32 of `a-z A-Z 0-9 _ -`.
     pub instance: String,
+    /// Whether tasks get user namespaces where the machine can make them. Without, root inside is
+    /// root outside, held only by namespaces, seccomp and missing capabilities.
+    pub user_namespaces: bool,
     /// The first host id that tasks' user namespaces use; chosen by the instance's name unless set.
     pub first_id: Option<u32>,
 }
@@ -157,8 +160,8 @@ async fn blocking<T: Send + 'static>(
 
 /// Lets a descriptor be waited for.
 fn watched(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an owned descriptor answers with the same number until it is dropped, and the registration
-    // is dropped with it.
+    // SAFETY: an owned descriptor answers with the same number until it is dropped, and the
+    // registration is dropped with it.
     Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
@@ -208,8 +211,8 @@ impl Engine {
         lock(&self.inner.tasks).get(id).cloned()
     }
 
-    /// Finds the tasks in the directory. Those whose shim lives go on; of the others what is left of
-    /// processes is ended, and their journals say so.
+    /// Finds the tasks in the directory. Those whose shim lives go on; of the others what is left
+    /// of processes is ended, and their journals say so.
     pub async fn adopt(&self) -> Result<Vec<Adopted>, EngineError> {
         let mut adopted = Vec::new();
         for (dir, spec) in self.directories()? {

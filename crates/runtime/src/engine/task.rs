@@ -79,7 +79,8 @@ impl Task {
         &self.inner.dir
     }
 
-    /// The path of its network namespace while the shim lives. It belongs to the task's user namespace.
+    /// The path of its network namespace while the shim lives. It belongs to the task's user
+    /// namespace.
     pub fn netns(&self) -> Option<PathBuf> {
         let shim = self.inner.shim.filter(Identified::is_alive)?;
         Some(PathBuf::from(format!("/proc/{}/fd/{}", shim.pid, shim.netns_fd?)))
@@ -107,8 +108,8 @@ impl Task {
         self.order(Request::Start).await
     }
 
-    /// Begins to stop the task: each container gets its stop signal, and its stop timeout, in reverse order
-    /// of dependency. [`EventKind::TaskStopped`] tells when that is done.
+    /// Begins to stop the task: each container gets its stop signal, and its stop timeout, in
+    /// reverse order of dependency. [`EventKind::TaskStopped`] tells when that is done.
     pub async fn stop(&self, reason: impl Into<String>) -> Result<(), EngineError> {
         self.order(Request::Stop { reason: reason.into() }).await
     }

@@ -1,7 +1,7 @@
-//! The order of a task's life as a pure machine: events and the time go in, actions come out. It starts
-//! containers in the order of their dependencies, judges health checks, restarts, and stops everything in
-//! reverse order. Whoever applies the actions (the shim) holds no rules, and whoever reads the rules meets
-//! no I/O.
+//! The order of a task's life as a pure machine: events and the time go in, actions come out. It
+//! starts containers in the order of their dependencies, judges health checks, restarts, and stops
+//! everything in reverse order. Whoever applies the actions (the shim) holds no rules, and whoever
+//! reads the rules meets no I/O.
 //!
 //! The rules are those of ECS: task definition parameters `dependsOn`, `essential`, `healthCheck`,
 //! `restartPolicy`, `startTimeout` and `stopTimeout`.
@@ -238,7 +238,8 @@ impl Lifecycle {
         }
     }
 
-    /// Launches what waits for nothing any more and fails what waits in vain, until neither is left.
+    /// Launches what waits for nothing any more and fails what waits in vain, until neither is
+    /// left.
     fn launch_ready(&mut self, now: u64, actions: &mut Vec<Action>) {
         let mut changed = self.begun;
         while changed && self.stopping.is_none() {

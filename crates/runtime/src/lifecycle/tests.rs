@@ -253,13 +253,15 @@ impl Puppets {
 }
 
 proptest! {
-    /// Whatever happens in whatever order: dependencies are respected, only what runs is signalled, and
-    /// once everything that runs ends, the task ends.
+    /// Whatever happens in whatever order: dependencies are respected, only what runs is signalled,
+    /// and once everything that runs ends, the task ends.
     #[test]
-    fn every_history_ends(edges in proptest::collection::vec((0usize..5, 0usize..5, 0u8..4), 0..6),
-                          essential in proptest::collection::vec(any::<bool>(), 5),
-                          restarting in proptest::collection::vec(any::<bool>(), 5),
-                          history in proptest::collection::vec((any::<u8>(), 0i32..10, 0u64..40), 0..200)) {
+    fn every_history_ends(
+        edges in proptest::collection::vec((0usize..5, 0usize..5, 0u8..4), 0..6),
+        essential in proptest::collection::vec(any::<bool>(), 5),
+        restarting in proptest::collection::vec(any::<bool>(), 5),
+        history in proptest::collection::vec((any::<u8>(), 0i32..10, 0u64..40), 0..200),
+    ) {
         let conditions =
             [Condition::Start, Condition::Complete, Condition::Success, Condition::Healthy];
         let mut containers: Vec<_> = (0..5).map(|i| checked(&format!("c{i}"))).collect();

@@ -163,7 +163,10 @@ impl Unit {
     }
 
     pub(super) fn kill_is_due(&self, now: u64) -> bool {
-        matches!(self.phase, Phase::Running { stop: Stop::Signalled { kill_at }, .. } if now >= kill_at)
+        match self.phase {
+            Phase::Running { stop: Stop::Signalled { kill_at }, .. } => now >= kill_at,
+            _ => false,
+        }
     }
 
     /// Whether it runs and was not killed yet.

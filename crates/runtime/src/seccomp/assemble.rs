@@ -1,5 +1,5 @@
-//! From tables to a program for the kernel's packet filter machine: a search tree over system call numbers
-//! for each architecture.
+//! From tables to a program for the kernel's packet filter machine: a search tree over system call
+//! numbers for each architecture.
 
 use super::{Condition, Operation, Table, Verdict};
 
@@ -53,8 +53,8 @@ fn length(steps: &[libc::sock_filter]) -> u32 {
     u32::try_from(steps.len()).expect("a program has thousands of steps, not billions")
 }
 
-/// The first number of each stretch that is answered alike; the first stretch begins at 0, the last has no
-/// end.
+/// The first number of each stretch that is answered alike; the first stretch begins at 0, the last
+/// has no end.
 fn ranges(table: &Table) -> Vec<(u32, Verdict)> {
     let mut ranges: Vec<(u32, Verdict)> = Vec::new();
     let mut push = |first: u32, verdict: &Verdict| {

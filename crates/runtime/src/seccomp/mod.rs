@@ -1,7 +1,8 @@
 //! The default seccomp profile: `default.list`, turned into a filter program for the kernel.
 //!
-//! libseccomp, which libcontainer would use, needs about 20 ms of CPU for a list of this size, for every
-//! start; this needs less than one. Of libseccomp only its table of system call numbers is used.
+//! libseccomp, which libcontainer would use, needs about 20 ms of CPU for a list of this size, for
+//! every start; this needs less than one. Of libseccomp only its table of system call numbers is
+//! used.
 
 mod assemble;
 mod install;
@@ -22,8 +23,9 @@ enum Verdict {
     When(Vec<Condition>),
 }
 
-/// A comparison of the low 32 bits of an argument: every argument that the list compares is an int or
-/// flags of that size to the kernel, and comparing more would let a caller hide it behind high bits.
+/// A comparison of the low 32 bits of an argument: every argument that the list compares is an int
+/// or flags of that size to the kernel, and comparing more would let a caller hide it behind high
+/// bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Condition {
     argument: u32,

@@ -60,8 +60,8 @@ pub(crate) fn build(
         .terminal(container.tty)
         .user(UserBuilder::default().uid(0u32).gid(0u32).umask(0o022u32).build()?)
         .args(container.args.clone())
-        // HOME is set so that libcontainer does not ask the C library, which would load name service
-        // modules out of the container.
+        // HOME is set so that libcontainer does not ask the C library, which would load name
+        // service modules out of the container.
         .env(vec!["HOME=/".to_owned(), "PATH=/".to_owned()])
         .cwd("/")
         .build()?;

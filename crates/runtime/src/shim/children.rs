@@ -73,8 +73,8 @@ fn null() -> io::Result<OwnedFd> {
 }
 
 impl Shim {
-    /// Sets up the containers that will start first, up to the last step, while the network is still being
-    /// plugged in.
+    /// Sets up the containers that will start first, up to the last step, while the network is
+    /// still being plugged in.
     pub(super) fn prepare(&mut self) {
         for container in 0..self.runs.len() {
             if !self.spec.containers[container].depends_on.is_empty() {

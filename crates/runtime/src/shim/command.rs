@@ -1,5 +1,5 @@
-//! Running a container's command once everything around it is in place: finding it, becoming it, and telling
-//! the shim precisely why that failed.
+//! Running a container's command once everything around it is in place: finding it, becoming it,
+//! and telling the shim precisely why that failed.
 
 use super::{init, restrict::Restrictions};
 use crate::{
@@ -68,8 +68,8 @@ impl Command {
         self.become_command()
     }
 
-    /// Enters the directory and gives up what the command does not have. First as root, then as the user:
-    /// a directory may be open to one of them only.
+    /// Enters the directory and gives up what the command does not have. First as root, then as the
+    /// user: a directory may be open to one of them only.
     fn enter(&self) -> Result<(), StartFailure> {
         let enter = || match self.cwd.as_deref() {
             None | Some("") => rustix::process::chdir("/"),

@@ -1,5 +1,6 @@
-//! Filling an empty volume with what the image has at its place, as other engines do: owners, modes and
-//! links are kept. What is read comes from an image and may be anything; links are never followed.
+//! Filling an empty volume with what the image has at its place, as other engines do: owners, modes
+//! and links are kept. What is read comes from an image and may be anything; links are never
+//! followed.
 
 use rustix::{
     fs::{AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Uid},
@@ -14,7 +15,8 @@ use std::{
 /// Deeper trees are refused: the copy is recursive, and no real image comes near.
 const MAX_DEPTH: usize = 128;
 
-/// Copies what is at `path` beneath `root` into the directory `volume`, unless something is there already.
+/// Copies what is at `path` beneath `root` into the directory `volume`, unless something is there
+/// already.
 pub(crate) fn fill(root: BorrowedFd<'_>, path: &str, volume: BorrowedFd<'_>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let target = rustix::fs::openat(volume, ".", flags, Mode::empty())?;

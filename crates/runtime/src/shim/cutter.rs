@@ -1,4 +1,5 @@
-//! Which output of a container that logs non-blocking is kept when there is no room: whole lines or nothing.
+//! Which output of a container that logs non-blocking is kept when there is no room: whole lines or
+//! nothing.
 
 /// What was decided about a stretch of output.
 #[derive(Debug, PartialEq, Eq)]
@@ -94,10 +95,12 @@ mod tests {
     }
 
     proptest! {
-        /// However the output is cut into stretches: what is kept are lines of it, in order, of which only a
-        /// torn one is not whole, and every line is either kept or counted.
+        /// However the output is cut into stretches: what is kept are lines of it, in order, of
+        /// which only a torn one is not whole, and every line is either kept or counted.
         #[test]
-        fn lines_are_kept_or_counted(sizes in proptest::collection::vec((1usize..40, any::<bool>()), 1..60)) {
+        fn lines_are_kept_or_counted(
+            sizes in proptest::collection::vec((1usize..40, any::<bool>()), 1..60),
+        ) {
             let text: String = (0..200).map(|i| format!("<{i}>\n")).collect();
             let (mut cutter, mut kept, mut dropped, mut at) = (Cutter::default(), Vec::new(), 0, 0);
             for (size, room) in sizes {

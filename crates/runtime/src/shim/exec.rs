@@ -1,9 +1,10 @@
 //! Running a further command in a running container: for exec sessions and health checks.
 //!
-//! This is ours and not libcontainer's: version 0.7 of it joins every namespace of the container but the
-//! user namespace, and carries no seccomp filter over, so that what is run that way would be root on the
-//! host, unfiltered. Here the process joins all of the container's namespaces at once, by its pidfd, and
-//! then goes through the same restrictions, in the same order, as the container's own command.
+//! This is ours and not libcontainer's: version 0.7 of it joins every namespace of the container
+//! but the user namespace, and carries no seccomp filter over, so that what is run that way would
+//! be root on the host, unfiltered. Here the process joins all of the container's namespaces at
+//! once, by its pidfd, and then goes through the same restrictions, in the same order, as the
+//! container's own command.
 
 use super::{
     command::{self, Command},
@@ -159,14 +160,16 @@ fn take_stdio(stdio: &Stdio) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a terminal of the container's own, puts this process on it, and sends its other end to the shim.
+/// Makes a terminal of the container's own, puts this process on it, and sends its other end to the
+/// shim.
 fn terminal(
     (rows, columns): (u16, u16),
     identity: &Identity,
     report: &OwnedFd,
 ) -> Result<(), StartFailure> {
     let failed = |e: rustix::io::Errno| step("terminal")(e.into());
-    // Whatever the container put in its place: not waited for, and only believed when it is the device.
+    // Whatever the container put in its place: not waited for, and only believed when it is the
+    // device.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty()).map_err(failed)?;
     let stat = rustix::fs::fstat(&master).map_err(failed)?;

@@ -18,8 +18,8 @@ pub(crate) struct Identity {
     pub(crate) home: String,
 }
 
-/// Looks up `user` (`uid`, `uid:gid`, `name`, `name:group`, or empty for root) beneath `root`. Ids must be
-/// below `count`, or the user namespace does not have them.
+/// Looks up `user` (`uid`, `uid:gid`, `name`, `name:group`, or empty for root) beneath `root`. Ids
+/// must be below `count`, or the user namespace does not have them.
 pub(crate) fn resolve(
     root: BorrowedFd<'_>,
     user: &str,
@@ -82,8 +82,8 @@ fn lookup(user: &str, passwd: &[u8], group: &[u8]) -> Result<Identity, StartFail
             .or_else(|| number(wanted))
             .ok_or_else(|| missing("group", wanted))?,
     };
-    // Like other engines: who names a group gets that one only. The group itself is always among them, or
-    // it could be shed, and with it what is forbidden to its members.
+    // Like other engines: who names a group gets that one only. The group itself is always among
+    // them, or it could be shed, and with it what is forbidden to its members.
     let member = |g: &Group| name.is_some_and(|name| g.members.split(',').any(|m| m == name));
     let mut more: Vec<u32> = match wanted {
         Some(_) => Vec::new(),
@@ -170,8 +170,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_files_give_an_answer(user in ".{0,40}", passwd in proptest::collection::vec(any::<u8>(), 0..400),
-                                    group in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn any_files_give_an_answer(
+            user in ".{0,40}",
+            passwd in proptest::collection::vec(any::<u8>(), 0..400),
+            group in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
+            // That it answers, whatever it answers.
             let _ = lookup(&user, &passwd, &group);
         }
     }

@@ -1,10 +1,10 @@
-//! Process 1 of a container that asked for an init, and of a common process namespace: it reaps what is
-//! orphaned, passes signals on, and ends as its command ends.
+//! Process 1 of a container that asked for an init, and of a common process namespace: it reaps
+//! what is orphaned, passes signals on, and ends as its command ends.
 //!
-//! It is a copy of the process that set the container up, not a program of its own in the container: there is
-//! nothing to mount, nothing that must match the container's C library, and nothing inside that a
-//! container could replace. Being not dumpable, neither its memory nor the shim's program file can be
-//! reached from inside through `/proc/1`.
+//! It is a copy of the process that set the container up, not a program of its own in the
+//! container: there is nothing to mount, nothing that must match the container's C library, and
+//! nothing inside that a container could replace. Being not dumpable, neither its memory nor the
+//! shim's program file can be reached from inside through `/proc/1`.
 
 use crate::sys;
 use std::io;

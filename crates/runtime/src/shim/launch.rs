@@ -1,7 +1,7 @@
-//! Starting a container: a process of its own, forked from the shim, gathers what the container needs and has
-//! libcontainer build it. The container's first process is a sibling of the launching one, so a child of
-//! the shim; the launching process ends. The shim never waits for it, and nothing that it allocated
-//! stays in the shim's memory.
+//! Starting a container: a process of its own, forked from the shim, gathers what the container
+//! needs and has libcontainer build it. The container's first process is a sibling of the launching
+//! one, so a child of the shim; the launching process ends. The shim never waits for it, and
+//! nothing that it allocated stays in the shim's memory.
 
 use super::{
     bundle::{self, Bind, Namespaces},
@@ -57,7 +57,8 @@ pub(crate) fn container_dir(task_dir: &Path, name: &str) -> PathBuf {
     task_dir.join("containers").join(name)
 }
 
-/// Begins setting a container up; its command runs after the word to [`GO`]. Without `stdio` it gets a terminal, whose end is reported.
+/// Begins setting a container up; its command runs after the word to [`GO`]. Without `stdio` it
+/// gets a terminal, whose end is reported.
 pub(crate) fn begin(launch: &Launch<'_>, stdio: Option<Stdio>) -> io::Result<Launching> {
     let (report, theirs) = protocol::pair()?;
     match sys::fork(false)? {
@@ -80,7 +81,8 @@ pub(crate) fn begin(launch: &Launch<'_>, stdio: Option<Stdio>) -> io::Result<Lau
 /// The sources of everything that is mounted.
 struct Sources {
     root: Root,
-    /// Volumes by where they appear, without the restrictions of the container: to be prepared for it.
+    /// Volumes by where they appear, without the restrictions of the container: to be prepared for
+    /// it.
     volumes: Vec<(Source, String)>,
     binds: Vec<(Source, Bind)>,
     cgroups: Vec<(Source, String)>,
@@ -94,6 +96,12 @@ impl Launch<'_> {
     fn run(&self, stdio: Option<Stdio>, report: &OwnedFd) -> Result<(), StartFailure> {
         let runtime =
             |step: &str, e: io::Error| StartFailure::Runtime { message: format!("{step}: {e}") };
+        let ptrace = self.container.capabilities.add.iter().any(|c| c == "SYS_PTRACE");
+        if self.container.init && ptrace && self.task.ids.is_none() {
+            // Init is a copy of this program, which such a root could look into (see `init`).
+            let message = "init beside SYS_PTRACE needs user namespaces, which this task has not";
+            return Err(StartFailure::Runtime { message: message.to_owned() });
+        }
         sys::set_groups(&[]).map_err(|e| runtime("supplementary groups", e))?;
         self.cgroup.join().map_err(limits)?;
         restrict::raise_hard_limits(self.container)?;
@@ -131,8 +139,9 @@ impl Launch<'_> {
             binds.extend(self.open_mount(spec)?);
         }
         let mut cgroups = Vec::new();
-        // Without a user namespace the files of version 1 would be the container's to write, through any
-        // other mount of them that it can make; with a read-only bind of its own part there is none.
+        // Without a user namespace the files of version 1 would be the container's to write,
+        // through any other mount of them that it can make; with a read-only bind of its own part
+        // there is none.
         for (path, name) in self.cgroup.views() {
             let source = Source::open(&path, false).map_err(|e| mount("/sys/fs/cgroup", e))?;
             source.restrict(true).map_err(|e| mount("/sys/fs/cgroup", e))?;
@@ -215,8 +224,9 @@ impl Launch<'_> {
         volumes: &[(Source, String)],
     ) -> Result<(), StartFailure> {
         for (volume, target) in volumes {
-            let wanted = |m: &Mount| matches!(m, Mount::Volume { copy_up: true, target: t, .. } if t == target);
-            if self.container.mounts.iter().any(wanted) {
+            let wanted = |m: &&Mount| matches!(m, Mount::Volume { copy_up: true, .. });
+            let mut wanting = self.container.mounts.iter().filter(wanted);
+            if wanting.any(|m| m.target() == target) {
                 copy_up::fill(root.fd(), target, volume.fd()).map_err(|e| mount(target, e))?;
             }
         }
@@ -236,7 +246,8 @@ impl Launch<'_> {
                     let inside = cwd.strip_prefix(target).unwrap_or(Path::new(""));
                     rootfs::make_dirs(volume.fd(), inside, self.first_id())
                 }
-                // What is the host's, or not there yet, is left alone; entering it says what is wrong.
+                // What is the host's, or not there yet, is left alone; entering it says what is
+                // wrong.
                 None => return Ok(()),
             },
         };
@@ -347,7 +358,8 @@ fn mount(path: &str, error: io::Error) -> StartFailure {
     StartFailure::Mount { path: path.to_owned(), message: error.to_string() }
 }
 
-/// Refuses an image whose mount points lead elsewhere: libcontainer follows some of them by their path.
+/// Refuses an image whose mount points lead elsewhere: libcontainer follows some of them by their
+/// path.
 fn check_points(root: &Path) -> Result<(), StartFailure> {
     for name in ["dev", "proc", "sys", "etc"] {
         let path = root.join(name);

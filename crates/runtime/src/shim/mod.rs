@@ -1,6 +1,6 @@
-//! The shim: one small process per task that owns the task's containers, so that the control plane may come
-//! and go. One thread, one loop around epoll; whatever could take long or be made to hang by a container
-//! happens in processes forked from it.
+//! The shim: one small process per task that owns the task's containers, so that the control plane
+//! may come and go. One thread, one loop around epoll; whatever could take long or be made to hang
+//! by a container happens in processes forked from it.
 
 mod bundle;
 mod children;
@@ -74,9 +74,9 @@ enum ShimError {
     Loop(#[source] io::Error),
 }
 
-/// The shim's main function: `--task-dir DIR --instance NAME` owns a task until its end; `--probe` prints
-/// what this machine can do (see [`crate::Capabilities`]). On standard output it says once, in JSON, that
-/// it is ready or why it never will be; errors of later go to standard error.
+/// The shim's main function: `--task-dir DIR --instance NAME` owns a task until its end; `--probe`
+/// prints what this machine can do (see [`crate::Capabilities`]). On standard output it says once,
+/// in JSON, that it is ready or why it never will be; errors of later go to standard error.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let (mut dir, mut instance) = (None, None);
@@ -89,8 +89,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     }
     let (Some(dir), Some(instance)) = (dir, instance) else { return say_failed(&ShimError::Usage) };
-    // A session of its own: what ends the control plane's terminal or group does not end the shim. It
-    // fails only when that is so already.
+    // A session of its own: what ends the control plane's terminal or group does not end the shim.
+    // It fails only when that is so already.
     let _ = rustix::process::setsid();
     match begin(&dir, &instance) {
         Ok(shim) => shim.run(),
@@ -150,8 +150,8 @@ fn begin(dir: &Path, instance: &str) -> Result<state::Shim, ShimError> {
     Ok(shim)
 }
 
-/// Where the first process of a common process namespace is accounted. Not a valid container name, so no
-/// container can be meant.
+/// Where the first process of a common process namespace is accounted. Not a valid container name,
+/// so no container can be meant.
 pub(crate) const SANDBOX_CGROUP: &str = ".sandbox";
 
 /// Lets go of the pipe to the control plane.
@@ -179,8 +179,8 @@ impl Identified {
         Some(Self { pid, start_time, netns_fd: words.next().and_then(|w| w.parse().ok()) })
     }
 
-    /// Whether the process with this id is still that one: ids are used again, after a reboot at the
-    /// latest.
+    /// Whether the process with this id is still that one: ids are used again, after a reboot at
+    /// the latest.
     pub(crate) fn is_alive(&self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }

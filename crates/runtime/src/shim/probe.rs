@@ -1,5 +1,6 @@
-//! What this machine can do, found out by doing it, in a process of its own (`--probe`, the directory in
-//! the environment variable below): some of it can only be tried by a process with one thread.
+//! What this machine can do, found out by doing it, in a process of its own (`--probe`, the
+//! directory in the environment variable below): some of it can only be tried by a process with one
+//! thread.
 
 use super::{
     rootfs::{Root, Stage},
@@ -67,8 +68,8 @@ fn probe(dir: &Path, first: u32) -> Capabilities {
     let userns = userns.map(|_| "root inside is not root outside".to_owned());
     let mapped =
         mapped.map(|()| "layers are shared between tasks, each with its own owners".into());
-    let storage = "a task's ephemeral storage is measured but not limited: project quotas need a file \
-                   system mounted for them, and a loop file per task would make every start and every \
+    let storage = "a task's ephemeral storage is not limited: project quotas need a file system \
+                   mounted for them, and a loop file per task would make every start and every \
                    write slower";
     Capabilities {
         user_namespace,

@@ -1,5 +1,5 @@
-//! What a command gives up before it runs: other users' identity, capabilities, system calls, resources. One
-//! order for a container's own command and for those run in it later.
+//! What a command gives up before it runs: other users' identity, capabilities, system calls,
+//! resources. One order for a container's own command and for those run in it later.
 
 use super::identity::Identity;
 use crate::{
@@ -33,8 +33,8 @@ fn capabilities(spec: &ContainerSpec, has_userns: bool) -> BTreeSet<String> {
         DEFAULT_CAPABILITIES.iter().filter(|n| !dropped(n)).map(|n| (*n).to_owned()).collect();
     names.extend(spec.capabilities.add.iter().cloned());
     if !has_userns {
-        // In a user namespace the kernel refuses device nodes. Without one nothing else would: there is
-        // no device filter here.
+        // In a user namespace the kernel refuses device nodes. Without one nothing else would:
+        // there is no device filter here.
         names.remove("MKNOD");
     }
     names

@@ -1,10 +1,10 @@
-//! A container's root file system and everything that is mounted into it, put together in a mount namespace
-//! of the launching process. Nothing of it is visible on the host, and it is gone with the container's
-//! last process.
+//! A container's root file system and everything that is mounted into it, put together in a mount
+//! namespace of the launching process. Nothing of it is visible on the host, and it is gone with
+//! the container's last process.
 //!
-//! Everything is gathered beneath one directory, the stage, on a memory file system: the process that
-//! becomes the container is root of its user namespace only and could not walk through a data directory
-//! that others may not enter; and the paths of a hundred layers must fit into one page.
+//! Everything is gathered beneath one directory, the stage, on a memory file system: the process
+//! that becomes the container is root of its user namespace only and could not walk through a data
+//! directory that others may not enter; and the paths of a hundred layers must fit into one page.
 
 use crate::{journal::StartFailure, sys};
 use rustix::{
@@ -112,8 +112,8 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Leaves the host's mount namespace and hides `/tmp` (or its like) behind the stage. Sources must have
-    /// been opened by [`Stage::leave_host`]'s caller in between.
+    /// Leaves the host's mount namespace and hides `/tmp` (or its like) behind the stage. Sources
+    /// must have been opened by [`Stage::leave_host`]'s caller in between.
     pub(crate) fn leave_host() -> Result<(), StartFailure> {
         sys::unshare(libc::CLONE_NEWNS).map_err(|e| failed("mount namespace", e))?;
         let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -130,9 +130,9 @@ impl Stage {
         Ok(Self { dir: dir.to_owned(), next: 0 })
     }
 
-    /// Hides the host's cgroups: libcontainer would move the process about in them, which is done already.
-    /// On an empty directory it finds no hierarchy to do it in. (It looks for hierarchies by the last part
-    /// of where they are mounted, so nothing on the stage may be called like one.)
+    /// Hides the host's cgroups: libcontainer would move the process about in them, which is done
+    /// already. On an empty directory it finds no hierarchy to do it in. (It looks for hierarchies
+    /// by the last part of where they are mounted, so nothing on the stage may be called like one.)
     pub(crate) fn hide_cgroups(&self) -> Result<(), StartFailure> {
         let point = "/sys/fs/cgroup";
         match rustix::mount::unmount(point, UnmountFlags::DETACH) {
@@ -174,9 +174,9 @@ impl Stage {
         self.put_at(&root.writable, "w").map_err(|e| failed("upper directory", e))?;
         let (target, writable) = (self.path("root"), self.path("w"));
         std::fs::create_dir(&target).map_err(|e| failed("root", e))?;
-        // Volatile: what a task writes beside its volumes ends with it, so it is never waited for to reach
-        // the disk. overlayfs marks such a directory and refuses it a second time (a restart) unless the
-        // mark is taken away.
+        // Volatile: what a task writes beside its volumes ends with it, so it is never waited for
+        // to reach the disk. overlayfs marks such a directory and refuses it a second time (a
+        // restart) unless the mark is taken away.
         match std::fs::remove_dir_all(writable.join("work/work/incompat")) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed("upper", e)),
             _ => {}
@@ -197,8 +197,8 @@ impl Stage {
     }
 }
 
-/// Opens the directory `path` beneath `root`, symbolic links taken as the container would, and makes what is
-/// missing of it, owned by `owner`.
+/// Opens the directory `path` beneath `root`, symbolic links taken as the container would, and
+/// makes what is missing of it, owned by `owner`.
 pub(crate) fn make_dirs(root: BorrowedFd<'_>, path: &Path, owner: u32) -> io::Result<OwnedFd> {
     use rustix::fs::ResolveFlags;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

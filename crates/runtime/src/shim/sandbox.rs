@@ -1,10 +1,10 @@
-//! The namespaces that the containers of a task share: the user namespace, the network namespace that it
-//! owns (so that root inside may open low ports and set the network's parameters), and the process
-//! namespace when the task asks for a common one.
+//! The namespaces that the containers of a task share: the user namespace, the network namespace
+//! that it owns (so that root inside may open low ports and set the network's parameters), and the
+//! process namespace when the task asks for a common one.
 //!
 //! The shim holds them by their descriptors, not by bind mounts: they are reachable as
-//! `/proc/<shim>/fd/<n>` by whoever may look into the shim, and a shim that dies, however it dies, leaves
-//! nothing to clean up.
+//! `/proc/<shim>/fd/<n>` by whoever may look into the shim, and a shim that dies, however it dies,
+//! leaves nothing to clean up.
 
 use super::init;
 use crate::{
@@ -46,7 +46,8 @@ pub(crate) enum SandboxError {
 const UNSHARED: u8 = b'u';
 const READY: u8 = b'r';
 
-/// Makes the namespaces. `pids` is where the first process of a common process namespace is accounted.
+/// Makes the namespaces. `pids` is where the first process of a common process namespace is
+/// accounted.
 pub(crate) fn create(ids: Option<IdRange>, pids: Option<&Cgroup>) -> Result<Sandbox, SandboxError> {
     let (ours, theirs) = crate::protocol::pair().map_err(SandboxError::Talk)?;
     match sys::fork(false).map_err(SandboxError::Fork)? {

@@ -104,7 +104,7 @@ pub(crate) struct Shim {
 }
 
 /// The wall clock, in ms since the Unix epoch.
-#[allow(clippy::disallowed_methods)] // the shim is a process of its own, outside any simulated world
+#[allow(clippy::disallowed_methods)] // a process of its own, outside any simulated world
 pub(super) fn wall_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |d| d.as_millis() as i64)

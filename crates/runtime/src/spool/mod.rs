@@ -1,10 +1,11 @@
-//! The spool: what containers wrote, on disk until the control plane has it in its own log store. The shim
-//! appends frames to segment files; the consumer reads them at its own pace, also while the shim is gone,
-//! and acknowledges durably how far it came; segments that lie wholly before that are deleted.
+//! The spool: what containers wrote, on disk until the control plane has it in its own log store.
+//! The shim appends frames to segment files; the consumer reads them at its own pace, also while
+//! the shim is gone, and acknowledges durably how far it came; segments that lie wholly before that
+//! are deleted.
 //!
-//! A frame is `length u32 | crc32 u32 | time_ms i64 | container u16 | stream u8 | zero u8 | bytes`, numbers
-//! little-endian; the checksum covers everything after itself. A position counts bytes from the beginning
-//! of the first segment ever; a segment is named by its first position.
+//! A frame is `length u32 | crc32 u32 | time_ms i64 | container u16 | stream u8 | zero u8 | bytes`,
+//! numbers little-endian; the checksum covers everything after itself. A position counts bytes from
+//! the beginning of the first segment ever; a segment is named by its first position.
 
 mod reader;
 mod writer;
@@ -157,7 +158,9 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        fn any_bytes_are_read_without_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..2000),
+        ) {
             let dir = tempfile::tempdir().unwrap();
             std::fs::write(segment_path(dir.path(), 0), bytes).unwrap();
             let mut reader = SpoolReader::open(dir.path()).unwrap();

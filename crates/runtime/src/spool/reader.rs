@@ -55,8 +55,8 @@ impl SpoolReader {
             let read = |e| SpoolError::Read(start, e);
             let length = start + file.metadata().map_err(read)?.len();
             if self.position >= length {
-                // A segment is complete once the next one exists, and that one begins where it ends.
-                // That must be looked up after the length was, or a frame could be skipped.
+                // A segment is complete once the next one exists, and that one begins where it
+                // ends. That must be looked up after the length was, or a frame could be skipped.
                 if start != self.position && segment_path(&self.dir, self.position).exists() {
                     self.open = None;
                     continue;
@@ -118,8 +118,8 @@ impl SpoolReader {
         Ok(self.open.as_ref().map(|(start, file)| (*start, file)))
     }
 
-    /// Stores durably that everything before `position` is kept elsewhere, and deletes the segments that
-    /// hold nothing else.
+    /// Stores durably that everything before `position` is kept elsewhere, and deletes the segments
+    /// that hold nothing else.
     pub fn acknowledge(&mut self, position: u64) -> Result<(), SpoolError> {
         let position = position.min(self.position);
         if position <= self.acknowledged {

@@ -19,13 +19,14 @@ pub(crate) struct SpoolWriter {
     segment: u64,
     end: u64,
     limit: u64,
-    /// What was appended and not acknowledged: the end of a stretch, and bytes of output by container.
+    /// What was appended and not acknowledged: the end of a stretch, and bytes of output by
+    /// container.
     buckets: VecDeque<(u64, BTreeMap<u16, u64>)>,
 }
 
 impl SpoolWriter {
-    /// Begins the spool of a new task in the empty directory `dir`. Above `limit` unconsumed bytes it
-    /// says that it is full.
+    /// Begins the spool of a new task in the empty directory `dir`. Above `limit` unconsumed bytes
+    /// it says that it is full.
     pub(crate) fn open(dir: &Path, limit: u64) -> Result<Self, SpoolError> {
         let file = create(dir, 0)?;
         let buckets = VecDeque::new();
@@ -92,8 +93,8 @@ impl SpoolWriter {
             false => Err(std::io::ErrorKind::WriteZero.into()),
         });
         written.map_err(|e| {
-            // A frame is written whole or not at all; a half one would hide every later one. If this
-            // cut fails too, the reader reports the damage.
+            // A frame is written whole or not at all; a half one would hide every later one. If
+            // this cut fails too, the reader reports the damage.
             if let Err(error) = self.file.set_len(self.end - self.segment) {
                 tracing::error!(%error, "a torn frame could not be cut off");
             }

@@ -44,7 +44,8 @@ async fn a_control_plane_to_be_killed() {
 #[tokio::test]
 async fn the_control_planes_death_changes_nothing() {
     let Some(lab) = lab() else { return };
-    let script = "echo first; sleep 0.5; i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; \
+    let script = "echo first; sleep 0.5; i=0; \
+                  while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); done; \
                   while ! test -e /v/go; do sleep 0.05; done; echo last; exit 11";
     let mut main = lab.shell("main", script);
     main.mounts = vec![runtime::Mount::Volume {

@@ -57,11 +57,17 @@ pub fn lab() -> Option<Lab> {
 
 /// An engine on the tasks in `dir`.
 pub fn engine_in(dir: &Path, instance: &str, world: &World) -> Engine {
+    engine_with(dir, instance, world, true)
+}
+
+/// The same, with or without user namespaces.
+pub fn engine_with(dir: &Path, instance: &str, world: &World, user_namespaces: bool) -> Engine {
     let config = EngineConfig {
         exe: env!("CARGO_BIN_EXE_runtime-shim").into(),
         shim_args: Vec::new(),
         tasks_dir: dir.join("tasks"),
         instance: instance.to_owned(),
+        user_namespaces,
         first_id: None,
     };
     Engine::new(config, world.clone()).unwrap()
@@ -230,7 +236,10 @@ pub async fn wait_for(task: &Task, fits: impl Fn(&EventKind) -> bool) -> Event {
 }
 
 pub async fn wait_started(task: &Task, name: &str) -> i32 {
-    let started = |e: &EventKind| matches!(e, EventKind::ContainerStarted { container, .. } if container == name);
+    let started = |e: &EventKind| match e {
+        EventKind::ContainerStarted { container, .. } => container == name,
+        _ => false,
+    };
     match wait_for(task, started).await.kind {
         EventKind::ContainerStarted { pid, .. } => pid,
         _ => unreachable!(),

@@ -25,7 +25,8 @@ async fn root_inside_is_not_root_outside() {
     if !has_userns(&lab).await {
         return;
     }
-    let script = "id -u; touch /file /data/deep/file; chown 33:34 /file; stat -c %u:%g /bin/busybox; \
+    let script = "id -u; touch /file /data/deep/file; chown 33:34 /file; \
+                  stat -c %u:%g /bin/busybox; \
                   cat /proc/self/uid_map; sleep 100";
     let task = lab.start(lab.spec("root", vec![lab.shell("main", script)])).await;
     let pid = wait_started(&task, "main").await;
@@ -139,4 +140,33 @@ async fn the_containers_own_limits_are_shown_to_it() {
     main.limits.memory_bytes = Some(96 << 20);
     let ran = lab.run(main).await;
     assert_eq!(ran.stdout("main"), format!("{}\n", 96 << 20), "{ran:#?}");
+}
+
+#[tokio::test]
+async fn without_user_namespaces_containers_run_and_devices_stay_out_of_reach() {
+    let Some(mut lab) = lab() else { return };
+    lab.engine = crate::harness::engine_with(lab.dir(), &lab.instance, &lab.world, false);
+    let device = lab.layer().join("disk");
+    let kind = rustix::fs::FileType::BlockDevice;
+    let (mode, number) = (0o666.into(), rustix::fs::makedev(7, 0));
+    rustix::fs::mknodat(rustix::fs::CWD, &device, kind, mode, number).unwrap();
+    let script = "mknod /dev/own b 7 0 2>/dev/null && echo mknod
+        head -c1 /disk 2>&1 | grep -q 'Permission denied' || echo device
+        mount -t tmpfs x /tmp 2>/dev/null && echo mount
+        echo 9 > /sys/fs/cgroup/pids/pids.max 2>/dev/null && echo cgroup
+        cat /proc/self/uid_map; grep CapEff /proc/self/status; id -u";
+    let task = lab.start(lab.spec("plain", vec![lab.shell("main", script)])).await;
+    assert_eq!(task.spec().ids, None);
+    let ran = finish(&task).await;
+    let lines: Vec<&str> = ran.stdout("main").lines().map(str::trim).collect();
+    assert_eq!(lines.len(), 3, "{ran:#?}");
+    assert!(lines[0].ends_with("4294967295"), "{ran:#?}");
+    assert_eq!(lines[1..], ["CapEff:\t00000000a00425fb", "0"], "{ran:#?}");
+    lab.engine.remove("plain").await.unwrap();
+
+    let mut odd = lab.shell("main", "true");
+    odd.init = true;
+    odd.capabilities.add = vec!["SYS_PTRACE".into()];
+    let ran = lab.run(odd).await;
+    ran.position(|e| matches!(e, runtime::EventKind::ContainerFailed { .. }));
 }

@@ -86,7 +86,8 @@ async fn output_that_nobody_consumes_makes_the_writer_wait_or_is_dropped() {
     let Some(lab) = lab() else { return };
     // 20000 lines of 50 bytes each: ten times what is kept.
     let script = "i=0; while [ $i -lt 20000 ]; do echo \
-                  '0123456789012345678901234567890123456789 '$((10000000 + i)); i=$((i+1)); done; touch /done";
+                  '0123456789012345678901234567890123456789 '$((10000000 + i)); \
+                  i=$((i+1)); done; touch /done";
     let mut spec = lab.spec("full", vec![lab.shell("main", script)]);
     spec.spool_bytes = 100_000;
     let task = lab.start(spec).await;

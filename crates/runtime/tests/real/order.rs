@@ -58,9 +58,11 @@ async fn who_waits_for_success_in_vain_is_not_started() {
         lab.spec("vain", vec![seed, after(lab.shell("main", "true"), "seed", Condition::Success)]);
     let task = lab.start(spec).await;
     let ran = finish(&task).await;
-    ran.position(|e| {
-        matches!(e, EventKind::ContainerFailed { container, failure: StartFailure::Dependency { .. } }
-            if container == "main")
+    ran.position(|e| match e {
+        EventKind::ContainerFailed { container, failure } => {
+            container == "main" && matches!(failure, StartFailure::Dependency { .. })
+        }
+        _ => false,
     });
     lab.engine.remove("vain").await.unwrap();
 }
@@ -78,9 +80,17 @@ async fn health_is_checked_inside_and_changes() {
     let main = check(main, HealthCommand::Shell("test -e /tmp/well".into()));
     let friend = minor(after(lab.shell("friend", "true"), "main", Condition::Healthy));
     let task = lab.start(lab.spec("health", vec![main, friend])).await;
-    let health = |now| move |e: &EventKind| matches!(e, EventKind::ContainerHealth { health, .. } if *health == now);
+    let health = |now| {
+        move |e: &EventKind| match e {
+            EventKind::ContainerHealth { health, .. } => *health == now,
+            _ => false,
+        }
+    };
     let well = wait_for(&task, health(Health::Healthy)).await;
-    let friend = |e: &EventKind| matches!(e, EventKind::ContainerStarted { container, .. } if container == "friend");
+    let friend = |e: &EventKind| match e {
+        EventKind::ContainerStarted { container, .. } => container == "friend",
+        _ => false,
+    };
     assert!(wait_for(&task, friend).await.seq > well.seq);
     let args = ["rm", "/tmp/well"].map(str::to_owned).to_vec();
     let request = runtime::ExecRequest {

@@ -71,7 +71,8 @@ async fn each_reason_not_to_start_is_told_apart() {
 async fn environment_directory_and_limits_are_as_asked() {
     let Some(lab) = lab() else { return };
     let script = "env | grep -v SHLVL; pwd; ulimit -n; ulimit -Hn; cat /etc/resolv.conf /etc/hosts \
-                  /etc/hostname; hostname; cat /proc/sys/net/ipv4/ip_default_ttl /proc/sys/kernel/msgmax; \
+                  /etc/hostname; hostname; cat /proc/sys/net/ipv4/ip_default_ttl; \
+                  cat /proc/sys/kernel/msgmax; \
                   stat -c %a /made/here; test -e /dev/shm && echo shm";
     let mut spec = lab.shell("main", script);
     spec.env = vec![("A".into(), "1 2".into()), ("B".into(), String::new())];

@@ -62,7 +62,8 @@ async fn streams_and_exit_code_are_the_commands_own() {
 async fn a_session_is_as_restricted_as_the_container() {
     let Some(lab) = lab() else { return };
     let task = sleeper(&lab, "same").await;
-    let script = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Groups)' /proc/$0/status; cat /proc/$0/uid_map; \
+    let script = "grep -E '^(Cap|Seccomp:|NoNewPrivs|Uid|Groups)' /proc/$0/status; \
+                  cat /proc/$0/uid_map; \
                   for n in cgroup ipc mnt net pid user uts; do readlink /proc/$0/ns/$n; done; \
                   cat /proc/$0/cgroup";
     let mut of_container = task.exec(request(&["sh", "-c", script, "1"])).await.unwrap();

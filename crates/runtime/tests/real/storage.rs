@@ -33,9 +33,11 @@ async fn a_volume_is_shared_and_filled_from_the_image() {
 #[tokio::test]
 async fn a_read_only_root_has_writable_places_where_asked() {
     let Some(lab) = lab() else { return };
-    let script = "touch /x 2>/dev/null || echo read-only; touch /etc/hosts 2>/dev/null || echo hosts; \
-                  touch /v/x /t/x && echo writable; dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null || \
-                  echo full; echo x > /dev/shm/x && echo shm";
+    let script = "touch /x 2>/dev/null || echo read-only
+        touch /etc/hosts 2>/dev/null || echo hosts
+        touch /v/x /t/x && echo writable
+        dd if=/dev/zero of=/t/big bs=1k count=2000 2>/dev/null || echo full
+        echo x > /dev/shm/x && echo shm";
     let mut main = lab.shell("main", script);
     main.read_only_root = true;
     main.mounts = vec![
@@ -46,7 +48,8 @@ async fn a_read_only_root_has_writable_places_where_asked() {
             options: vec!["mode=0700".into()],
         },
     ];
-    // The mount points must be there: a read-only root gets none, but they are made before it is one.
+    // The mount points must be there: a read-only root gets none, but they are made before it is
+    // one.
     let ran = lab.run(main).await;
     assert_eq!(ran.stdout("main"), "read-only\nhosts\nwritable\nfull\nshm\n", "{ran:#?}");
 }
