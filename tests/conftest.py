@@ -109,7 +109,7 @@ class Stack:
 
     def __init__(self, neargate):
         self.neargate = neargate
-        for service in ["ecs", "ec2", "iam", "logs", "ecr"]:
+        for service in ["ecs", "ec2", "iam", "logs"]:
             setattr(self, service, neargate.client(service))
         self.ecs.create_cluster(clusterName="tests")
         role = self.iam.create_role(RoleName="execution", AssumeRolePolicyDocument=json.dumps(TRUST))
@@ -216,13 +216,12 @@ def push(neargate, directory, name, files, dockerfile=None):
     (directory / "passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1001::/:/bin/sh\n")
     for path, content in files.items():
         (directory / path).write_text(content)
-    dockerfile = dockerfile or "FROM scratch\nCOPY busybox /bin/busybox\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
+    dockerfile = dockerfile or "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
     (directory / "Dockerfile").write_text(dockerfile)
     tag = f"neargate-test-{name}-{os.getpid()}"
     subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", tag, directory], check=True)
-    repository = neargate.client("ecr").create_repository(repositoryName=name)["repository"]["repositoryUri"]
-    token = neargate.aws("ecr", "get-login-password").stdout.strip()
-    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", f"AWS:{token}"]
+    repository = f"127.0.0.1:5056/{name}"
+    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false"]
     subprocess.run([*copy, f"containers-storage:localhost/{tag}:latest", f"docker://{repository}:latest"], check=True)
     subprocess.run(["buildah", "rmi", "-f", tag], check=True, stdout=subprocess.DEVNULL)
     return f"{repository}:latest"

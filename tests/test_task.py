@@ -48,7 +48,7 @@ def test_exit_codes_and_essential_containers(stack):
 
 
 def test_what_cannot_start_says_why(stack):
-    ended = stack.finish(stack.container(command=None, **{"entryPoint": ["/no/such"], "command": ["x"]}))
+    ended = stack.finish(stack.container(entryPoint=["/no/such"]))
     assert ended["stopCode"] == "TaskFailedToStart"
     assert "CannotStartContainerError" in ended["stoppedReason"] and "/no/such" in ended["stoppedReason"]
     missing = stack.image.replace("busybox:latest", "nothing:latest")
@@ -86,7 +86,7 @@ def test_order_health_and_shared_volumes(stack):
     check = {"command": ["CMD-SHELL", "test -e /tmp/up"], "interval": 5, "retries": 2}
     second = stack.container(
         "second",
-        "cat /shared/flag; touch /tmp/up; sleep 1000",
+        "cat /shared/flag; mkdir -p /tmp; touch /tmp/up; sleep 1000",
         essential=False,
         healthCheck=check,
         mountPoints=[{**volume, "readOnly": True}],
@@ -120,7 +120,7 @@ def test_neighbours_meet_only_as_their_groups_say(stack):
     server = stack.run(stack.container(command=PAGE.format("secret", 9001)), groups=[web])
     stack.status(server, "RUNNING")
     address = stack.address(server, "private")
-    look = f"for i in 1 2 3 4 5; do wget -q -T 1 -O - http://{address}:9001/ && exit 0; sleep 0.2; done; exit 9"
+    look = f"for i in 1 2 3 4 5; do timeout 2 wget -q -O - http://{address}:9001/ && exit 0; sleep 0.2; done; exit 9"
     assert stack.finish(stack.container(command=look))["containers"][0]["exitCode"] == 9
     rule = {"IpProtocol": "tcp", "FromPort": 9001, "ToPort": 9001, "UserIdGroupPairs": [{"GroupId": stack.open_group}]}
     stack.ec2.authorize_security_group_ingress(GroupId=web, IpPermissions=[rule])

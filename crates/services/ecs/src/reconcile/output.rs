@@ -101,6 +101,16 @@ fn datetime_pattern(format: &str) -> String {
     pattern
 }
 
+/// An event that is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Whole {
+    time_ms: i64,
+    text: String,
+    /// Where its last byte ends in the spool. Grows from event to event of one stream, so it can be the mark up to which
+    /// the stream is kept, to the line and not only to the frame.
+    end: u64,
+}
+
 /// One container's one stream, on its way from pieces to events.
 #[derive(Default)]
 struct Lines {
@@ -110,14 +120,17 @@ struct Lines {
     began_ms: i64,
     /// The end of the last frame before the unfinished line or event began: what may be acknowledged.
     safe: u64,
+    /// Where the last byte that was taken ends.
+    taken: u64,
     /// A multi-line event that may go on.
-    event: Option<(i64, String)>,
+    event: Option<Whole>,
 }
 
 impl Lines {
     /// Takes a piece; answers the events that are whole now.
-    fn take(&mut self, frame: &Frame, before: u64, pattern: Option<&Regex>) -> Vec<(i64, String)> {
+    fn take(&mut self, frame: &Frame, before: u64, pattern: Option<&Regex>) -> Vec<Whole> {
         let mut whole = Vec::new();
+        self.taken = frame.end - frame.bytes.len() as u64;
         for piece in frame.bytes.split_inclusive(|byte| *byte == b'\n') {
             if self.partial.is_empty() {
                 self.began_ms = frame.time_ms;
@@ -126,6 +139,7 @@ impl Lines {
                 }
             }
             let ended = piece.ends_with(b"\n");
+            self.taken += piece.len() as u64;
             self.partial.extend_from_slice(piece.strip_suffix(b"\n").unwrap_or(piece));
             if ended || self.partial.len() >= MOST_EVENT {
                 let line = std::mem::take(&mut self.partial);
@@ -135,42 +149,45 @@ impl Lines {
         whole
     }
 
-    fn line(&mut self, line: Vec<u8>, pattern: Option<&Regex>, whole: &mut Vec<(i64, String)>) {
+    fn line(&mut self, line: Vec<u8>, pattern: Option<&Regex>, whole: &mut Vec<Whole>) {
         let line = line.strip_suffix(b"\r").unwrap_or(&line);
         let text = String::from_utf8_lossy(line).into_owned();
+        let new = Whole { time_ms: self.began_ms, text, end: self.taken };
         let Some(pattern) = pattern else {
             // CloudWatch Logs has no empty events.
-            whole.extend((!text.is_empty()).then_some((self.began_ms, text)));
+            whole.extend((!new.text.is_empty()).then_some(new));
             return;
         };
         match &mut self.event {
-            Some((_, event))
-                if !pattern.is_match(&text) && event.len() + text.len() < MOST_EVENT =>
+            Some(event)
+                if !pattern.is_match(&new.text)
+                    && event.text.len() + new.text.len() < MOST_EVENT =>
             {
-                event.push('\n');
-                event.push_str(&text);
+                event.text.push('\n');
+                event.text.push_str(&new.text);
+                event.end = new.end;
             }
-            _ => whole.extend(self.event.replace((self.began_ms, text))),
+            _ => whole.extend(self.event.replace(new)),
         }
     }
 
     /// Whatever is left: the output is over, or a multi-line event has settled.
-    fn flush(&mut self, over: bool) -> Vec<(i64, String)> {
-        let mut whole: Vec<(i64, String)> = Vec::new();
+    fn flush(&mut self, over: bool) -> Option<Whole> {
         if over && !self.partial.is_empty() {
             let rest = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).into_owned();
             match &mut self.event {
-                Some((_, event)) => {
-                    event.push('\n');
-                    event.push_str(&rest);
+                Some(event) => {
+                    event.text.push('\n');
+                    event.text.push_str(&rest);
+                    event.end = self.taken;
                 }
-                None => whole.push((self.began_ms, rest)),
+                None => {
+                    self.event =
+                        Some(Whole { time_ms: self.began_ms, text: rest, end: self.taken });
+                }
             }
         }
-        if over || self.partial.is_empty() {
-            whole.extend(self.event.take());
-        }
-        whole
+        if self.partial.is_empty() { self.event.take() } else { None }
     }
 
     fn pending(&self) -> bool {
@@ -222,33 +239,29 @@ pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
             }
         };
         let settle = frames.is_empty();
-        let mut events: HashMap<(u16, Stream), Vec<(i64, String)>> = HashMap::new();
+        let mut events: HashMap<(u16, Stream), Vec<Whole>> = HashMap::new();
         for frame in &frames {
             let key = (frame.container, frame.stream);
             let pattern = sinks.get(&key.0).and_then(|(_, pattern)| pattern.as_ref());
             let whole = lines.entry(key).or_default().take(frame, read_to, pattern);
             read_to = frame.end;
-            let mark = match marks.get(&key) {
-                Some(mark) => *mark,
-                None => {
-                    let mark = first_mark(ecs, task.id(), sinks, key).await;
-                    *marks.entry(key).or_insert(mark)
-                }
-            };
-            // What ends at or before the mark was kept before the last control plane ended.
-            if frame.end > mark {
-                events.entry(key).or_default().extend(whole);
-            }
+            events.entry(key).or_default().extend(whole);
         }
         if settle {
             for (key, lines) in &mut lines {
                 events.entry(*key).or_default().extend(lines.flush(over));
             }
         }
-        for (key, whole) in events {
-            let mark = marks.entry(key).or_default();
-            keep(ecs, task.id(), sinks, key, *mark..read_to, whole).await;
-            *mark = read_to;
+        for (key, mut whole) in events {
+            let mark = match marks.get(&key) {
+                Some(mark) => *mark,
+                None => first_mark(ecs, task.id(), sinks, key).await,
+            };
+            // What ends at or before the mark was kept before the last control plane ended.
+            whole.retain(|event| event.end > mark);
+            let end = whole.last().map_or(mark, |event| event.end);
+            keep(ecs, task.id(), sinks, key, mark..end, whole).await;
+            marks.insert(key, end);
         }
         let pending = lines.values().filter(|lines| lines.pending()).map(|lines| lines.safe);
         let safe = pending.min().unwrap_or(read_to);
@@ -298,12 +311,14 @@ async fn keep(
     sinks: &Sinks,
     key: (u16, Stream),
     range: Range<u64>,
-    events: Vec<(i64, String)>,
+    events: Vec<Whole>,
 ) {
     let Some((sink, _)) = sinks.get(&key.0) else { return };
-    if events.is_empty() || range.is_empty() {
+    if events.is_empty() {
         return;
     }
+    let events: Vec<(i64, String)> =
+        events.into_iter().map(|event| (event.time_ms, event.text)).collect();
     let source = source(task, key);
     while let Err(reason) = sink.append(&source, range.clone(), &events).await {
         tracing::warn!(task, reason, "output could not be kept; trying again");
@@ -320,14 +335,15 @@ mod tests {
         Frame { time_ms: end as i64, container: 0, stream: Stream::Stdout, bytes, end }
     }
 
-    fn texts(events: Vec<(i64, String)>) -> Vec<String> {
-        events.into_iter().map(|(_, text)| text).collect()
+    fn texts(events: impl IntoIterator<Item = Whole>) -> Vec<String> {
+        events.into_iter().map(|event| event.text).collect()
     }
 
     #[test]
     fn pieces_become_lines() {
         let mut lines = Lines::default();
-        assert_eq!(texts(lines.take(&frame("a\nb", 10), 0, None)), ["a"]);
+        let whole = lines.take(&frame("a\nb", 10), 0, None);
+        assert_eq!((whole[0].text.as_str(), whole[0].end), ("a", 9));
         assert_eq!(lines.safe, 0);
         assert_eq!(texts(lines.take(&frame("c\r\n\nd\n", 20), 10, None)), ["bc", "d"]);
         assert!(!lines.pending());
@@ -340,18 +356,56 @@ mod tests {
         let pattern = Regex::new(&datetime_pattern("%Y-%m-%d")).unwrap();
         let mut lines = Lines::default();
         let text = "2026-01-02 a\n  trace\n2026-01-02 b\n";
-        assert_eq!(
-            texts(lines.take(&frame(text, 10), 0, Some(&pattern))),
-            ["2026-01-02 a\n  trace"]
-        );
-        assert_eq!(texts(lines.flush(false)), ["2026-01-02 b"]);
+        let whole = lines.take(&frame(text, 100), 0, Some(&pattern));
+        assert_eq!((whole[0].text.as_str(), whole[0].end), ("2026-01-02 a\n  trace", 87));
+        let last = lines.flush(false).unwrap();
+        assert_eq!((last.text.as_str(), last.end), ("2026-01-02 b", 100));
     }
 
     #[test]
     fn an_endless_line_is_cut() {
         let mut lines = Lines::default();
         let long = "x".repeat(MOST_EVENT);
-        assert_eq!(lines.take(&frame(&long, 10), 0, None).len(), 1);
+        let whole = lines.take(&frame(&long, MOST_EVENT as u64), 0, None);
+        assert_eq!(whole.len(), 1);
         assert!(!lines.pending());
+    }
+
+    /// A shipper that dies after any number of frames and begins again from what was acknowledged, with the marks that
+    /// were kept, gives every event once.
+    #[test]
+    fn dying_anywhere_loses_and_repeats_nothing() {
+        let pattern = Regex::new("^E").unwrap();
+        let texts = ["E1\n at", " a\nE2\nE3\n", " b\n c\nE4", "\n d\nE5\n"];
+        let mut end = 0;
+        let frames: Vec<Frame> = texts
+            .iter()
+            .map(|text| {
+                end += 16 + text.len() as u64;
+                frame(text, end)
+            })
+            .collect();
+        for dies_after in 0..frames.len() {
+            let (mut kept, mut mark, mut safe) = (Vec::new(), 0, 0);
+            for (first, count) in [(true, dies_after), (false, frames.len())] {
+                let (mut lines, mut read_to) = (Lines::default(), safe);
+                let rest = frames[..count].iter().filter(|frame| frame.end > safe);
+                let rest: Vec<&Frame> = rest.collect();
+                for frame in rest {
+                    for event in lines.take(frame, read_to, Some(&pattern)) {
+                        if event.end > mark {
+                            mark = event.end;
+                            kept.push(event.text);
+                        }
+                    }
+                    read_to = frame.end;
+                }
+                safe = if lines.pending() { lines.safe } else { read_to };
+                if !first {
+                    kept.extend(lines.flush(true).filter(|event| event.end > mark).map(|e| e.text));
+                }
+            }
+            assert_eq!(kept, ["E1\n at a", "E2", "E3\n b\n c", "E4\n d", "E5"], "{dies_after}");
+        }
     }
 }
