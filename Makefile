@@ -13,6 +13,7 @@ test: deps venv lint
 	$(CARGO) test --workspace
 	$(CARGO) build -p neargate
 	$(PYTHON) -m pytest tests
+	$(CARGO) xtask coverage build/served.txt
 
 lint: deps venv
 	$(CARGO) fmt --all --check

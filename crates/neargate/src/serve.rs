@@ -183,6 +183,7 @@ async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeErr
         tasks_dir: settings.data_dir.join("tasks"),
         instance,
         first_id: None,
+        user_namespaces: true,
     };
     let engine = Engine::new(config, world.clone())?;
     Ok(Engines { network, images, engine })
