@@ -126,6 +126,18 @@ impl Cgroup {
     }
 
     fn create(&self) -> Result<(), CgroupError> {
+        // The instance's directory goes with its last task, which may be just now.
+        for _ in 0..8 {
+            match self.try_create() {
+                Err(CgroupError::Create(_, e) | CgroupError::Read(_, e))
+                    if e.kind() == io::ErrorKind::NotFound => {}
+                other => return other,
+            }
+        }
+        self.try_create()
+    }
+
+    fn try_create(&self) -> Result<(), CgroupError> {
         for root in self.layout.roots() {
             let mut dir = root.to_owned();
             for part in self.path.components() {
@@ -217,16 +229,20 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Removes the directory of its instance, which must hold nothing else.
+    /// Removes the directory of its instance, if it holds nothing else.
     pub(crate) fn remove_instance(&self) -> Result<(), CgroupError> {
         let Some(parent) = self.path.parent() else { return Ok(()) };
         for root in self.layout.roots() {
             let dir = root.join(parent);
             match fs::remove_dir(&dir) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                    return Err(CgroupError::Remove(dir, e));
-                }
-                _ => {}
+                Ok(()) => {}
+                Err(e) => match e.kind() {
+                    // Another task is there, or nothing is.
+                    io::ErrorKind::NotFound
+                    | io::ErrorKind::DirectoryNotEmpty
+                    | io::ErrorKind::ResourceBusy => {}
+                    _ => return Err(CgroupError::Remove(dir, e)),
+                },
             }
         }
         Ok(())

@@ -54,9 +54,13 @@ impl Engine {
             _ => Ok(()),
         })
         .await?;
-        lock(&self.inner.tasks).remove(id);
         self.free_slot(id);
-        Ok(())
+        let mut tasks = lock(&self.inner.tasks);
+        tasks.remove(id);
+        match tasks.is_empty() {
+            true => Ok(self.cgroup(id).remove_instance()?),
+            false => Ok(()),
+        }
     }
 
     async fn end_task(&self, task: &Task) -> Result<(), EngineError> {

@@ -169,6 +169,7 @@ async fn removal_leaves_nothing_at_any_moment() {
         eventually(|| (!exists(shim)).then_some(())).await;
     }
     assert_eq!(mounts(), before);
+    assert!(!lab.has_instance_cgroup(), "the last one takes the instance's directory along");
     assert_eq!(lab.engine.leaks().await.unwrap(), []);
 }
 

@@ -137,6 +137,14 @@ impl Lab {
         ran
     }
 
+    /// Whether any hierarchy still has a directory for this laboratory's engine.
+    pub fn has_instance_cgroup(&self) -> bool {
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let cgroup = |line: &&str| line.contains(" - cgroup");
+        let mut points = text.lines().filter(cgroup).filter_map(|l| l.split(' ').nth(4));
+        points.any(|p| Path::new(p).join(format!("neargate-{}", self.instance)).exists())
+    }
+
     /// The cgroup directories of this laboratory's engine, in every hierarchy.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let name = format!("neargate-{}", self.instance);
