@@ -1,10 +1,14 @@
 """A Neargate of its own for the tests, and what they do over and over."""
 
+import atexit
+import functools
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,6 +28,9 @@ TRUST = {
         }
     ],
 }
+
+
+LOGS = set()
 
 
 def eventually(look, what, seconds=30):
@@ -46,13 +53,15 @@ class Neargate:
         self.process = None
 
     def start(self, **environment):
-        log = open(self.data_dir.parent / f"{self.data_dir.name}.log", "a")
+        path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        LOGS.add(path)
+        log = open(path, "a")
         self.process = subprocess.Popen(
             [BINARY, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env={**os.environ, **environment},
+            env={**os.environ, "NEARGATE_LOG": "info,served=trace", **environment},
         )
         line = self.process.stdout.readline()
         assert "ready" in line, Path(log.name).read_text()
@@ -92,6 +101,18 @@ class Neargate:
         environment.pop("AWS_CA_BUNDLE", None)
         aws = ROOT / ".venv" / "bin" / "aws"
         return subprocess.run([aws, *words], check=check, capture_output=True, text=True, env=environment)
+
+
+def pytest_sessionfinish(session):
+    """Writes down which operations were answered well, for `cargo xtask coverage`."""
+    served = set()
+    for log in LOGS:
+        for line in log.read_text(errors="replace").splitlines():
+            if " served: " in line:
+                served.add(line.rsplit(" ", 1)[1])
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    (build / "served.txt").write_text("".join(f"{name}\n" for name in sorted(served)))
 
 
 @pytest.fixture(scope="session")
@@ -210,8 +231,30 @@ def stack(neargate, tmp_path_factory):
         stack.ecs.stop_task(cluster="tests", task=task)
 
 
+@functools.cache
+def registry():
+    """Debian's docker-registry on a port of its own, for as long as the tests run."""
+    directory = Path(tempfile.mkdtemp())
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(directory)}},
+        "http": {"addr": "127.0.0.1:5057"},
+    }
+    (directory / "config.yml").write_text(json.dumps(config))
+    log = open(directory / "log", "w")
+    process = subprocess.Popen(["docker-registry", "serve", directory / "config.yml"], stdout=log, stderr=log)
+    atexit.register(lambda: (process.kill(), shutil.rmtree(directory)))
+
+    def up():
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", 5057)) == 0
+
+    eventually(up, "the registry")
+    return "127.0.0.1:5057"
+
+
 def push(neargate, directory, name, files, dockerfile=None):
-    """Builds an image from static busybox (and files) and pushes it to ECR; answers how tasks name it."""
+    """Builds an image from static busybox (and files) and pushes it; answers how tasks name it."""
     shutil.copy(shutil.which("busybox"), directory / "busybox")
     (directory / "passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1001::/:/bin/sh\n")
     for path, content in files.items():
@@ -220,7 +263,7 @@ def push(neargate, directory, name, files, dockerfile=None):
     (directory / "Dockerfile").write_text(dockerfile)
     tag = f"neargate-test-{name}-{os.getpid()}"
     subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", tag, directory], check=True)
-    repository = f"127.0.0.1:5056/{name}"
+    repository = f"{registry()}/{name}"
     copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false"]
     subprocess.run([*copy, f"containers-storage:localhost/{tag}:latest", f"docker://{repository}:latest"], check=True)
     subprocess.run(["buildah", "rmi", "-f", tag], check=True, stdout=subprocess.DEVNULL)

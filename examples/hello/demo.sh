@@ -17,6 +17,7 @@ listen=127.0.0.1:${NEARGATE_DEMO_PORT:-4566}
 finish() {
     say "taking everything away"
     neargate down || true
+    [ -z "${registry_pid:-}" ] || kill "$registry_pid" 2>/dev/null || true
     buildah rmi -f neargate-hello >/dev/null 2>&1 || true
     rm -rf "$work"
 }
@@ -28,13 +29,22 @@ eval "$(neargate env)"
 account=$(aws sts get-caller-identity --query Account --output text)
 echo "account $account, region $AWS_DEFAULT_REGION"
 
-say "building examples/hello and pushing it to ECR"
+say "building examples/hello and pushing it to a registry"
 cp Dockerfile passwd start "$work/"
 cp "$(command -v busybox)" "$work/busybox"
 buildah bud --isolation chroot -q -t neargate-hello "$work" >/dev/null
-repository=$(aws ecr create-repository --repository-name hello --query repository.repositoryUri --output text)
-aws ecr get-login-password | skopeo login --tls-verify=false --authfile "$work/auth.json" -u AWS --password-stdin "${repository%%/*}"
-skopeo copy -q --authfile "$work/auth.json" --dest-tls-verify=false containers-storage:localhost/neargate-hello:latest "docker://$repository:latest"
+registry=127.0.0.1:${NEARGATE_DEMO_REGISTRY_PORT:-5050}
+mkdir "$work/registry"
+cat > "$work/registry.yml" <<EOF
+version: 0.1
+storage: { filesystem: { rootdirectory: $work/registry } }
+http: { addr: $registry }
+EOF
+docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
+registry_pid=$!
+for _ in $(seq 50); do curl -s "http://$registry/v2/" >/dev/null && break; sleep 0.1; done
+repository=$registry/hello
+skopeo copy -q --dest-tls-verify=false containers-storage:localhost/neargate-hello:latest "docker://$repository:latest"
 echo "pushed $repository:latest"
 
 say "registering the task definition"

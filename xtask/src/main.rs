@@ -1,8 +1,8 @@
 //! Developer commands.
 //!
 //! ```text
-//! cargo xtask codegen [--check] [--missing]   shapes, constraints and dispatch from AWS's models, and docs/operations.md
-//! cargo xtask tidy                            lengths of lines, functions and files; words that should not stand in the house
+//! cargo xtask codegen [--check] [--missing]   shapes and dispatch from AWS's models; docs/operations.md
+//! cargo xtask tidy                            lengths, and words that should not stand in the house
 //! cargo xtask coverage FILE                   which operations the end-to-end tests have not proven
 //! ```
 

@@ -1,5 +1,5 @@
-//! The style that rustfmt and clippy do not check: lengths of lines, functions and files, and words that should not stand
-//! in the house. Exceptions are listed in `xtask/tidy.txt`, each with its reason.
+//! The style that rustfmt and clippy do not check: lengths of lines, functions and files, and words that should
+//! not stand in the house. Exceptions are listed in `xtask/tidy.txt`, each with its reason.
 
 use std::{
     fs,

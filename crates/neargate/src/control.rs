@@ -1,5 +1,5 @@
-//! How the command line talks to a running `serve`: a unix socket in the data directory, for root only. A request is one
-//! line of JSON; so is the answer.
+//! How the command line talks to a running `serve`: a unix socket in the data directory, for root only. A
+//! request is one line of JSON; so is the answer.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{

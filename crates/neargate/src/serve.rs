@@ -12,6 +12,8 @@ use logs::Logs;
 use logstore::LogStore;
 use network::{Network, NetworkConfig};
 use runtime::{Engine, EngineConfig};
+use secretsmanager::SecretsManager;
+use ssm::Ssm;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use store::{Sealer, Store};
 use sts::Sts;
@@ -102,7 +104,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     private_dir(&settings.data_dir)?;
     let store = Store::open(&settings.data_dir, world.clone())?;
     let sealer = Arc::new(Sealer::load(&settings.data_dir, world.clone())?);
-    let iam = Iam::new(store.clone(), world.clone(), sealer)?;
+    let iam = Iam::new(store.clone(), world.clone(), sealer.clone())?;
     let given = settings.account_key.as_ref().map(|(id, secret)| (id.as_str(), secret.as_str()));
     iam.administrator_key(&settings.account, given).await?;
     let engines = engines(&settings, &world).await?;
@@ -118,24 +120,30 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     )?;
     let events = LogStore::open(&settings.data_dir.join("logs"), world.clone())?;
     let logs = Logs::new(store.clone(), world.clone(), events, iam.clone())?;
+    let ssm = Ssm::new(store.clone(), world.clone(), sealer.clone(), iam.clone())?;
+    let secrets = SecretsManager::new(store.clone(), world.clone(), sealer, iam.clone())?;
     let services = vec![
         iam::api::service(iam.clone()),
         sts::api::service(Sts::new(iam.clone())),
         ec2::api::service(ec2.clone()),
         ecs::api::service(ecs.clone()),
         logs::api::service(logs.clone()),
+        ssm::api::service(ssm.clone()),
+        secretsmanager::api::service(secrets.clone()),
     ];
     let front = Front::new(services, Vec::new(), iam.clone(), world.clone(), Limits::default());
     let front = Arc::new(front);
     let images = connect::Registries::new(&world).map_err(ServeError::Registries)?;
     ecs.start(Surroundings {
         images: Arc::new(images),
-        secrets: Arc::new(connect::NoSecrets),
+        secrets: Arc::new(connect::Stored { ssm: ssm.clone(), secrets: secrets.clone() }),
         logs: Arc::new(connect::LogStreams(logs.clone())),
         api: connect::api(front.clone()),
     })
     .await?;
     logs.start();
+    ssm.start();
+    secrets.start();
     let stop = tokio::sync::Notify::new();
     let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, logs, stop });
     let api = listen::api(&plane).await?;
@@ -189,8 +197,8 @@ async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeErr
     Ok(Engines { network, images, engine })
 }
 
-/// What sets this Neargate's kernel objects apart from another's on the same host: five letters that follow from the data
-/// directory, so that they are found again after a crash.
+/// What sets this Neargate's kernel objects apart from another's on the same host: five letters that follow
+/// from the data directory, so that they are found again after a crash.
 fn instance(data_dir: &std::path::Path) -> String {
     let path = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
     let mut sum: u64 = 0xcbf2_9ce4_8422_2325; // FNV-1a

@@ -1,8 +1,9 @@
 //! Security groups as nftables rules. Pure: from what should be to nft's text.
 //!
-//! Packets between tasks pass two base chains. `egress` asks the groups of the sender, `ingress` those of the receiver;
-//! an `accept` in the first ends only the first. Both find the chain of an address through a map, so the cost of a packet
-//! does not grow with the number of tasks. Each distinct list of groups has one pair of chains.
+//! Packets between tasks pass two base chains. `egress` asks the groups of the sender, `ingress` those of the
+//! receiver; an `accept` in the first ends only the first. Both find the chain of an address through a map, so
+//! the cost of a packet does not grow with the number of tasks. Each distinct list of groups has one pair of
+//! chains.
 
 use crate::cidr::Cidr;
 use serde::{Deserialize, Serialize};
@@ -102,8 +103,8 @@ pub(crate) fn table<'a>(
     out
 }
 
-/// What is the same in every VPC. Link-local services answer on the loopback, so they are input, not forwarding; only those
-/// two addresses can be reached there, and by tasks only.
+/// What is the same in every VPC. Link-local services answer on the loopback, so they are input, not
+/// forwarding; only those two addresses can be reached there, and by tasks only.
 const BASE_CHAINS: &str = "  chain input {
     type filter hook input priority 0; policy drop;
     iifname \"lo\" accept

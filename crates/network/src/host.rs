@@ -25,7 +25,8 @@ pub enum Leak {
     Link(String),
 }
 
-/// Chooses this Neargate's block from the pool, and remembers the choice at `file`: one without a route on this host.
+/// Chooses this Neargate's block from the pool, and remembers the choice at `file`: one without a route on this
+/// host.
 pub(crate) fn choose_block(pool: Cidr, instance: &str, file: &Path) -> Result<Cidr, NetworkError> {
     let told = |source| NetworkError::File { path: file.to_owned(), source };
     if let Ok(text) = fs::read_to_string(file)
@@ -64,8 +65,8 @@ fn routes() -> Result<Vec<Cidr>, NetworkError> {
     Ok(text.lines().skip(1).filter_map(route).collect())
 }
 
-/// Lets the host forward packets of the block to the outside, in the block's own name: a table of ours, so that nobody's
-/// rules are touched. `links` is the beginning of our links' names.
+/// Lets the host forward packets of the block to the outside, in the block's own name: a table of ours, so that
+/// nobody's rules are touched. `links` is the beginning of our links' names.
 pub(crate) fn masquerade(table: &str, links: &str, block: Cidr) -> Result<(), NetworkError> {
     nft(&format!(
         "add table ip {table}\ndelete table ip {table}\ntable ip {table} {{\n\
@@ -125,7 +126,8 @@ pub(crate) fn nft(script: &str) -> Result<(), NetworkError> {
     written.map_err(NetworkError::Nft)
 }
 
-/// The pinned namespaces under `directory` whose VPC is not among `known`, and links of ours that lead nowhere known.
+/// The pinned namespaces under `directory` whose VPC is not among `known`, and links of ours that lead nowhere
+/// known.
 pub(crate) fn leaks(
     inside: &Inside,
     directory: &Path,

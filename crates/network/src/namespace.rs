@@ -1,5 +1,5 @@
-//! A network namespace with a thread that lives in it: netlink, sysctls, nft and sockets act on the namespace of the thread
-//! that uses them, so each namespace gets a thread of its own and is sent work.
+//! A network namespace with a thread that lives in it: netlink, sysctls, nft and sockets act on the namespace
+//! of the thread that uses them, so each namespace gets a thread of its own and is sent work.
 
 use crate::error::NetworkError;
 use nix::{

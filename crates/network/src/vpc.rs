@@ -139,7 +139,8 @@ impl Network {
         (name, self.block.nth(first), self.block.nth(first + 1))
     }
 
-    /// Makes sure that the VPC is there. Answers whether it had to be set up: its groups and interfaces are not known then.
+    /// Makes sure that the VPC is there. Answers whether it had to be set up: its groups and interfaces are not
+    /// known then.
     pub async fn ensure_vpc(&self, spec: &VpcSpec) -> Result<bool, NetworkError> {
         let mut vpcs = self.vpcs.lock().await;
         if vpcs.contains_key(&spec.id) {

@@ -3,6 +3,8 @@
 use ecs::{ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi};
 use images::{Reference, RegistrySource, Source, registry::AuthFiles};
 use logs::Logs;
+use secretsmanager::SecretsManager;
+use ssm::Ssm;
 use std::{error::Error, ops::Range, sync::Arc};
 use wire::{Front, Principal, serve_connection};
 use world::World;
@@ -32,17 +34,27 @@ impl ImageSources for Registries {
     }
 }
 
-/// There are no secrets yet.
-pub(super) struct NoSecrets;
+/// Secrets come from the Parameter Store and from Secrets Manager.
+pub(super) struct Stored {
+    pub ssm: Arc<Ssm>,
+    pub secrets: Arc<SecretsManager>,
+}
 
-impl Secrets for NoSecrets {
+impl Secrets for Stored {
     fn value<'a>(
         &'a self,
-        _realm: &'a str,
-        _principal: &'a Principal,
+        realm: &'a str,
+        principal: &'a Principal,
         value_from: &'a str,
     ) -> Pending<'a, Result<String, String>> {
-        Box::pin(async move { Err(format!("{value_from}: secrets are not built yet")) })
+        Box::pin(async move {
+            let value = if value_from.starts_with("arn:aws:secretsmanager:") {
+                self.secrets.value_for_task(principal, realm, value_from).await
+            } else {
+                self.ssm.value_for_task(principal, realm, value_from)
+            };
+            value.map_err(|fault| format!("{}: {}", fault.code, fault.message))
+        })
     }
 }
 

@@ -86,8 +86,8 @@ impl Ec2 {
     }
 }
 
-/// The lowest number that no VPC has; it decides the VPC's uplink. There are 256, far above what one machine runs; beyond
-/// them numbers are shared, and setting up the uplink then fails with the kernel's reason.
+/// The lowest number that no VPC has; it decides the VPC's uplink. There are 256, far above what one machine
+/// runs; beyond them numbers are shared, and setting up the uplink then fails with the kernel's reason.
 fn free_number(tx: &Tx) -> u8 {
     let taken: Vec<u8> = tx.scan::<Vpc>().map(|vpc| vpc.number).collect();
     (0..=u8::MAX).find(|number| !taken.contains(number)).unwrap_or(u8::MAX)

@@ -1,5 +1,6 @@
-//! The link-local services of a VPC: task metadata v4 and credentials on 169.254.170.2, the API beside them, and the name
-//! service on 169.254.169.253. A task is known by its address, which its VPC lets nobody forge, so each reads only its own.
+//! The link-local services of a VPC: task metadata v4 and credentials on 169.254.170.2, the API beside them,
+//! and the name service on 169.254.169.253. A task is known by its address, which its VPC lets nobody forge, so
+//! each reads only its own.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html>
 
 mod metadata;

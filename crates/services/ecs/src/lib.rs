@@ -66,8 +66,8 @@ impl Ecs {
         Ok(Arc::new(Self { store, world, iam, ec2, images, engine, surroundings, served }))
     }
 
-    /// Connects the rest of the house and begins to drive tasks: those that outlived the last control plane are taken up
-    /// where they are.
+    /// Connects the rest of the house and begins to drive tasks: those that outlived the last control plane are
+    /// taken up where they are.
     pub async fn start(
         self: &Arc<Self>,
         surroundings: Surroundings,

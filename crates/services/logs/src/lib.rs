@@ -1,5 +1,5 @@
-//! CloudWatch Logs: groups and streams as records, events in the [`logstore`]. Tasks' output comes in by [`Logs::sink`],
-//! everybody else's by PutLogEvents.
+//! CloudWatch Logs: groups and streams as records, events in the [`logstore`]. Tasks' output comes in by
+//! [`Logs::sink`], everybody else's by PutLogEvents.
 
 pub mod api {
     //! Requests and answers, as AWS defines them.

@@ -1,5 +1,6 @@
-//! The name service of a VPC: answers the private names of addresses itself, and hands every other question on to the host's
-//! own name servers. UDP only; an answer that does not fit says so (TC), and the asker's TCP attempt is refused.
+//! The name service of a VPC: answers the private names of addresses itself, and hands every other question on
+//! to the host's own name servers. UDP only; an answer that does not fit says so (TC), and the asker's TCP
+//! attempt is refused.
 
 use network::{NAME_SERVICE, NetworkError};
 use std::{
@@ -61,7 +62,8 @@ async fn answer(world: &World, question: Vec<u8>) -> Option<Vec<u8>> {
     Some(header(&question, end, SERVER_FAILURE, 0))
 }
 
-/// The one question of a message: its name in lower case, its type, and where it ends. `None` for what is no question.
+/// The one question of a message: its name in lower case, its type, and where it ends. `None` for what is no
+/// question.
 fn parse(message: &[u8]) -> Option<(String, u16, usize)> {
     let flags = *message.get(2)?;
     let questions = u16::from_be_bytes([*message.get(4)?, *message.get(5)?]);

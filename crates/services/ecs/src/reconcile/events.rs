@@ -7,7 +7,8 @@ use crate::{
 use runtime::{Event, EventKind, Exit, StartFailure, StopReason};
 use world::Timestamp;
 
-/// Puts one event into the record. `essential` says whether a container is. Events that are in it already change nothing.
+/// Puts one event into the record. `essential` says whether a container is. Events that are in it already
+/// change nothing.
 pub(super) fn apply(task: &mut Task, event: &Event, essential: impl Fn(&str) -> bool) {
     if event.seq <= task.journal_seq {
         return;

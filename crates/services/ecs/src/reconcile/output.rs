@@ -106,8 +106,8 @@ fn datetime_pattern(format: &str) -> String {
 struct Whole {
     time_ms: i64,
     text: String,
-    /// Where its last byte ends in the spool. Grows from event to event of one stream, so it can be the mark up to which
-    /// the stream is kept, to the line and not only to the frame.
+    /// Where its last byte ends in the spool. Grows from event to event of one stream, so it can be the mark up
+    /// to which the stream is kept, to the line and not only to the frame.
     end: u64,
 }
 
@@ -304,7 +304,8 @@ async fn first_mark(ecs: &Ecs, task: &str, sinks: &Sinks, key: (u16, Stream)) ->
     }
 }
 
-/// Keeps events, for as long as it takes: a disk that is full today has room tomorrow, and the spool bounds what waits.
+/// Keeps events, for as long as it takes: a disk that is full today has room tomorrow, and the spool bounds
+/// what waits.
 async fn keep(
     ecs: &Ecs,
     task: &str,
@@ -371,8 +372,8 @@ mod tests {
         assert!(!lines.pending());
     }
 
-    /// A shipper that dies after any number of frames and begins again from what was acknowledged, with the marks that
-    /// were kept, gives every event once.
+    /// A shipper that dies after any number of frames and begins again from what was acknowledged, with the
+    /// marks that were kept, gives every event once.
     #[test]
     fn dying_anywhere_loses_and_repeats_nothing() {
         let pattern = Regex::new("^E").unwrap();

@@ -1,8 +1,8 @@
 //! Drives one task from PROVISIONING to STOPPED.
 //!
-//! A round looks at the record and at the engine, decides on one of three steps ([`plan`]), and takes it. Every step can be
-//! taken again after a crash: what is there already is kept. What cannot work ends the task with AWS's words; what does
-//! not work now (a disk, the kernel) is tried again.
+//! A round looks at the record and at the engine, decides on one of three steps ([`plan`]), and takes it. Every
+//! step can be taken again after a crash: what is there already is kept. What cannot work ends the task with
+//! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
 use super::{chain, events, output, spec};
 use crate::{
@@ -340,8 +340,8 @@ async fn secrets(
                 ecs.surroundings().secrets.value(&task.realm, principal, &secret.value_from);
             let value = value.await.map_err(|reason| {
                 failed(format!(
-                    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
-                     failed: unable to retrieve secret: {reason}"
+                    "ResourceInitializationError: unable to pull secrets or registry auth: \
+                     execution resource retrieval failed: unable to retrieve secret: {reason}"
                 ))
             })?;
             values.push((secret.name.clone(), value));
