@@ -18,6 +18,9 @@ from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "neargate"
+# Ports of ours, so that two runs can go on beside each other.
+PORT = int(os.environ.get("NEARGATE_TEST_PORT", 4596))
+REGISTRY_PORT = int(os.environ.get("NEARGATE_TEST_REGISTRY_PORT", 5057))
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -72,8 +75,9 @@ class Neargate:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def cli(self, *words, check=True, **more):
+    def cli(self, *words, check=True, timeout=120, **more):
         command = [BINARY, "--data-dir", self.data_dir, *words]
+        more["timeout"] = timeout
         return subprocess.run(command, check=check, capture_output=True, text=True, **more)
 
     def env(self, account=None):
@@ -119,7 +123,7 @@ def pytest_sessionfinish(session):
 def neargate(tmp_path_factory):
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    plane = Neargate(tmp_path_factory.mktemp("neargate") / "data", 4596).start()
+    plane = Neargate(tmp_path_factory.mktemp("neargate") / "data", PORT).start()
     yield plane
     plane.cli("down", check=False)
     plane.process.wait(timeout=60)
@@ -238,7 +242,7 @@ def registry():
     config = {
         "version": "0.1",
         "storage": {"filesystem": {"rootdirectory": str(directory)}},
-        "http": {"addr": "127.0.0.1:5057"},
+        "http": {"addr": f"127.0.0.1:{REGISTRY_PORT}"},
     }
     (directory / "config.yml").write_text(json.dumps(config))
     log = open(directory / "log", "w")
@@ -247,10 +251,10 @@ def registry():
 
     def up():
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", 5057)) == 0
+            return probe.connect_ex(("127.0.0.1", REGISTRY_PORT)) == 0
 
     eventually(up, "the registry")
-    return "127.0.0.1:5057"
+    return f"127.0.0.1:{REGISTRY_PORT}"
 
 
 def push(neargate, directory, name, files, dockerfile=None):

@@ -5,14 +5,14 @@ import urllib.request
 
 import pytest
 
-from conftest import Neargate, Stack, eventually, push
+from conftest import PORT, Neargate, Stack, eventually, push
 
 
 @pytest.fixture(scope="module")
 def mortal(tmp_path_factory, neargate):
     """A Neargate beside the other one, with everything in it."""
     directory = tmp_path_factory.mktemp("mortal")
-    plane = Neargate(directory / "data", 4597).start()
+    plane = Neargate(directory / "data", PORT + 1).start()
     stack = Stack(plane)
     stack.image = push(plane, tmp_path_factory.mktemp("image"), "mortal", {})
     yield stack
@@ -66,7 +66,7 @@ def test_a_killed_shim_ends_its_task_honestly(mortal):
 
 def test_a_second_engine_and_a_taken_port(mortal):
     plane = mortal.neargate
-    second = plane.cli("serve", "--listen", "127.0.0.1:4598", check=False)
+    second = plane.cli("serve", "--listen", f"127.0.0.1:{PORT + 2}", check=False)
     assert second.returncode == 1 and "in use" in second.stderr
     other = plane.data_dir.parent / "other"
     words = ["--data-dir", other, "serve", "--listen", plane.listen]

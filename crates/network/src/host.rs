@@ -25,10 +25,27 @@ pub enum Leak {
     Link(String),
 }
 
-/// Chooses this Neargate's block from the pool, and remembers the choice at `file`: one without a route on this
-/// host.
-pub(crate) fn choose_block(pool: Cidr, instance: &str, file: &Path) -> Result<Cidr, NetworkError> {
+/// Chooses this Neargate's block from the pool, one without a route on this host, and remembers the choice at
+/// `file`. A route of ours claims it: addresses of it that no task has are unreachable, not the Internet's.
+/// Runs in the host's namespace.
+pub(crate) fn claim_block(
+    inside: &Inside,
+    pool: Cidr,
+    instance: &str,
+    file: &Path,
+) -> Result<Cidr, NetworkError> {
     let told = |source| NetworkError::File { path: file.to_owned(), source };
+    let shared = file.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    // Between looking and claiming nobody else may look. The lock goes with the file.
+    let lock = fs::File::open(shared).map_err(told)?;
+    lock.lock().map_err(told)?;
+    let block = choose_block(pool, instance, file)?;
+    inside.add_unreachable(block)?;
+    fs::write(file, format!("{block}\n")).map_err(told)?;
+    Ok(block)
+}
+
+fn choose_block(pool: Cidr, instance: &str, file: &Path) -> Result<Cidr, NetworkError> {
     if let Ok(text) = fs::read_to_string(file)
         && let Ok(block) = text.trim().parse::<Cidr>()
         && pool.covers(&block)
@@ -38,16 +55,14 @@ pub(crate) fn choose_block(pool: Cidr, instance: &str, file: &Path) -> Result<Ci
     let taken = routes()?;
     let prefix = BLOCK_PREFIX.max(pool.prefix());
     let count = 1u64 << (prefix - pool.prefix());
-    // Where the search begins follows from the name, so that two that start at once seldom meet.
+    // Where the search begins follows from the name, so that a data directory keeps its block for long.
     let begin = instance.bytes().fold(0u64, |sum, b| sum.wrapping_mul(31).wrapping_add(b.into()));
     let blocks = (0..count).map(|step| {
         let index = (begin.wrapping_add(step)) % count;
         Cidr::new(pool.nth(index << (32 - prefix)), prefix)
     });
     let free = blocks.into_iter().find(|block| !taken.iter().any(|route| route.overlaps(block)));
-    let block = free.ok_or_else(|| NetworkError::NoBlock { pool: pool.to_string() })?;
-    fs::write(file, format!("{block}\n")).map_err(told)?;
-    Ok(block)
+    free.ok_or_else(|| NetworkError::NoBlock { pool: pool.to_string() })
 }
 
 /// The blocks that the host has routes to, the default route aside.
@@ -81,28 +96,12 @@ pub(crate) fn stop_masquerade(table: &str) -> Result<(), NetworkError> {
     nft(&format!("add table ip {table}\ndelete table ip {table}\n"))
 }
 
-/// Turns the host's forwarding on, remembering at `file` that it was off.
-pub(crate) fn forward(file: &Path) -> Result<(), NetworkError> {
+/// Turns the host's forwarding on. It stays on for good: by the time we leave, others may rely on it.
+pub(crate) fn forward() -> Result<(), NetworkError> {
     let switch = Path::new("/proc/sys/net/ipv4/ip_forward");
-    let told = |path: &Path| {
-        let path = path.to_owned();
-        move |source| NetworkError::File { path, source }
-    };
-    if fs::read_to_string(switch).map_err(told(switch))?.trim() == "0" {
-        fs::write(file, "0\n").map_err(told(file))?;
-        fs::write(switch, "1").map_err(told(switch))?;
-    }
-    Ok(())
-}
-
-/// Turns forwarding off again when we had turned it on.
-pub(crate) fn stop_forward(file: &Path) -> Result<(), NetworkError> {
-    let switch = Path::new("/proc/sys/net/ipv4/ip_forward");
-    if file.exists() {
-        fs::write(switch, "0")
-            .map_err(|source| NetworkError::File { path: switch.to_owned(), source })?;
-        fs::remove_file(file)
-            .map_err(|source| NetworkError::File { path: file.to_owned(), source })?;
+    let told = |source| NetworkError::File { path: switch.to_owned(), source };
+    if fs::read_to_string(switch).map_err(told)?.trim() == "0" {
+        fs::write(switch, "1").map_err(told)?;
     }
     Ok(())
 }

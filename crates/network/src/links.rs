@@ -146,6 +146,16 @@ impl Inside {
         or_there(self.wait(request.execute()), "close off", &block.to_string())
     }
 
+    /// Takes [`Inside::add_unreachable`] back.
+    pub(crate) fn remove_unreachable(&self, block: Cidr) -> Result<(), NetworkError> {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(block.base(), block.prefix())
+            .kind(RouteType::Unreachable)
+            .build();
+        let request = self.handle.route().del(route);
+        or_gone(self.wait(request.execute()), "open", &block.to_string())
+    }
+
     /// Removes the route to `block` by the link.
     pub(crate) fn remove_route(&self, block: Cidr, index: u32) -> Result<(), NetworkError> {
         let route = RouteMessageBuilder::<Ipv4Addr>::new()

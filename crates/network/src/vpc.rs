@@ -99,19 +99,18 @@ impl Network {
     pub async fn open(config: NetworkConfig) -> Result<Self, NetworkError> {
         let told = |source| NetworkError::File { path: config.run_dir.clone(), source };
         fs::create_dir_all(&config.run_dir).map_err(told)?;
-        let block =
-            host::choose_block(config.pool, &config.instance, &config.run_dir.join("block"))?;
         let host = Namespace::host()?;
+        let (pool, instance, file) =
+            (config.pool, config.instance.clone(), config.run_dir.join("block"));
+        let block =
+            host.run(move |inside| host::claim_block(inside, pool, &instance, &file)).await?;
         let network = Self { config, block, host, vpcs: Mutex::default() };
         let (table, links) = (network.table(), network.link_prefix());
-        let file = network.config.run_dir.join("ip_forward");
-        network
-            .host
-            .run(move |_| {
-                host::forward(&file)?;
-                host::masquerade(&table, &links, block)
-            })
-            .await?;
+        let set_up = move |_: &namespace::Inside| {
+            host::forward()?;
+            host::masquerade(&table, &links, block)
+        };
+        network.host.run(set_up).await?;
         Ok(network)
     }
 
@@ -353,13 +352,15 @@ impl Network {
         for id in ids {
             self.remove_vpc(&id).await?;
         }
-        let (table, file) = (self.table(), self.config.run_dir.join("ip_forward"));
+        let (table, block) = (self.table(), self.block);
         self.host
-            .run(move |_| {
+            .run(move |inside| {
                 host::stop_masquerade(&table)?;
-                host::stop_forward(&file)
+                inside.remove_unreachable(block)
             })
-            .await
+            .await?;
+        let path = self.config.run_dir.clone();
+        fs::remove_dir_all(&path).map_err(|source| NetworkError::File { path, source })
     }
 }
 
