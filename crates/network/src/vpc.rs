@@ -50,6 +50,11 @@ pub struct VpcSpec {
     pub blocks: Vec<Cidr>,
     /// Its number among this Neargate's VPCs, less than 256, unique.
     pub number: u8,
+    /// Its security groups.
+    pub groups: Vec<Group>,
+    /// The interfaces that it has already: those of tasks that outlived the last control plane. Their namespaces do
+    /// not matter here.
+    pub attachments: Vec<Attachment>,
 }
 
 /// A task's interface.
@@ -138,13 +143,15 @@ impl Network {
         (name, self.block.nth(first), self.block.nth(first + 1))
     }
 
-    /// Makes sure that the VPC is there. Answers whether it had to be set up: its groups and interfaces are not
-    /// known then.
-    pub async fn ensure_vpc(&self, spec: &VpcSpec) -> Result<bool, NetworkError> {
+    /// Whether the VPC was set up, by this process.
+    pub async fn has_vpc(&self, id: &str) -> bool {
+        self.vpcs.lock().await.contains_key(id)
+    }
+
+    /// Sets a VPC up. What an earlier process set up stays as it is or is replaced in one step, so that its tasks never
+    /// notice, wherever this process dies.
+    pub async fn set_up_vpc(&self, spec: VpcSpec) -> Result<(), NetworkError> {
         let mut vpcs = self.vpcs.lock().await;
-        if vpcs.contains_key(&spec.id) {
-            return Ok(false);
-        }
         let pin = self.pin(&spec.id);
         let namespace = tokio::task::spawn_blocking(move || Namespace::pinned(&pin));
         let namespace = namespace.await.expect("making a namespace does not panic")?;
@@ -163,7 +170,7 @@ impl Network {
                 inside.add_neighbour(index, vpc_ip, UPLINK_VPC_MAC)
             })
             .await?;
-        let blocks = spec.blocks.clone();
+        let blocks = spec.blocks;
         namespace
             .run(move |inside| {
                 let lo = inside.up("lo")?;
@@ -182,9 +189,15 @@ impl Network {
                 blocks.into_iter().try_for_each(|block| inside.add_unreachable(block))
             })
             .await?;
-        let vpc = Vpc { namespace, number: spec.number, state: Mutex::default() };
-        vpcs.insert(spec.id.clone(), Arc::new(vpc));
-        Ok(true)
+        let state = State {
+            groups: spec.groups.into_iter().map(|group| (group.id.clone(), group)).collect(),
+            ports: spec.attachments.iter().map(|a| (a.eni.clone(), port(a))).collect(),
+        };
+        let script = firewall::table(&state.groups, state.ports.values());
+        namespace.run(move |_| host::nft(&script)).await?;
+        let vpc = Vpc { namespace, number: spec.number, state: Mutex::new(state) };
+        vpcs.insert(spec.id, Arc::new(vpc));
+        Ok(())
     }
 
     async fn vpc(&self, id: &str) -> Result<Arc<Vpc>, NetworkError> {
@@ -207,16 +220,6 @@ impl Network {
         let vpc = self.vpc(vpc).await?;
         let mut state = vpc.state.lock().await;
         state.groups = groups.into_iter().map(|group| (group.id.clone(), group)).collect();
-        let script = firewall::table(&state.groups, state.ports.values());
-        vpc.namespace.run(move |_| host::nft(&script)).await
-    }
-
-    /// Says which interfaces a VPC has: after a restart, before the first change. Those that are not named have no
-    /// rules any more.
-    pub async fn adopt(&self, vpc: &str, attachments: &[Attachment]) -> Result<(), NetworkError> {
-        let vpc = self.vpc(vpc).await?;
-        let mut state = vpc.state.lock().await;
-        state.ports = attachments.iter().map(|a| (a.eni.clone(), port(a))).collect();
         let script = firewall::table(&state.groups, state.ports.values());
         vpc.namespace.run(move |_| host::nft(&script)).await
     }

@@ -78,13 +78,16 @@ fn group(id: &str, ingress: Vec<Rule>, egress: Vec<Rule>) -> Group {
 
 async fn network(name: &str) -> (tempfile::TempDir, Network) {
     let directory = tempfile::tempdir().unwrap();
-    let config = NetworkConfig {
-        instance: format!("{name}{:03}", std::process::id() % 1000),
-        run_dir: directory.path().to_owned(),
-        pool: "198.18.0.0/15".parse().unwrap(),
-    };
-    let network = Network::open(config).await.unwrap();
+    let network = Network::open(config(name, directory.path())).await.unwrap();
     (directory, network)
+}
+
+fn config(name: &str, run_dir: &Path) -> NetworkConfig {
+    NetworkConfig {
+        instance: format!("{name}{:03}", std::process::id() % 1000),
+        run_dir: run_dir.to_owned(),
+        pool: "198.18.0.0/15".parse().unwrap(),
+    }
 }
 
 fn attachment(
@@ -114,15 +117,18 @@ fn is_root() -> bool {
     root
 }
 
+fn vpc(id: &str, number: u8) -> VpcSpec {
+    let blocks = vec!["10.0.0.0/16".parse().unwrap()];
+    VpcSpec { id: id.into(), blocks, number, groups: Vec::new(), attachments: Vec::new() }
+}
+
 #[tokio::test]
 async fn groups_hold_between_neighbours_and_towards_the_host() {
     if !is_root() {
         return;
     }
     let (_directory, network) = network("a").await;
-    let vpc =
-        VpcSpec { id: "vpc-1".into(), blocks: vec!["10.0.0.0/16".parse().unwrap()], number: 0 };
-    network.ensure_vpc(&vpc).await.unwrap();
+    network.set_up_vpc(vpc("vpc-1", 0)).await.unwrap();
     let any = Peer::Block("0.0.0.0/0".parse().unwrap());
     let web = |peer: Peer| group("sg-web", vec![tcp(80, peer)], vec![open_all()]);
     let client = group("sg-client", vec![], vec![open_all()]);
@@ -193,15 +199,8 @@ async fn vpcs_with_the_same_addresses_are_separate_worlds() {
     let public: Vec<Ipv4Addr> = network.public_addresses().take(2).collect();
     for (number, (task, word)) in tasks.iter().zip(words).enumerate() {
         let id = format!("vpc-{number}");
-        let blocks = vec!["10.0.0.0/16".parse().unwrap()];
-        network
-            .ensure_vpc(&VpcSpec { id: id.clone(), blocks, number: number as u8 })
-            .await
-            .unwrap();
-        network
-            .set_groups(&id, vec![group("sg-0", vec![open_all()], vec![open_all()])])
-            .await
-            .unwrap();
+        let groups = vec![group("sg-0", vec![open_all()], vec![open_all()])];
+        network.set_up_vpc(VpcSpec { groups, ..vpc(&id, number as u8) }).await.unwrap();
         let mut port = attachment(task, &id, "10.0.1.10", 1, Some(public[number]));
         port.groups = vec!["sg-0".into()];
         network.attach(&port).await.unwrap();
@@ -217,17 +216,41 @@ async fn vpcs_with_the_same_addresses_are_separate_worlds() {
 }
 
 #[tokio::test]
+async fn a_network_that_is_set_up_again_cuts_nobody_off() {
+    if !is_root() {
+        return;
+    }
+    let (directory, network) = network("d").await;
+    let groups = vec![group("sg-0", vec![open_all()], vec![open_all()])];
+    network.set_up_vpc(VpcSpec { groups: groups.clone(), ..vpc("vpc-1", 0) }).await.unwrap();
+    let task = Task::new("again");
+    let public = network.public_addresses().next().unwrap();
+    let mut port = attachment(&task, "vpc-1", "10.0.1.10", 1, Some(public));
+    port.groups = vec!["sg-0".into()];
+    network.attach(&port).await.unwrap();
+    task.serve(80, "still here");
+    let reached = || tokio::task::spawn_blocking(move || fetch(public, 80));
+    assert_eq!(reached().await.unwrap().as_deref(), Some("still here"));
+
+    drop(network); // as a crash does: nothing is taken away
+    let network = Network::open(config("d", directory.path())).await.unwrap();
+    assert_eq!(reached().await.unwrap().as_deref(), Some("still here"));
+    let attachments = vec![port];
+    network.set_up_vpc(VpcSpec { groups, attachments, ..vpc("vpc-1", 0) }).await.unwrap();
+    assert_eq!(reached().await.unwrap().as_deref(), Some("still here"));
+    network.set_groups("vpc-1", vec![group("sg-0", vec![], vec![open_all()])]).await.unwrap();
+    assert_eq!(reached().await.unwrap(), None);
+    network.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_forged_source_address_gets_nowhere_and_services_answer_inside() {
     if !is_root() {
         return;
     }
     let (_directory, network) = network("c").await;
-    let blocks = vec!["10.0.0.0/16".parse().unwrap()];
-    network.ensure_vpc(&VpcSpec { id: "vpc-1".into(), blocks, number: 0 }).await.unwrap();
-    network
-        .set_groups("vpc-1", vec![group("sg-0", vec![open_all()], vec![open_all()])])
-        .await
-        .unwrap();
+    let groups = vec![group("sg-0", vec![open_all()], vec![open_all()])];
+    network.set_up_vpc(VpcSpec { groups, ..vpc("vpc-1", 0) }).await.unwrap();
     let (victim, forger) = (Task::new("v"), Task::new("f"));
     for (task, ip, number) in [(&victim, "10.0.1.10", 1), (&forger, "10.0.1.66", 2)] {
         let mut port = attachment(task, "vpc-1", ip, number, None);

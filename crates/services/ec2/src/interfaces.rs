@@ -4,9 +4,9 @@ use crate::{
     Ec2,
     model::{NetworkInterface, SecurityGroup, Subnet, Vpc},
 };
-use network::{Attachment, NetworkError, VpcSpec};
+use network::{Attachment, Group, NetworkError, VpcSpec};
 use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, sync::Arc};
-use store::DiskFault;
+use store::{DiskFault, Snapshot};
 use thiserror::Error;
 
 /// The first four addresses of a subnet and its last are AWS's.
@@ -160,31 +160,32 @@ impl Ec2 {
         let Some(record) = snapshot.get::<Vpc>(&format!("{realm}/{vpc}")) else {
             return Err(NetworkError::NoVpc { vpc: vpc.to_owned() }.into());
         };
-        let spec =
-            VpcSpec { id: vpc.to_owned(), blocks: vec![record.block], number: record.number };
-        if !self.network.ensure_vpc(&spec).await? {
+        if self.network.has_vpc(vpc).await {
             return Ok(());
         }
-        self.push_groups(realm, vpc).await?;
-        // Tasks that outlived the last control plane keep their interfaces.
-        let snapshot = self.store.read();
         let interfaces = snapshot.scan_prefix::<NetworkInterface>(&format!("{realm}/"));
-        let known: Vec<Attachment> = interfaces
+        let attachments: Vec<Attachment> = interfaces
             .filter(|interface| interface.vpc == vpc)
             .filter_map(|interface| {
                 let subnet = snapshot.get::<Subnet>(&format!("{realm}/{}", interface.subnet))?;
                 Some(attachment(&interface, &subnet, Path::new("")))
             })
             .collect();
-        self.network.adopt(vpc, &known).await.map_err(InterfaceError::from)
+        let spec = VpcSpec {
+            id: vpc.to_owned(),
+            blocks: vec![record.block],
+            number: record.number,
+            groups: groups(&snapshot, realm, vpc),
+            attachments,
+        };
+        self.network.set_up_vpc(spec).await.map_err(InterfaceError::from)
     }
 
     /// Tells the network what the VPC's groups are now.
     pub async fn push_groups(&self, realm: &str, vpc: &str) -> Result<(), InterfaceError> {
-        let snapshot = self.store.read();
-        let groups = snapshot.scan_prefix::<SecurityGroup>(&format!("{realm}/"));
-        let groups = groups.filter(|group| group.vpc == vpc).map(|group| group.engine()).collect();
-        match self.network.set_groups(vpc, groups).await {
+        // So that a VPC that is being set up from an older snapshot is told, too.
+        let _setting_up = self.setting_up.lock().await;
+        match self.network.set_groups(vpc, groups(&self.store.read(), realm, vpc)).await {
             // A VPC without interfaces is not set up yet; it gets its groups when it is.
             Err(NetworkError::NoVpc { .. }) => Ok(()),
             other => other.map_err(InterfaceError::from),
@@ -241,4 +242,10 @@ fn next_address(
     (0..usable)
         .map(|step| subnet.block.nth(RESERVED + (start + step) % usable))
         .find(|address| !in_vpc.contains(address))
+}
+
+/// A VPC's security groups, as the network knows them.
+fn groups(snapshot: &Snapshot, realm: &str, vpc: &str) -> Vec<Group> {
+    let groups = snapshot.scan_prefix::<SecurityGroup>(&format!("{realm}/"));
+    groups.filter(|group| group.vpc == vpc).map(|group| group.engine()).collect()
 }
