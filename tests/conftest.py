@@ -1,14 +1,11 @@
 """A Neargate of its own for the tests, and what they do over and over."""
 
-import atexit
-import functools
+import base64
 import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -18,9 +15,8 @@ from botocore.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "neargate"
-# Ports of ours, so that two runs can go on beside each other.
+# The first of the ports that the tests use, so that two runs can go on beside each other.
 PORT = int(os.environ.get("NEARGATE_TEST_PORT", 4596))
-REGISTRY_PORT = int(os.environ.get("NEARGATE_TEST_REGISTRY_PORT", 5057))
 TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -229,46 +225,45 @@ class Stack:
 @pytest.fixture(scope="session")
 def stack(neargate, tmp_path_factory):
     stack = Stack(neargate)
-    stack.image = push(neargate, tmp_path_factory.mktemp("image"), "busybox", {})
+    stack.image = push(neargate, tmp_path_factory.mktemp("image"), "busybox")
     yield stack
     for task in stack.ecs.list_tasks(cluster="tests")["taskArns"]:
         stack.ecs.stop_task(cluster="tests", task=task)
 
 
-@functools.cache
-def registry():
-    """Debian's docker-registry on a port of its own, for as long as the tests run."""
-    directory = Path(tempfile.mkdtemp())
-    config = {
-        "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(directory)}},
-        "http": {"addr": f"127.0.0.1:{REGISTRY_PORT}"},
-    }
-    (directory / "config.yml").write_text(json.dumps(config))
-    log = open(directory / "log", "w")
-    process = subprocess.Popen(["docker-registry", "serve", directory / "config.yml"], stdout=log, stderr=log)
-    atexit.register(lambda: (process.kill(), shutil.rmtree(directory)))
-
-    def up():
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", REGISTRY_PORT)) == 0
-
-    eventually(up, "the registry")
-    return f"127.0.0.1:{REGISTRY_PORT}"
-
-
-def push(neargate, directory, name, files, dockerfile=None):
-    """Builds an image from static busybox (and files) and pushes it; answers how tasks name it."""
+def build(directory, name, files=None, dockerfile=None):
+    """Builds an image from static busybox (and files); answers how skopeo names it."""
     shutil.copy(shutil.which("busybox"), directory / "busybox")
     (directory / "passwd").write_text("root:x:0:0::/:/bin/sh\nweb:x:1000:1001::/:/bin/sh\n")
-    for path, content in files.items():
+    for path, content in (files or {}).items():
         (directory / path).write_text(content)
-    dockerfile = dockerfile or "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
-    (directory / "Dockerfile").write_text(dockerfile)
+    busybox = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
+    (directory / "Dockerfile").write_text(dockerfile or busybox)
     tag = f"neargate-test-{name}-{os.getpid()}"
     subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", tag, directory], check=True)
-    repository = f"{registry()}/{name}"
-    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false"]
-    subprocess.run([*copy, f"containers-storage:localhost/{tag}:latest", f"docker://{repository}:latest"], check=True)
+    archive = directory / "image"
+    run_skopeo("copy", "-q", f"containers-storage:localhost/{tag}:latest", f"oci:{archive}:latest")
     subprocess.run(["buildah", "rmi", "-f", tag], check=True, stdout=subprocess.DEVNULL)
+    return f"oci:{archive}:latest"
+
+
+def run_skopeo(*words, check=True):
+    return subprocess.run(["skopeo", *words], check=check, capture_output=True, text=True)
+
+
+def login(ecr):
+    """The password that `docker login` would get."""
+    data = ecr.get_authorization_token()["authorizationData"][0]
+    name, password = base64.b64decode(data["authorizationToken"]).decode().split(":", 1)
+    assert name == "AWS"
+    return password
+
+
+def push(neargate, directory, name, files=None, dockerfile=None):
+    """Builds an image and pushes it to a new repository of ECR; answers how tasks name it."""
+    image = build(directory, name, files, dockerfile)
+    ecr = neargate.client("ecr")
+    repository = ecr.create_repository(repositoryName=name)["repository"]["repositoryUri"]
+    credentials = f"AWS:{login(ecr)}"
+    run_skopeo("copy", "-q", "--dest-tls-verify=false", "--dest-creds", credentials, image, f"docker://{repository}:latest")
     return f"{repository}:latest"

@@ -14,7 +14,7 @@ def mortal(tmp_path_factory, neargate):
     directory = tmp_path_factory.mktemp("mortal")
     plane = Neargate(directory / "data", PORT + 1).start()
     stack = Stack(plane)
-    stack.image = push(plane, tmp_path_factory.mktemp("image"), "mortal", {})
+    stack.image = push(plane, tmp_path_factory.mktemp("image"), "mortal")
     yield stack
     plane.cli("down", check=False)
     plane.process.wait(timeout=60)

@@ -12,12 +12,12 @@ work=$(mktemp -d)
 export NEARGATE_DATA_DIR=$work/data
 unset AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 export AWS_PAGER=""
+export REGISTRY_AUTH_FILE=$work/auth.json
 listen=127.0.0.1:${NEARGATE_DEMO_PORT:-4566}
 
 finish() {
     say "taking everything away"
     neargate down || true
-    [ -z "${registry_pid:-}" ] || kill "$registry_pid" 2>/dev/null || true
     buildah rmi -f neargate-hello >/dev/null 2>&1 || true
     rm -rf "$work"
 }
@@ -29,21 +29,12 @@ eval "$(neargate env)"
 account=$(aws sts get-caller-identity --query Account --output text)
 echo "account $account, region $AWS_DEFAULT_REGION"
 
-say "building examples/hello and pushing it to a registry"
+say "building examples/hello and pushing it to ECR"
 cp Dockerfile passwd start "$work/"
 cp "$(command -v busybox)" "$work/busybox"
 buildah bud --isolation chroot -q -t neargate-hello "$work" >/dev/null
-registry=127.0.0.1:${NEARGATE_DEMO_REGISTRY_PORT:-5050}
-mkdir "$work/registry"
-cat > "$work/registry.yml" <<EOF
-version: 0.1
-storage: { filesystem: { rootdirectory: $work/registry } }
-http: { addr: $registry }
-EOF
-docker-registry serve "$work/registry.yml" >"$work/registry.log" 2>&1 &
-registry_pid=$!
-for _ in $(seq 50); do curl -s "http://$registry/v2/" >/dev/null && break; sleep 0.1; done
-repository=$registry/hello
+repository=$(aws ecr create-repository --repository-name hello --query repository.repositoryUri --output text)
+aws ecr get-login-password | skopeo login --tls-verify=false --username AWS --password-stdin "${repository%%/*}"
 skopeo copy -q --dest-tls-verify=false containers-storage:localhost/neargate-hello:latest "docker://$repository:latest"
 echo "pushed $repository:latest"
 

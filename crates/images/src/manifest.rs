@@ -89,6 +89,13 @@ pub struct Descriptor {
     pub annotations: Option<BTreeMap<String, String>>,
 }
 
+impl Descriptor {
+    /// Whether it is a layer that registries need not hold, as its licence forbids to pass it on.
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.contains(".nondistributable.") || self.media_type.contains(".foreign.")
+    }
+}
+
 /// An operating system and processor, as Go names them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
@@ -171,6 +178,8 @@ pub struct InvalidPlatform;
 /// One image: its configuration and its layers, lowest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageManifest {
+    /// What it is, as it says or as it was served.
+    pub media_type: String,
     /// The configuration.
     pub config: Descriptor,
     /// The layers, lowest first.
@@ -186,6 +195,8 @@ pub struct ImageManifest {
 /// Several manifests, one for each platform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
+    /// What it is, as it says or as it was served.
+    pub media_type: String,
     /// The manifests.
     pub manifests: Vec<Descriptor>,
     /// What this index is about, for referrers.
@@ -243,7 +254,13 @@ impl Manifest {
             if manifests.len() > MAX_INDEX_ENTRIES {
                 return Err(ManifestError::TooManyParts(manifests.len()));
             }
-            return Ok(Manifest::Index(Index { manifests, subject, artifact_type, annotations }));
+            return Ok(Manifest::Index(Index {
+                media_type,
+                manifests,
+                subject,
+                artifact_type,
+                annotations,
+            }));
         }
         if document.manifests.is_some() {
             let document = "an index".into();
@@ -254,7 +271,8 @@ impl Manifest {
         if layers.len() > MAX_LAYERS {
             return Err(ManifestError::TooManyParts(layers.len()));
         }
-        let image = ImageManifest { config, layers, subject, artifact_type, annotations };
+        let image =
+            ImageManifest { media_type, config, layers, subject, artifact_type, annotations };
         Ok(Manifest::Image(image))
     }
 
@@ -263,6 +281,14 @@ impl Manifest {
         match self {
             Manifest::Image(image) => std::iter::once(&image.config).chain(&image.layers).collect(),
             Manifest::Index(index) => index.manifests.iter().collect(),
+        }
+    }
+
+    /// Its media type.
+    pub fn media_type(&self) -> &str {
+        match self {
+            Manifest::Image(image) => &image.media_type,
+            Manifest::Index(index) => &index.media_type,
         }
     }
 

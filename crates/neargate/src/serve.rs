@@ -5,9 +5,10 @@ mod connect;
 mod listen;
 
 use ec2::Ec2;
+use ecr::{Ecr, Registry};
 use ecs::{Ecs, Surroundings};
 use iam::Iam;
-use images::{Images, ImagesOptions};
+use images::{BlobStore, Images, ImagesOptions};
 use logs::Logs;
 use logstore::LogStore;
 use network::{Network, NetworkConfig};
@@ -18,7 +19,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use store::{Sealer, Store};
 use sts::Sts;
 use thiserror::Error;
-use wire::{Front, Limits};
+use wire::{Front, Limits, RawHandler};
 use world::World;
 
 /// What a control plane is started with.
@@ -103,6 +104,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let world = World::system();
     private_dir(&settings.data_dir)?;
     let store = Store::open(&settings.data_dir, world.clone())?;
+    let (listener, address) = listen::bind(settings.listen).await?;
     let sealer = Arc::new(Sealer::load(&settings.data_dir, world.clone())?);
     let iam = Iam::new(store.clone(), world.clone(), sealer.clone())?;
     let given = settings.account_key.as_ref().map(|(id, secret)| (id.as_str(), secret.as_str()));
@@ -121,19 +123,23 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let events = LogStore::open(&settings.data_dir.join("logs"), world.clone())?;
     let logs = Logs::new(store.clone(), world.clone(), events, iam.clone())?;
     let ssm = Ssm::new(store.clone(), world.clone(), sealer.clone(), iam.clone())?;
-    let secrets = SecretsManager::new(store.clone(), world.clone(), sealer, iam.clone())?;
+    let secrets = SecretsManager::new(store.clone(), world.clone(), sealer.clone(), iam.clone())?;
+    let blobs = BlobStore::open(&settings.data_dir.join("registry"), &world)?;
+    let ecr = Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?;
     let services = vec![
         iam::api::service(iam.clone()),
         sts::api::service(Sts::new(iam.clone())),
         ec2::api::service(ec2.clone()),
+        ecr::api::service(ecr.clone()),
         ecs::api::service(ecs.clone()),
         logs::api::service(logs.clone()),
         ssm::api::service(ssm.clone()),
         secretsmanager::api::service(secrets.clone()),
     ];
-    let front = Front::new(services, Vec::new(), iam.clone(), world.clone(), Limits::default());
+    let raw: Vec<Arc<dyn RawHandler>> = vec![Arc::new(Registry(ecr.clone()))];
+    let front = Front::new(services, raw, iam.clone(), world.clone(), Limits::default());
     let front = Arc::new(front);
-    let images = connect::Registries::new(&world).map_err(ServeError::Registries)?;
+    let images = connect::Registries::new(ecr.clone(), &world).map_err(ServeError::Registries)?;
     ecs.start(Surroundings {
         images: Arc::new(images),
         secrets: Arc::new(connect::Stored { ssm: ssm.clone(), secrets: secrets.clone() }),
@@ -142,13 +148,14 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     })
     .await?;
     logs.start();
+    ecr.start();
     ssm.start();
     secrets.start();
     let stop = tokio::sync::Notify::new();
     let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, logs, stop });
-    let api = listen::api(&plane).await?;
+    listen::api(&plane, listener);
     let control = listen::control(&plane)?;
-    println!("neargate is ready on http://{api}");
+    println!("neargate is ready on http://{address}");
     let ended = listen::signals()?;
     tokio::select! {
         () = ended => tracing::info!("a signal ends this control plane; tasks go on"),

@@ -96,6 +96,25 @@ pub trait Identity: Send + Sync + 'static {
         resource: &str,
         keys: &[(String, Vec<String>)],
     ) -> Decision;
+
+    /// [`Identity::decide`] where the resource can have a policy of its own, as repositories and buckets have.
+    fn decide_with_resource_policy(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &str,
+        keys: &[(String, Vec<String>)],
+        owned: ResourcePolicy,
+    ) -> Decision;
+}
+
+/// Whose a resource is, and what its own policy says.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourcePolicy<'a> {
+    /// The account that the resource belongs to, twelve digits.
+    pub account: &'a str,
+    /// The policy (JSON), if it has one.
+    pub policy: Option<&'a str>,
 }
 
 /// What a handler knows of the request besides its content. Cheap to clone.
@@ -170,10 +189,28 @@ impl Context {
         resource: &str,
         keys: &[(&str, &str)],
     ) -> Result<(), Fault> {
-        self.authorised.store(true, Ordering::Relaxed);
         let mut all = self.global_keys();
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()])));
-        let denied = match self.identity.decide(&self.principal, action, resource, &all) {
+        self.answer(action, resource, self.identity.decide(&self.principal, action, resource, &all))
+    }
+
+    /// [`Context::authorise`] for a resource that can have a policy of its own, perhaps of another account.
+    pub fn authorise_owned(
+        &self,
+        action: &str,
+        resource: &str,
+        owned: ResourcePolicy,
+    ) -> Result<(), Fault> {
+        let (principal, keys) = (&self.principal, self.global_keys());
+        let identity = &self.identity;
+        let decision =
+            identity.decide_with_resource_policy(principal, action, resource, &keys, owned);
+        self.answer(action, resource, decision)
+    }
+
+    fn answer(&self, action: &str, resource: &str, decision: Decision) -> Result<(), Fault> {
+        self.authorised.store(true, Ordering::Relaxed);
+        let denied = match decision {
             Decision::Allow => return Ok(()),
             Decision::ExplicitDeny(policy) => format!("with an explicit deny in {policy}"),
             Decision::ImplicitDeny(policy) => {

@@ -26,7 +26,9 @@ pub mod sigv4;
 mod validate;
 mod value;
 
-pub use context::{Context, Credential, Decision, Denial, Identity, Principal, PrincipalKind};
+pub use context::{
+    Context, Credential, Decision, Denial, Identity, Principal, PrincipalKind, ResourcePolicy,
+};
 pub use fault::Fault;
 pub use front::{Front, Handler, RawHandler, Service, decode_for_fuzzing};
 pub use page::{Page, PageError};

@@ -6,6 +6,7 @@
 mod sweep;
 mod upload;
 
+pub use sweep::Swept;
 pub use upload::Upload;
 
 use crate::disk::{At, DiskError, blocking, private_dir};

@@ -1,5 +1,6 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
+use ecr::Ecr;
 use ecs::{ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi};
 use images::{Reference, RegistrySource, Source, registry::AuthFiles};
 use logs::Logs;
@@ -9,17 +10,18 @@ use std::{error::Error, ops::Range, sync::Arc};
 use wire::{Front, Principal, serve_connection};
 use world::World;
 
-/// Images come from registries.
+/// Images come from this machine's own repositories, and from registries.
 pub(super) struct Registries {
+    own: Arc<Ecr>,
     remote: Arc<dyn Source>,
 }
 
 impl Registries {
     /// With this machine's registries.conf and auth.json.
-    pub(super) fn new(world: &World) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(super) fn new(own: Arc<Ecr>, world: &World) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let registries = images::Registries::of_this_machine()?;
         let credentials = AuthFiles::of_this_user()?.into_callback();
-        Ok(Self { remote: Arc::new(RegistrySource::new(world, registries, credentials)) })
+        Ok(Self { own, remote: Arc::new(RegistrySource::new(world, registries, credentials)) })
     }
 }
 
@@ -27,10 +29,10 @@ impl ImageSources for Registries {
     fn source(
         &self,
         _realm: &str,
-        _reference: &Reference,
-        _principal: Option<&Principal>,
+        reference: &Reference,
+        principal: Option<&Principal>,
     ) -> Result<Arc<dyn Source>, String> {
-        Ok(self.remote.clone())
+        self.own.source(reference, principal).unwrap_or_else(|| Ok(self.remote.clone()))
     }
 }
 

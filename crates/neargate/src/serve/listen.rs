@@ -18,12 +18,16 @@ const MOST_CONNECTIONS: usize = 4096;
 /// How long accepting rests after it failed (out of descriptors): trying at once would only spin.
 const REST: Duration = Duration::from_millis(100);
 
-/// Listens for API requests; answers the address.
-pub(super) async fn api(plane: &Arc<ControlPlane>) -> Result<SocketAddr, ServeError> {
-    let wanted = plane.settings.listen;
+/// Takes the address that API requests come to, and answers it; whoever connects waits for [`api`].
+pub(super) async fn bind(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let told = |source| ServeError::Listen { address: wanted.to_string(), source };
     let listener = TcpListener::bind(wanted).await.map_err(told)?;
     let address = listener.local_addr().map_err(told)?;
+    Ok((listener, address))
+}
+
+/// Serves API requests.
+pub(super) fn api(plane: &Arc<ControlPlane>, listener: TcpListener) {
     let (world, front) = (plane.world.clone(), plane.front.clone());
     let permits = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     plane.world.spawn("api listener", async move {
@@ -46,7 +50,6 @@ pub(super) async fn api(plane: &Arc<ControlPlane>) -> Result<SocketAddr, ServeEr
             }
         }
     });
-    Ok(address)
 }
 
 /// Listens for the command line; answers the socket's path.

@@ -6,7 +6,7 @@ use crate::{
     policy::{Document, Effect, Kind, Malformed, Request, evaluate},
 };
 use std::{collections::BTreeMap, sync::Arc};
-use wire::{Credential, Decision, Denial, Identity, Principal, PrincipalKind};
+use wire::{Credential, Decision, Denial, Identity, Principal, PrincipalKind, ResourcePolicy};
 use world::Timestamp;
 
 /// So many documents are kept parsed.
@@ -164,29 +164,9 @@ impl Iam {
         }
     }
 
-    /// [`Identity::decide`] where the resource has a policy of its own, as repositories and secrets have. The principal
-    /// is of the resource's account (or the resource's policy must allow it by itself: `other_account`).
-    pub fn decide_with_resource_policy(
-        &self,
-        principal: &Principal,
-        action: &str,
-        resource: &str,
-        keys: &[(String, Vec<String>)],
-        resource_policy: &str,
-    ) -> Decision {
-        let own = self.decide(principal, action, resource, keys);
-        let Ok(document) = self.document(resource_policy, Kind::Resource) else {
-            tracing::error!(resource, "a stored resource policy cannot be read; it allows nothing");
-            return Decision::ImplicitDeny("resource-based policy");
-        };
-        let keys = lower(keys);
-        let request = Request { principal, action, resource, keys: &keys };
-        match (evaluate([document.as_ref()], &request), own) {
-            (_, Decision::ExplicitDeny(policy)) => Decision::ExplicitDeny(policy),
-            (Effect::Deny, _) => Decision::ExplicitDeny("a resource-based policy"),
-            (Effect::Allow { .. }, _) => Decision::Allow,
-            (Effect::Nothing, own) => own,
-        }
+    /// What is wrong with a resource's policy, in AWS's words.
+    pub fn check_resource_policy(&self, text: &str) -> Result<(), Malformed> {
+        self.document(text, Kind::Resource).map(drop)
     }
 }
 
@@ -222,6 +202,39 @@ impl Identity for Iam {
             session_policies: Vec::new(),
         };
         Ok(Credential { secret, principal })
+    }
+
+    fn decide_with_resource_policy(
+        &self,
+        principal: &Principal,
+        action: &str,
+        resource: &str,
+        keys: &[(String, Vec<String>)],
+        owned: ResourcePolicy,
+    ) -> Decision {
+        let own = self.decide(principal, action, resource, keys);
+        let abroad = owned.account != principal.account;
+        let effect = match owned.policy.map(|text| self.document(text, Kind::Resource)) {
+            None => Effect::Nothing,
+            Some(Ok(document)) => {
+                let keys = lower(keys);
+                let request = Request { principal, action, resource, keys: &keys };
+                evaluate([document.as_ref()], &request)
+            }
+            Some(Err(error)) => {
+                tracing::error!(resource, %error, "a stored resource policy cannot be read; it allows nothing");
+                return Decision::ImplicitDeny("resource-based policy");
+            }
+        };
+        match (effect, own) {
+            (_, Decision::ExplicitDeny(policy)) => Decision::ExplicitDeny(policy),
+            (Effect::Deny, _) => Decision::ExplicitDeny("a resource-based policy"),
+            // Between accounts both sides must allow it; within one, either.
+            (Effect::Allow { .. }, own) if abroad => own,
+            (Effect::Allow { .. }, _) => Decision::Allow,
+            (Effect::Nothing, _) if abroad => Decision::ImplicitDeny("resource-based policy"),
+            (Effect::Nothing, own) => own,
+        }
     }
 
     fn decide(

@@ -8,6 +8,7 @@ mod pattern;
 
 pub use document::{Document, Kind, Malformed};
 pub use evaluate::{Effect, Request, evaluate};
+pub use pattern::matches;
 
 #[cfg(test)]
 mod tests;

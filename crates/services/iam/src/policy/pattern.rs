@@ -2,7 +2,7 @@
 
 /// Whether `text` matches `pattern`. Time is bounded by the product of the lengths: after a mismatch only the last
 /// `*` is tried again.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     let (pattern, text): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);

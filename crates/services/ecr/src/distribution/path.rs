@@ -1,0 +1,119 @@
+//! Paths and queries of the registry.
+
+use crate::{content::Asked, model::Place, name};
+use images::Digest;
+use percent_encoding::percent_decode_str;
+use std::collections::BTreeMap;
+
+/// What a path is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    Base,
+    Manifest(Place, Asked),
+    Blob(Place, Digest),
+    Uploads(Place),
+    /// An upload session by its id.
+    Upload(Place, String),
+    Tags(Place),
+    Referrers(Place, Digest),
+}
+
+/// Whether a path is the registry's: `/v2/`, or a repository's in an account. Other services' APIs begin with `/v2/`
+/// too, but not with an account.
+pub(super) fn is_ours(path: &str) -> bool {
+    match path.strip_prefix("/v2") {
+        None => false,
+        Some("" | "/") => true,
+        Some(rest) => {
+            let account = rest.strip_prefix('/').and_then(|rest| rest.split('/').next());
+            account
+                .is_some_and(|first| first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()))
+        }
+    }
+}
+
+impl Route {
+    pub(super) fn read(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/v2")?;
+        if rest.is_empty() || rest == "/" {
+            return Some(Self::Base);
+        }
+        let rest = rest.strip_prefix('/')?;
+        if let Some(name) = rest.strip_suffix("/tags/list") {
+            return name::place(name).map(Self::Tags);
+        }
+        if let Some(name) =
+            rest.strip_suffix("/blobs/uploads/").or(rest.strip_suffix("/blobs/uploads"))
+        {
+            return name::place(name).map(Self::Uploads);
+        }
+        let (before, last) = rest.rsplit_once('/')?;
+        if let Some(name) = before.strip_suffix("/blobs/uploads") {
+            return name::place(name).map(|place| Self::Upload(place, last.to_owned()));
+        }
+        let (name, kind) = before.rsplit_once('/')?;
+        let place = name::place(name)?;
+        match kind {
+            "manifests" => Asked::read(last).map(|asked| Self::Manifest(place, asked)),
+            "blobs" => last.parse().ok().map(|digest| Self::Blob(place, digest)),
+            "referrers" => last.parse().ok().map(|digest| Self::Referrers(place, digest)),
+            _ => None,
+        }
+    }
+}
+
+/// The query of a URI, decoded.
+pub(super) struct Query(BTreeMap<String, String>);
+
+impl Query {
+    pub(super) fn read(text: &str) -> Self {
+        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let pairs = text.split('&').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        Self(pairs.map(|(name, value)| (decode(name), decode(value))).collect())
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn routes() {
+        let place = Place { realm: "123456789012/r-1".into(), name: "team/app".into() };
+        let read = |rest: &str| Route::read(&format!("/v2/123456789012/r-1/team/app{rest}"));
+        let digest = Digest::of(b"x");
+        assert_eq!(Route::read("/v2/"), Some(Route::Base));
+        assert_eq!(read("/tags/list"), Some(Route::Tags(place.clone())));
+        assert_eq!(
+            read("/manifests/v1"),
+            Some(Route::Manifest(place.clone(), Asked::Tag("v1".into())))
+        );
+        let by_digest = Route::Manifest(place.clone(), Asked::Digest(digest.clone()));
+        assert_eq!(read(&format!("/manifests/{digest}")), Some(by_digest));
+        assert_eq!(read(&format!("/blobs/{digest}")), Some(Route::Blob(place.clone(), digest)));
+        assert_eq!(read("/blobs/uploads/"), Some(Route::Uploads(place.clone())));
+        assert_eq!(read("/blobs/uploads/id"), Some(Route::Upload(place, "id".into())));
+        for odd in ["", "/manifests/", "/manifests/sha256:x", "/blobs/x", "/x/y", "/manifests/a/b"]
+        {
+            assert_eq!(read(odd), None, "{odd}");
+        }
+        assert_eq!(Route::read("/v2/_catalog"), None);
+        assert!(
+            is_ours("/v2/123456789012/r/a") && is_ours("/v2/") && !is_ours("/v2/email/identities")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read_or_refused(path in "/v2/[a-z0-9/:%._-]{0,80}", query in ".{0,60}") {
+            Route::read(&path);
+            Query::read(&query);
+        }
+    }
+}
