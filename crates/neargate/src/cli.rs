@@ -46,7 +46,11 @@ enum Command {
         keep_tasks: bool,
     },
     /// Print what runs.
-    Status,
+    Status {
+        /// Print it again and again, until Ctrl-C.
+        #[arg(long, short)]
+        watch: bool,
+    },
     /// Print what the AWS CLI and SDKs need, as `export` lines.
     Env(env::Options),
     /// Run a command in a container of a running task.
@@ -101,7 +105,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Up(options) => daemon::up(&cli.place.data_dir, options, cli.output),
         Command::Serve(options) => daemon::serve(&cli.place.data_dir, options, cli.output),
         Command::Down { keep_tasks } => daemon::down(&cli.place.data_dir, *keep_tasks, cli.output),
-        Command::Status => status::run(&cli.place.data_dir, cli.output),
+        Command::Status { watch } => status::run(&cli.place.data_dir, *watch, cli.output),
         Command::Exec(options) => return exec::run(&cli.place.data_dir, options, cli.output),
         Command::Logs(options) => logs::run(&cli.place.data_dir, options, cli.output),
         Command::Doctor { mend } => doctor::run(&cli.place.data_dir, *mend, cli.output),

@@ -90,6 +90,16 @@ pub(crate) struct TaskStatus {
     pub status: String,
     pub private_ip: Option<String>,
     pub public_ip: Option<String>,
+    pub pulling: Option<Pulling>,
+}
+
+/// How far a task's image is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Pulling {
+    pub image: String,
+    pub done_bytes: u64,
+    /// 0 until the manifest is here.
+    pub total_bytes: u64,
 }
 
 /// The answer to [`Request::Doctor`].

@@ -1,22 +1,43 @@
 //! `neargate status`: what runs.
 
 use super::{Format, Outcome};
-use crate::control::{self, Request, StatusReply};
-use std::path::Path;
+use crate::control::{self, Pulling, Request, StatusReply};
+use std::{path::Path, time::Duration};
 
-pub(crate) fn run(data_dir: &Path, format: Format) -> Outcome {
-    let reply: StatusReply = control::ask(data_dir, &Request::Status)?;
-    if format == Format::Json {
-        println!("{}", serde_json::to_string(&reply).expect("replies are plain data"));
-        return Ok(());
+/// How often `--watch` looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// Moves a terminal's cursor home and clears what is below.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+pub(crate) fn run(data_dir: &Path, watch: bool, format: Format) -> Outcome {
+    loop {
+        let reply: StatusReply = control::ask(data_dir, &Request::Status)?;
+        if watch && format == Format::Text {
+            print!("{CLEAR}");
+        }
+        match format {
+            Format::Json => {
+                println!("{}", serde_json::to_string(&reply).expect("replies are plain data"));
+            }
+            Format::Text => print(&reply),
+        }
+        if !watch {
+            return Ok(());
+        }
+        #[allow(clippy::disallowed_methods)]
+        // the command line has no world: nothing in it is simulated
+        std::thread::sleep(LOOK);
     }
+}
+
+fn print(reply: &StatusReply) {
     println!(
         "neargate {} on {}, {} in {}",
         reply.version, reply.endpoint, reply.account, reply.region
     );
     if reply.tasks.is_empty() {
         println!("no tasks");
-        return Ok(());
+        return;
     }
     println!(
         "{:<34} {:<24} {:<15} {:<16} {:<16}",
@@ -27,6 +48,35 @@ pub(crate) fn run(data_dir: &Path, format: Format) -> Outcome {
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (private, public) = (or_dash(&task.private_ip), or_dash(&task.public_ip));
         println!("{id:<34} {:<24} {:<15} {private:<16} {public:<16}", task.definition, task.status);
+        if let Some(pulling) = &task.pulling {
+            println!("    pulling {} {}", pulling.image, bar(pulling));
+        }
     }
-    Ok(())
+}
+
+/// `[######--------------]  30%  12.0 of 40.0 MB`
+fn bar(pulling: &Pulling) -> String {
+    const WIDTH: u64 = 20;
+    let Pulling { done_bytes, total_bytes, .. } = *pulling;
+    let Some(percent) = done_bytes.saturating_mul(100).checked_div(total_bytes) else {
+        return "…".to_owned();
+    };
+    let full = "#".repeat(usize::try_from(percent.min(100) * WIDTH / 100).unwrap_or_default());
+    let mb = |bytes: u64| bytes as f64 / 1e6;
+    format!("[{full:-<20}] {percent:>3}%  {:.1} of {:.1} MB", mb(done_bytes), mb(total_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bars() {
+        let shown = |done_bytes, total_bytes| {
+            bar(&Pulling { image: String::new(), done_bytes, total_bytes })
+        };
+        assert_eq!(shown(12_000_000, 40_000_000), "[######--------------]  30%  12.0 of 40.0 MB");
+        assert_eq!(shown(5, 5), "[####################] 100%  0.0 of 0.0 MB");
+        assert_eq!(shown(0, 0), "…");
+    }
 }

@@ -4,8 +4,8 @@ mod exec;
 
 use super::ControlPlane;
 use crate::control::{
-    BeginReply, DoctorReply, DownReply, EnvReply, LogLine, MOST_LINE, Reply, Request, StatusReply,
-    TaskStatus,
+    BeginReply, DoctorReply, DownReply, EnvReply, LogLine, MOST_LINE, Pulling, Reply, Request,
+    StatusReply, TaskStatus,
 };
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
@@ -93,6 +93,11 @@ fn status(plane: &ControlPlane) -> StatusReply {
         status: task.status.to_owned(),
         private_ip: task.private_ip,
         public_ip: task.public_ip,
+        pulling: task.pulling.map(|pulling| Pulling {
+            image: pulling.image,
+            done_bytes: pulling.done_bytes,
+            total_bytes: pulling.total_bytes,
+        }),
     });
     StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),

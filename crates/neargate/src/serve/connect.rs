@@ -2,7 +2,10 @@
 
 use ecr::Ecr;
 use ecs::{ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi};
-use images::{Reference, RegistrySource, Source, registry::AuthFiles};
+use images::{
+    Reference, RegistrySource, Source,
+    registry::{AuthFiles, Credentials},
+};
 use logs::Logs;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
@@ -13,6 +16,8 @@ use world::World;
 /// Images come from this machine's own repositories, and from registries.
 pub(super) struct Registries {
     own: Arc<Ecr>,
+    world: World,
+    registries: images::Registries,
     remote: Arc<dyn Source>,
 }
 
@@ -21,18 +26,26 @@ impl Registries {
     pub(super) fn new(own: Arc<Ecr>, world: &World) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let registries = images::Registries::of_this_machine()?;
         let credentials = AuthFiles::of_this_user()?.into_callback();
-        Ok(Self { own, remote: Arc::new(RegistrySource::new(world, registries, credentials)) })
+        let remote = Arc::new(RegistrySource::new(world, registries.clone(), credentials));
+        Ok(Self { own, world: world.clone(), registries, remote })
     }
 }
 
 impl ImageSources for Registries {
     fn source(
         &self,
-        _realm: &str,
         reference: &Reference,
         principal: Option<&Principal>,
+        credentials: Option<Credentials>,
     ) -> Result<Arc<dyn Source>, String> {
-        self.own.source(reference, principal).unwrap_or_else(|| Ok(self.remote.clone()))
+        if let Some(own) = self.own.source(reference, principal) {
+            return own;
+        }
+        let Some(credentials) = credentials else { return Ok(self.remote.clone()) };
+        // They are for the registry that the image's name says, not for a mirror of it.
+        let (host, registries) = (reference.registry().to_owned(), self.registries.clone());
+        let given = move |asked: &str, _: &str| (asked == host).then(|| credentials.clone());
+        Ok(Arc::new(RegistrySource::new(&self.world, registries, Arc::new(given))))
     }
 }
 

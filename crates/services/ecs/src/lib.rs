@@ -24,12 +24,14 @@ pub use surroundings::{
 use ec2::Ec2;
 use iam::Iam;
 use images::Images;
+pub use reconcile::pull::Pulling;
+use reconcile::pull::Pulls;
 use runtime::Engine;
 use std::{
     collections::HashMap,
     sync::{Arc, OnceLock},
 };
-use store::{ReadError, Store};
+use store::{ReadError, Record, Store};
 use tokio::sync::Mutex;
 use world::World;
 
@@ -45,6 +47,7 @@ pub struct Ecs {
     surroundings: OnceLock<Surroundings>,
     /// The VPCs whose link-local services are served, by realm and id.
     served: Mutex<HashMap<String, ()>>,
+    pulls: Arc<Pulls>,
 }
 
 impl Ecs {
@@ -62,8 +65,8 @@ impl Ecs {
         store.declare::<model::TaskDefinition>()?;
         store.declare::<model::Task>()?;
         store.declare::<model::AccountSetting>()?;
-        let (surroundings, served) = (OnceLock::new(), Mutex::default());
-        Ok(Arc::new(Self { store, world, iam, ec2, images, engine, surroundings, served }))
+        let (surroundings, served, pulls) = (OnceLock::new(), Mutex::default(), Arc::default());
+        Ok(Arc::new(Self { store, world, iam, ec2, images, engine, surroundings, served, pulls }))
     }
 
     /// Connects the rest of the house and begins to drive tasks: those that outlived the last control plane are
@@ -95,6 +98,8 @@ pub struct TaskLine {
     pub private_ip: Option<String>,
     /// The address that the host reaches.
     pub public_ip: Option<String>,
+    /// How far its image is, while it is pulled.
+    pub pulling: Option<Pulling>,
 }
 
 /// Why a command cannot be run in a container.
@@ -129,6 +134,7 @@ impl Ecs {
             status: task.last_status.as_str(),
             private_ip: task.interface.private_ip.clone(),
             public_ip: task.interface.public_ip.clone(),
+            pulling: self.pulls.of(&task.key()),
         };
         living.map(line).collect()
     }

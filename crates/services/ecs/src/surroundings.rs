@@ -1,7 +1,7 @@
 //! What a task needs from the rest of the house. ECS names it; the binary connects it to the services that have it, so
 //! this crate depends on none of them.
 
-use images::{Reference, Source};
+use images::{Reference, Source, registry::Credentials};
 use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
 use tokio::net::TcpStream;
 use wire::{Peer, Principal};
@@ -11,12 +11,13 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// Where images come from.
 pub trait ImageSources: Send + Sync + 'static {
-    /// The source of `reference` for a task of `realm` whose execution role is `principal`. The error is for people.
+    /// The source of `reference` for a task whose execution role is `principal`, with the credentials that its
+    /// definition names for the registry. The error is for people.
     fn source(
         &self,
-        realm: &str,
         reference: &Reference,
         principal: Option<&Principal>,
+        credentials: Option<Credentials>,
     ) -> Result<Arc<dyn Source>, String>;
 }
 

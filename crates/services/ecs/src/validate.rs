@@ -137,6 +137,9 @@ fn check_needs_no_role(containers: &[ContainerDefinition]) -> Result<(), Fault> 
         if image.contains(".dkr.ecr.") {
             return Err(role_for("ECR images"));
         }
+        if container.repository_credentials.is_some() {
+            return Err(role_for("private registry authentication"));
+        }
         if let Some(log) = &container.log_configuration {
             return Err(role_for(&format!("log driver {}", log.log_driver.as_str())));
         }

@@ -7306,9 +7306,7 @@ static S_CONTAINER_DEFINITION: Shape = Shape {
             shape: &S_REPOSITORY_CREDENTIALS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "credentials for other registries are not built yet; the host's auth.json is used",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "cpu",
@@ -11255,9 +11253,7 @@ static S_REPOSITORY_CREDENTIALS: Shape = Shape {
         shape: &S_STRING,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused(
-            "credentials for other registries are not built yet; the host's auth.json is used",
-        ),
+        mark: Mark::Honoured,
     }]),
     constraint: Constraint::NONE,
     sensitive: true,

@@ -3,6 +3,7 @@
 
 mod events;
 mod output;
+pub(crate) mod pull;
 mod spec;
 mod task;
 

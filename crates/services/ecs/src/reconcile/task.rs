@@ -4,7 +4,7 @@
 //! step can be taken again after a crash: what is there already is kept. What cannot work ends the task with
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
-use super::{chain, events, output, spec};
+use super::{chain, events, output, pull, spec};
 use crate::{
     Ecs,
     api::{ContainerDefinition, SettingName, TaskStopCode},
@@ -12,7 +12,6 @@ use crate::{
     model::{self, LastStatus, Task, TaskDefinition},
 };
 use ec2::{InterfaceError, InterfaceRequest};
-use images::{Failure, Image, Platform, Policy, PullError, Reference};
 use runtime::EngineError;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
@@ -29,7 +28,7 @@ const SERVICE: &str = "ecs-tasks.amazonaws.com";
 
 /// Why a round did not go through.
 #[derive(Debug, ThisError)]
-enum Trouble {
+pub(super) enum Trouble {
     /// It never will: the task ends with this code and reason.
     #[error("{1}")]
     Fatal(TaskStopCode, String),
@@ -101,7 +100,11 @@ pub(super) async fn drive(ecs: &Arc<Ecs>, key: &str) {
 }
 
 /// Changes the task's record.
-async fn change(ecs: &Ecs, key: &str, change: impl FnOnce(&mut Task)) -> Result<(), Trouble> {
+pub(super) async fn change(
+    ecs: &Ecs,
+    key: &str,
+    change: impl FnOnce(&mut Task),
+) -> Result<(), Trouble> {
     ecs.store
         .write(|tx| {
             tx.update::<Task>(key, change);
@@ -111,7 +114,7 @@ async fn change(ecs: &Ecs, key: &str, change: impl FnOnce(&mut Task)) -> Result<
         .map_err(Trouble::from)
 }
 
-fn failed(reason: impl Into<String>) -> Trouble {
+pub(super) fn failed(reason: impl Into<String>) -> Trouble {
     Trouble::Fatal(TaskStopCode::TaskFailedToStart, reason.into())
 }
 
@@ -136,7 +139,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     })
     .await?;
     let principal = execution_role(ecs, task, &definition)?;
-    let images = pull_all(ecs, task, &containers, principal.as_ref()).await?;
+    let images = pull::all(ecs, task, &containers, principal.as_ref()).await?;
     let secrets = secrets(ecs, task, &containers, principal.as_ref()).await?;
     // A stream that cannot be opened must fail the task before its first container runs.
     output::open(ecs, task, &containers, principal.as_ref()).await.map_err(failed)?;
@@ -252,75 +255,6 @@ fn execution_role(
         ))
     })?;
     Ok(Some(session.principal))
-}
-
-async fn pull_all(
-    ecs: &Arc<Ecs>,
-    task: &Task,
-    containers: &[ContainerDefinition],
-    principal: Option<&Principal>,
-) -> Result<BTreeMap<String, Image>, Trouble> {
-    let mut images = BTreeMap::new();
-    for definition in containers {
-        let (name, image) =
-            (definition.name.clone().unwrap_or_default(), definition.image.as_deref());
-        let image = image.unwrap_or_default();
-        match pull(ecs, task, image, principal).await {
-            Ok(pulled) => drop(images.insert(name, pulled)),
-            Err(reason) => {
-                let words = reason.clone();
-                change(ecs, &task.key(), move |task| {
-                    if let Some(container) = task.containers.iter_mut().find(|c| c.name == name) {
-                        container.reason = Some(words);
-                    }
-                })
-                .await?;
-                return Err(failed(reason));
-            }
-        }
-    }
-    Ok(images)
-}
-
-/// Pulls one image; the error is AWS's CannotPullContainerError.
-async fn pull(
-    ecs: &Ecs,
-    task: &Task,
-    image: &str,
-    principal: Option<&Principal>,
-) -> Result<Image, String> {
-    let cannot = |reason: String| format!("CannotPullContainerError: {reason}");
-    let reference: Reference =
-        image.parse().map_err(|error| cannot(format!("invalid reference format: {error}")))?;
-    let source = ecs.surroundings().images.source(&task.realm, &reference, principal);
-    let source = source.map_err(|reason| {
-        cannot(format!("pull image manifest has been retried 1 time(s): {reason}"))
-    })?;
-    let platform = Platform::host();
-    let pulled = ecs.images.pull(&reference, &platform, Policy::Always, source, Arc::new(|_| {}));
-    pulled.await.map_err(|error| cannot(pull_reason(&reference, &error)))
-}
-
-/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_cannot_pull_image.html>
-fn pull_reason(reference: &Reference, error: &PullError) -> String {
-    let chain = chain(error);
-    match error.failure() {
-        Failure::NotFound => format!(
-            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: {reference}: not found"
-        ),
-        Failure::Unauthorised => format!(
-            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: \
-             pull access denied, repository does not exist or may require authorization: {chain}"
-        ),
-        Failure::Platform => format!(
-            "image Manifest does not contain descriptor matching platform '{}'",
-            Platform::host()
-        ),
-        Failure::DiskFull => format!("failed to extract layer: no space left on device: {chain}"),
-        _ => format!(
-            "pull image manifest has been retried 1 time(s): failed to resolve ref {reference}: {chain}"
-        ),
-    }
 }
 
 async fn secrets(
