@@ -57,6 +57,9 @@ pub enum NetworkError {
         #[source]
         source: std::io::Error,
     },
+    /// The `iptables` program could not be run.
+    #[error("cannot run iptables")]
+    Iptables(#[source] std::io::Error),
     /// nft could not be run.
     #[error("cannot run nft (install nftables)")]
     Nft(#[source] std::io::Error),

@@ -16,6 +16,7 @@
 //! Everything here is idempotent: after a restart the caller says again what should be, and what is there is kept.
 
 mod cidr;
+mod docker;
 mod error;
 mod firewall;
 mod host;

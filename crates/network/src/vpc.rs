@@ -3,6 +3,7 @@
 use crate::{
     NAME_SERVICE, TASK_SERVICE,
     cidr::Cidr,
+    docker,
     error::NetworkError,
     firewall::{self, Group, Port},
     host::{self, Leak},
@@ -113,7 +114,8 @@ impl Network {
         let (table, links) = (network.table(), network.link_prefix());
         let set_up = move |_: &namespace::Inside| {
             host::forward()?;
-            host::masquerade(&table, &links, block)
+            host::masquerade(&table, &links, block)?;
+            docker::let_through(block)
         };
         network.host.run(set_up).await?;
         Ok(network)
@@ -344,6 +346,18 @@ impl Network {
             .await
     }
 
+    /// Whether the host's firewall drops what tasks send to the outside.
+    pub async fn is_dropped(&self) -> Result<bool, NetworkError> {
+        let block = self.block;
+        self.host.run(move |_| docker::is_dropped(block)).await
+    }
+
+    /// Lets tasks through Docker's firewall again, if Docker came after us.
+    pub async fn let_through(&self) -> Result<(), NetworkError> {
+        let block = self.block;
+        self.host.run(move |_| docker::let_through(block)).await
+    }
+
     /// Removes a leak.
     pub async fn mend(&self, leak: Leak) -> Result<(), NetworkError> {
         self.host.run(move |inside| host::mend(inside, &leak)).await
@@ -359,6 +373,7 @@ impl Network {
         self.host
             .run(move |inside| {
                 host::stop_masquerade(&table)?;
+                docker::take_back(block)?;
                 inside.remove_unreachable(block)
             })
             .await?;

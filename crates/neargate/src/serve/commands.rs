@@ -7,6 +7,7 @@ use crate::control::{
     BeginReply, DoctorReply, DownReply, EnvReply, LogLine, MOST_LINE, Pulling, Reply, Request,
     StatusReply, TaskStatus,
 };
+use runtime::Check;
 use serde::Serialize;
 use std::{sync::Arc, time::Duration};
 use tokio::{
@@ -110,7 +111,12 @@ fn status(plane: &ControlPlane) -> StatusReply {
 
 async fn doctor(plane: &ControlPlane, mend: bool) -> Reply<DoctorReply> {
     let examined = async {
-        let (capabilities, leaks) = plane.ecs.examine().await.map_err(|error| chain(&error))?;
+        let (mut capabilities, leaks) = plane.ecs.examine().await.map_err(|error| chain(&error))?;
+        if mend {
+            plane.network.let_through().await.map_err(|error| chain(&error))?;
+        }
+        let dropped = plane.network.is_dropped().await.map_err(|error| chain(&error))?;
+        capabilities.checks.push(forwarding(dropped));
         let network = plane.network.leaks().await.map_err(|error| chain(&error))?;
         let words = leaks.iter().map(|leak| format!("{leak:?}"));
         let words = words.chain(network.iter().map(|leak| format!("{leak:?}"))).collect();
@@ -123,6 +129,22 @@ async fn doctor(plane: &ControlPlane, mend: bool) -> Reply<DoctorReply> {
         Ok(DoctorReply { checks: capabilities.checks, leaks: words, mended: mend })
     };
     examined.await.map_or_else(Reply::Failed, Reply::Done)
+}
+
+fn forwarding(dropped: bool) -> Check {
+    let detail = match dropped {
+        false => "this host's firewall lets tasks reach the outside",
+        true => {
+            "this host's firewall drops what it forwards, so tasks reach the host but not the outside; where Docker did \
+             that, neargate doctor --mend lets them through"
+        }
+    };
+    Check {
+        name: "forwarding".to_owned(),
+        ok: !dropped,
+        required: false,
+        detail: detail.to_owned(),
+    }
 }
 
 async fn logs(
