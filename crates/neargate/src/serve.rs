@@ -95,6 +95,8 @@ pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(coloured)
+        // A log that cannot be written (a full disk) must not panic whoever logs.
+        .log_internal_errors(false)
         .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(ServeError::Runtime)?.block_on(serve(settings))
@@ -158,7 +160,12 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     println!("neargate is ready on http://{address}");
     let ended = listen::signals()?;
     tokio::select! {
-        () = ended => tracing::info!("a signal ends this control plane; tasks go on"),
+        () = ended => {
+            tracing::info!("a signal ends this control plane; tasks go on");
+            if plane.ecs.tasks().is_empty() && let Err(error) = plane.network.close().await {
+                tracing::warn!(error = %error, "the network could not be taken away");
+            }
+        }
         () = plane.stop.notified() => tracing::info!("neargate down ends this control plane"),
     }
     if let Err(error) = std::fs::remove_file(&control) {
@@ -185,22 +192,23 @@ struct Engines {
 
 async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeError> {
     let instance = instance(&settings.data_dir);
-    let config = NetworkConfig {
-        run_dir: PathBuf::from("/run/neargate").join(&instance),
-        instance: instance.clone(),
-        pool: settings.public_pool,
-    };
-    let network = Arc::new(Network::open(config).await?);
     let images = Images::open(&settings.data_dir.join("images"), world, ImagesOptions::default())?;
     let config = EngineConfig {
         exe: std::env::current_exe().map_err(ServeError::Program)?,
         shim_args: vec![crate::SHIM.to_owned()],
         tasks_dir: settings.data_dir.join("tasks"),
-        instance,
+        instance: instance.clone(),
         first_id: None,
         user_namespaces: true,
     };
     let engine = Engine::new(config, world.clone())?;
+    // Last, because it is what a failure would leave behind.
+    let config = NetworkConfig {
+        run_dir: PathBuf::from("/run/neargate").join(&instance),
+        instance,
+        pool: settings.public_pool,
+    };
+    let network = Arc::new(Network::open(config).await?);
     Ok(Engines { network, images, engine })
 }
 

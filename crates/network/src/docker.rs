@@ -1,5 +1,5 @@
-//! Docker's firewall. Where Docker turned forwarding on, it drops whatever else is forwarded; tasks would reach the host
-//! but not the outside. Docker keeps a chain for rules of others, and there our block is let through.
+//! Docker's firewall. Where Docker turned forwarding on, it drops whatever else is forwarded; tasks would reach
+//! the host but not the outside. Docker keeps a chain for rules of others, and there our block is let through.
 //! <https://docs.docker.com/engine/network/packet-filtering-firewalls/>
 
 use crate::{cidr::Cidr, error::NetworkError};

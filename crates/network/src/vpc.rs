@@ -117,8 +117,21 @@ impl Network {
             host::masquerade(&table, &links, block)?;
             docker::let_through(block)
         };
-        network.host.run(set_up).await?;
+        if let Err(error) = network.host.run(set_up).await {
+            // What is there of an earlier process serves tasks that outlived it; otherwise nothing is left.
+            if fs::read_dir(&network.config.run_dir).is_ok_and(|entries| entries.count() <= 1) {
+                let release = move |inside: &namespace::Inside| inside.remove_unreachable(block);
+                network.host.run(release).await?;
+                network.forget()?;
+            }
+            return Err(error);
+        }
         Ok(network)
+    }
+
+    fn forget(&self) -> Result<(), NetworkError> {
+        let path = self.config.run_dir.clone();
+        fs::remove_dir_all(&path).map_err(|source| NetworkError::File { path, source })
     }
 
     /// The addresses that interfaces can have as public ones.
@@ -377,8 +390,7 @@ impl Network {
                 inside.remove_unreachable(block)
             })
             .await?;
-        let path = self.config.run_dir.clone();
-        fs::remove_dir_all(&path).map_err(|source| NetworkError::File { path, source })
+        self.forget()
     }
 }
 

@@ -41,16 +41,22 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
 /// Runs in the foreground until it is told to stop. Says one line when it is ready.
 pub(crate) fn serve(data_dir: &Path, options: &ServeOptions, _format: Format) -> Outcome {
     let settings = settings(data_dir, options)?;
-    if !nix::unistd::geteuid().is_root() {
-        let what = "Neargate runs containers itself and needs root for that";
-        return Err(Failure::new(what).hint("try: sudo neargate serve"));
-    }
+    needs_root("serve")?;
     serve::run(settings).map_err(Failure::from)
+}
+
+fn needs_root(command: &str) -> Outcome {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let what = "Neargate runs containers itself and needs root for that";
+    Err(Failure::new(what).hint(format!("try: sudo neargate {command}")))
 }
 
 /// Starts `serve` in the background and waits for its line.
 pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Outcome {
     settings(data_dir, options)?;
+    needs_root("up")?;
     let told = |what: &str| {
         let what = what.to_owned();
         move |error: std::io::Error| Failure::new(format!("{what}: {error}"))

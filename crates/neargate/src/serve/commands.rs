@@ -135,8 +135,8 @@ fn forwarding(dropped: bool) -> Check {
     let detail = match dropped {
         false => "this host's firewall lets tasks reach the outside",
         true => {
-            "this host's firewall drops what it forwards, so tasks reach the host but not the outside; where Docker did \
-             that, neargate doctor --mend lets them through"
+            "this host's firewall drops what it forwards, so tasks reach the host but not the outside; where \
+             Docker did that, neargate doctor --mend lets them through"
         }
     };
     Check {

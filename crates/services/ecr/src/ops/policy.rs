@@ -21,7 +21,8 @@ pub(crate) async fn set_repository_policy(
     let text = input.policy_text;
     let malformed = |error| {
         faults::parameter(format!(
-            "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided': {error}"
+            "Invalid parameter at 'PolicyText' failed to satisfy constraint: \
+             'Invalid repository policy provided': {error}"
         ))
     };
     ecr.iam.check_resource_policy(&text).map_err(malformed)?;

@@ -211,6 +211,7 @@ pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
     let mut lines: HashMap<(u16, Stream), Lines> = HashMap::new();
     let mut marks: HashMap<(u16, Stream), u64> = HashMap::new();
     let mut read_to = 0;
+    let mut acknowledged = true;
     loop {
         let waiting = lines.values().any(|lines| lines.event.is_some());
         let next = match waiting {
@@ -265,14 +266,17 @@ pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
         }
         let pending = lines.values().filter(|lines| lines.pending()).map(|lines| lines.safe);
         let safe = pending.min().unwrap_or(read_to);
-        if safe > 0
-            && let Err(error) = output.acknowledge(safe).await
-        {
-            tracing::warn!(
-                task = task.id(),
-                error = chain(&error),
-                "output could not be acknowledged"
-            );
+        if safe > 0 {
+            match output.acknowledge(safe).await {
+                Ok(()) => acknowledged = true,
+                // It stays in the spool until it can be; a full disk lasts, and telling it once is enough.
+                Err(error) => {
+                    if std::mem::take(&mut acknowledged) {
+                        let error = chain(&error);
+                        tracing::warn!(task = task.id(), error, "output could not be acknowledged");
+                    }
+                }
+            }
         }
         if over {
             return;
