@@ -3,7 +3,7 @@ CARGO ?= cargo
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint bench build deps venv clean
+.PHONY: demo test lint fuzz bench build deps venv clean
 
 demo: deps venv
 	$(CARGO) build --release -p neargate
@@ -20,6 +20,15 @@ lint: deps venv
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) xtask codegen --check
 	$(CARGO) xtask tidy
+
+# Every fuzz target for a while (FUZZ_SECONDS each); needs cargo-fuzz (`cargo install cargo-fuzz`).
+FUZZ_SECONDS ?= 60
+fuzz:
+	@set -e; for target in crates/*/fuzz/fuzz_targets/*.rs; do \
+		crate=$${target%/fuzz/fuzz_targets/*}; name=$$(basename $$target .rs); \
+		echo "== $$crate $$name"; \
+		(cd $$crate && $(CARGO) fuzz run -s none $$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0); \
+	done
 
 bench: deps venv
 	$(CARGO) build --release -p neargate
