@@ -55,6 +55,9 @@ pub struct Collected {
     pub partials: u64,
 }
 
+/// How old the record of a pull may be before the next one renews it.
+const TOUCH: Duration = Duration::from_secs(3600);
+
 /// Name, platform, policy and the address of the source.
 type PullKey = (String, String, Policy, usize);
 /// The digests of a layer uncompressed and compressed.
@@ -134,11 +137,23 @@ impl Images {
         blocking(move || images.inner.records.list()).await
     }
 
+    /// How full the disk with the images is, from 0 to 1.
+    pub fn disk_use(&self) -> Result<f64, DiskError> {
+        let path = &self.inner.partials;
+        let disk = rustix::fs::statvfs(path).at("ask for the room of", path)?;
+        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+        // What root alone may use is not room for others.
+        Ok(used as f64 / (used + disk.f_bavail).max(1) as f64)
+    }
+
     /// Forgets the images that `keep` does not want, and removes all layers that belong to no other
-    /// image and to no [`Image`] that somebody holds.
-    pub async fn gc<K>(&self, keep: K) -> Result<Collected, DiskError>
+    /// image, to no [`Image`] that somebody holds, and whose directory nobody uses. `is_used` is asked
+    /// of a layer after it was seen that nobody holds it: whoever says yes must do so before it lets
+    /// its [`Image`] go.
+    pub async fn gc<K, U>(&self, keep: K, is_used: U) -> Result<Collected, DiskError>
     where
         K: Fn(&ImageRecord) -> bool + Send + 'static,
+        U: Fn(&Path) -> bool + Send + 'static,
     {
         let images = self.clone();
         let (mut collected, needed) = blocking(move || {
@@ -156,7 +171,8 @@ impl Images {
             Ok::<_, DiskError>((collected, needed))
         })
         .await?;
-        collected.layers = self.inner.layers.collect(move |id| needed.contains(id)).await?;
+        collected.layers =
+            self.inner.layers.collect(move |id| needed.contains(id), is_used).await?;
         Ok(collected)
     }
 
@@ -194,6 +210,19 @@ impl Images {
         })
     }
 
+    /// Records that an image was pulled again; not each time, as it may be often.
+    async fn touch(&self, wanted: &Wanted) -> Result<(), PullError> {
+        let (images, now) = (self.clone(), self.inner.world.now());
+        let (reference, platform) = (wanted.reference.clone(), wanted.platform.clone());
+        let touched = blocking(move || match images.inner.records.get(&reference, &platform) {
+            Some(record) if now.since(record.pulled_at) > TOUCH => {
+                images.inner.records.put(&ImageRecord { pulled_at: now, ..record })
+            }
+            _ => Ok(()),
+        });
+        touched.await.map_err(PullError::disk)
+    }
+
     async fn make_ready(&self, wanted: &Wanted, audience: &Audience) -> Result<Image, PullError> {
         if wanted.policy == Policy::IfMissing
             && let Some(image) = self.find(&wanted.reference, &wanted.platform).await
@@ -204,6 +233,7 @@ impl Images {
         if let Some(image) = self.find(&wanted.reference, &wanted.platform).await
             && (&image.digest, &image.index_digest) == (&digest, &index_digest)
         {
+            self.touch(wanted).await?;
             return Ok(image); // nothing has changed
         }
         let config = self.config(wanted, &manifest.config).await?;

@@ -353,14 +353,17 @@ async fn a_collection_spares_what_is_held() {
     let registry = Registry::start(&house.world, content).await;
     let one = pull(&house, &registry.reference("app:v1")).await.unwrap();
     let two = pull(&house, &registry.reference("app:v2")).await.unwrap();
-    assert_eq!(house.images.gc(|_| true).await.unwrap().layers, 0);
-    let collected = house.images.gc(|_| false).await.unwrap();
+    assert_eq!(house.images.gc(|_| true, |_| false).await.unwrap().layers, 0);
+    let collected = house.images.gc(|_| false, |_| false).await.unwrap();
     assert_eq!((collected.images, collected.layers), (2, 0), "both are held");
+    let used = one.layers.clone();
     drop(one);
-    assert_eq!(house.images.gc(|_| false).await.unwrap().layers, 1);
+    let is_used = move |directory: &Path| used.iter().any(|used| used == directory);
+    assert_eq!(house.images.gc(|_| false, is_used).await.unwrap().layers, 0, "a task uses them");
+    assert_eq!(house.images.gc(|_| false, |_| false).await.unwrap().layers, 1);
     assert_eq!((read(&two, "shared"), read(&two, "two")), (b"s".to_vec(), b"2".to_vec()));
     drop(two);
-    assert_eq!(house.images.gc(|_| false).await.unwrap().layers, 2);
+    assert_eq!(house.images.gc(|_| false, |_| false).await.unwrap().layers, 2);
     assert!(house.rests().is_empty() && house.layer_count() == 0);
 }
 

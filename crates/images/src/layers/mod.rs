@@ -230,7 +230,7 @@ impl LayerStore {
         let directory = self.directory(id);
         let Note { tar_bytes, bare, .. } = note(&directory)?;
         let bare = bare.iter().map(|path| percent_encoding::percent_decode_str(path).collect());
-        let (id, path) = (id.clone(), directory.join("fs"));
+        let (id, path) = (id.clone(), fs_of(&directory));
         Some(Layer { id, path, tar_bytes, bare: Arc::new(bare.collect()) })
     }
 
@@ -238,7 +238,7 @@ impl LayerStore {
     /// Blocks; needs root. Nothing is visible until [`Prepared::publish`].
     pub fn prepare(&self, diff_id: &Digest, stream: impl Read) -> Result<Prepared, LayerError> {
         let prepared = self.begin(diff_id)?;
-        let fs = prepared.directory.join("fs");
+        let fs = fs_of(&prepared.directory);
         let unpacked = unpack::unpack(stream, diff_id, &fs, &self.inner.limits)?;
         prepared.note(unpacked.tar_bytes, unpacked.entries, &unpacked.bare)?;
         Ok(prepared)
@@ -246,7 +246,7 @@ impl LayerStore {
 
     fn begin(&self, id: &Digest) -> Result<Prepared, DiskError> {
         let directory = self.inner.root.join("tmp").join(self.inner.world.hex(16));
-        let fs = directory.join("fs");
+        let fs = fs_of(&directory);
         private_dir(&directory)?;
         let prepared = Prepared { store: self.clone(), id: id.clone(), directory };
         std::fs::create_dir(&fs).at("create", &fs)?;
@@ -269,7 +269,7 @@ impl LayerStore {
             return Ok(Some(there));
         }
         let prepared = self.begin(&id)?;
-        seam::build(&prepared.directory.join("fs"), &fixes)?;
+        seam::build(&fs_of(&prepared.directory), &fixes)?;
         prepared.note(0, fixes.len() as u64, &BTreeSet::new())?;
         Ok(Some(prepared.publish()?))
     }
@@ -314,10 +314,12 @@ impl LayerStore {
         .await
     }
 
-    /// Removes every layer that neither `keep` wants nor a [`Lease`] holds. Gives how many.
-    pub async fn collect<K>(&self, keep: K) -> Result<u64, DiskError>
+    /// Removes every layer that neither `keep` wants, nor a [`Lease`] holds, nor `is_used` knows by
+    /// what is mounted of it ([`Layer::path`]). Gives how many.
+    pub async fn collect<K, U>(&self, keep: K, is_used: U) -> Result<u64, DiskError>
     where
         K: Fn(&Digest) -> bool + Send + 'static,
+        U: Fn(&Path) -> bool + Send + 'static,
     {
         let store = self.clone();
         blocking(move || {
@@ -328,7 +330,7 @@ impl LayerStore {
                 }
                 let grave = store.inner.root.join("tmp").join(store.inner.world.hex(16));
                 let pins = store.pins();
-                if pins.contains_key(&id) {
+                if pins.contains_key(&id) || is_used(&fs_of(&directory)) {
                     continue;
                 }
                 std::fs::rename(&directory, &grave).at("set aside", &directory)?;
@@ -340,6 +342,11 @@ impl LayerStore {
         })
         .await
     }
+}
+
+/// What of a layer's directory is mounted.
+fn fs_of(directory: &Path) -> PathBuf {
+    directory.join("fs")
 }
 
 /// The name of the seam over `layers`; the prefix keeps it apart from every diff id.

@@ -211,6 +211,14 @@ impl Engine {
         lock(&self.inner.tasks).get(id).cloned()
     }
 
+    /// Whether a container of a task that was created or adopted, and not removed, is made of `layer`.
+    pub fn uses(&self, layer: &Path) -> bool {
+        lock(&self.inner.tasks).values().any(|task| {
+            let containers = &task.spec().containers;
+            containers.iter().any(|container| container.layers.iter().any(|used| used == layer))
+        })
+    }
+
     /// Finds the tasks in the directory. Those whose shim lives go on; of the others what is left
     /// of processes is ended, and their journals say so.
     pub async fn adopt(&self) -> Result<Vec<Adopted>, EngineError> {

@@ -159,10 +159,13 @@ async fn removal_leaves_nothing_at_any_moment() {
         lab.engine.create(spec("running")).await,
         Err(runtime::EngineError::Exists(_))
     ));
+    let layer = running.spec().containers[0].layers[0].clone();
+    assert!(lab.engine.uses(&layer));
     for id in ["created", "starting", "running", "ended", "never-was"] {
         lab.engine.remove(id).await.unwrap();
         assert!(lab.engine.task(id).is_none());
     }
+    assert!(!lab.engine.uses(&layer));
     assert_eq!(std::fs::read_dir(lab.dir().join("tasks")).unwrap().count(), 0);
     assert!(lab.cgroups().is_empty() && !exists(pid));
     for shim in shims {

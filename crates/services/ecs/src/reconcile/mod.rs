@@ -1,6 +1,7 @@
 //! Makes what is wanted so. One worker drives one task; the driver starts a worker for every task that is not over, at
 //! start and whenever the table of tasks changes. A wake carries no data: the worker looks.
 
+mod collect;
 mod events;
 mod output;
 pub(crate) mod pull;
@@ -41,6 +42,8 @@ pub(crate) async fn start(ecs: &Arc<Ecs>) -> Result<(), runtime::EngineError> {
     ecs.world.spawn("task driver", async move { drive(driver).await });
     let sweeper = ecs.clone();
     ecs.world.spawn("task sweeper", async move { sweep(sweeper).await });
+    let collector = ecs.clone();
+    ecs.world.spawn("image collector", async move { collect::drive(collector).await });
     Ok(())
 }
 
