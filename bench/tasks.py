@@ -1,8 +1,9 @@
-"""Start-up, memory, RunTask to RUNNING, 100 tasks, durable writes: beside runc and moto, in one run.
+"""Start-up, memory, RunTask to RUNNING, 100 tasks, durable writes: beside runc, docker and moto, in one run.
 
-usage: bench/tasks.py NEARGATE   (needs root, runc, and moto in the environment)
+usage: bench/tasks.py NEARGATE   (needs root, runc, and moto in the environment; docker where a daemon answers)
 """
 
+import base64
 import json
 import os
 import shutil
@@ -13,7 +14,6 @@ import tempfile
 import threading
 import time
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -83,35 +83,57 @@ def writes(make, count, clients):
     return count / (time.monotonic() - began)
 
 
-def image():
-    """A busybox image as an OCI layout, and a registry of our own that serves it."""
+def image(ecr):
+    """A busybox image, pushed to ECR (and given to docker, if it is there); answers how tasks name it."""
     shutil.copy(shutil.which("busybox"), WORK / "busybox")
     (WORK / "Dockerfile").write_text('FROM scratch\nCOPY busybox /bin/busybox\nCMD ["/bin/busybox", "sleep", "1000"]\n')
     subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", "neargate-bench", WORK], check=True, **QUIET)
-    layout = WORK / "image"
-    subprocess.run(["skopeo", "copy", "-q", "containers-storage:localhost/neargate-bench", f"dir:{layout}"], check=True)
+    uri = ecr.create_repository(repositoryName="bench")["repository"]["repositoryUri"] + ":latest"
+    token = ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]
+    credentials = base64.b64decode(token).decode()
+    source = "containers-storage:localhost/neargate-bench"
+    copy = ["skopeo", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", credentials, source, f"docker://{uri}"]
+    subprocess.run(copy, check=True)
+    if docker_version():
+        archive = WORK / "image.tar"
+        subprocess.run(["skopeo", "copy", "-q", source, f"docker-archive:{archive}:neargate-bench:latest"], check=True)
+        subprocess.run(["docker", "load", "-q", "-i", archive], check=True, **QUIET)
+    return uri
 
-    class Registry(BaseHTTPRequestHandler):
-        def do_GET(self):
-            name = self.path.rsplit("/", 1)[1]
-            path = layout / (name.split(":")[1] if name.startswith("sha256:") else "manifest.json")
-            body = path.read_bytes() if self.path.rstrip("/") != "/v2" else b"{}"
-            kind = "application/vnd.oci.image.manifest.v1+json" if "manifests" in self.path else "application/octet-stream"
-            self.send_response(200)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(body)
 
-        do_HEAD = do_GET
+def docker_version():
+    if not shutil.which("docker"):
+        return None
+    run = subprocess.run(["docker", "version", "-f", "{{.Server.Version}}"], capture_output=True, text=True)
+    return run.stdout.strip() if run.returncode == 0 else None
 
-        def log_message(self, *words):
-            pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"127.0.0.1:{server.server_port}/bench:latest"
+def docker(times, hundred):
+    """Seconds of `docker run` until it answers (a bridge network of its own), and of a hundred, two at a time."""
+    samples, names = [], []
+    for number in range(times):
+        began = time.monotonic()
+        name = f"neargate-bench-{number}"
+        subprocess.run(["docker", "run", "-d", "--name", name, "neargate-bench"], check=True, **QUIET)
+        samples.append(time.monotonic() - began)
+        names.append(name)
+    began = time.monotonic()
+
+    def some(worker):
+        for number in range(hundred // 2):
+            name = f"neargate-bench-{worker}-{number}"
+            subprocess.run(["docker", "run", "-d", "--name", name, "neargate-bench"], check=True, **QUIET)
+
+    threads = [threading.Thread(target=some, args=(worker,)) for worker in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    total = time.monotonic() - began
+    pids = subprocess.run(["pgrep", "-f", "containerd-shim"], capture_output=True, text=True).stdout.split()
+    shim = statistics.median(private_mib(pid) for pid in pids)
+    names += [f"neargate-bench-{worker}-{number}" for worker in range(2) for number in range(hundred // 2)]
+    subprocess.run(["docker", "rm", "-f", *names], **QUIET)
+    subprocess.run(["docker", "rmi", "-f", "neargate-bench"], **QUIET)
+    return percentiles(samples), total, shim
 
 
 def runc(times):
@@ -161,9 +183,16 @@ def main():
     ecs, ec2 = client("ecs", *ours), client("ec2", *ours)
     ecs.create_cluster(clusterName="bench")
     subnets = [subnet["SubnetId"] for subnet in ec2.describe_subnets()["Subnets"]]
+    trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam = client("iam", *ours)
+    role = iam.create_role(RoleName="bench", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    managed = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
+    iam.attach_role_policy(RoleName="bench", PolicyArn=managed)
+    uri = image(client("ecr", *ours))
     ecs.register_task_definition(
-        family="bench", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
-        containerDefinitions=[{"name": "main", "image": image(), "stopTimeout": 0}],
+        executionRoleArn=role, family="bench", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
+        containerDefinitions=[{"name": "main", "image": uri, "stopTimeout": 0}],
     )
     network = {"awsvpcConfiguration": {"subnets": subnets}}
 
@@ -193,6 +222,12 @@ def main():
     r50, r99 = runc(50)
     rows.append(("RunTask to RUNNING p50 (own network)", milliseconds(p50), f"runc run, no network {milliseconds(r50)}", p50 / r50))
     rows.append(("RunTask to RUNNING p99", milliseconds(p99), f"runc run {milliseconds(r99)}", p99 / r99))
+    peer = docker(20, 100) if docker_version() else None
+    if peer:
+        (d50, d99), docker_hundred, docker_shim = peer
+        what = f"docker run {docker_version()}"
+        rows.append(("RunTask to RUNNING p50", milliseconds(p50), f"{what} {milliseconds(d50)}", p50 / d50))
+        rows.append(("RunTask to RUNNING p99", milliseconds(p99), f"{what} {milliseconds(d99)}", p99 / d99))
     began = time.monotonic()
     tasks = [task for _ in range(10) for task in run(10)]
     wait(tasks, "RUNNING")
@@ -200,6 +235,9 @@ def main():
     rows.append(("100 tasks from zero", f"{hundred:.1f} s", f"100 × runc run {100 * r50:.1f} s", hundred / (100 * r50)))
     shims = subprocess.run(["pgrep", "-f", f"shim --task-dir {WORK}"], capture_output=True, text=True).stdout.split()
     shim = statistics.median(private_mib(pid) for pid in shims)
+    if peer:
+        rows.append(("100 tasks from zero", f"{hundred:.1f} s", f"100 × docker run, two at a time {docker_hundred:.1f} s", hundred / docker_hundred))
+        rows.append(("a shim's private memory", f"{shim:.1f} MiB", f"containerd-shim {docker_shim:.1f} MiB", shim / docker_shim))
     rows.append(("a shim's private memory", f"{shim:.1f} MiB", "budget 3 MiB", shim / 3))
     rows.append(("serve with 100 tasks", f"{resident_mib(serve.pid):.1f} MiB", "", float("nan")))
     print("| what | Neargate | beside | ratio |\n| --- | --- | --- | --- |")

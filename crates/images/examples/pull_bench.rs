@@ -1,4 +1,5 @@
-//! Pull and unpack of an image of some 300 MB over loopback, beside `skopeo copy` + `umoci unpack`.
+//! Pull and unpack of an image of some 300 MB over loopback, beside `skopeo copy` + `umoci unpack`, and `docker pull`
+//! where a daemon answers.
 //! Run as root: `cargo run --release -p images --example pull_bench [runs]`.
 #![allow(missing_docs, clippy::unwrap_used)] // a benchmark: it may just stop
 
@@ -59,6 +60,10 @@ fn skopeo_and_umoci(host: &str, dir: &Path) {
     run(Command::new("umoci").args(["unpack", "--image", &image]).arg(dir.join("bundle")));
 }
 
+fn docker(words: &[&str]) -> bool {
+    Command::new("docker").args(words).output().is_ok_and(|output| output.status.success())
+}
+
 /// Until everything written is on the disk, so that nobody pays for the one before.
 fn settle() {
     run(&mut Command::new("sync"));
@@ -70,6 +75,8 @@ async fn main() {
     let world = World::system();
     let registry = Registry::start(&world, image()).await;
     let mut ratios = Vec::new();
+    let mut docker_ratios = Vec::new();
+    let has_docker = docker(&["version"]);
     for _ in 0..runs {
         settle();
         let house = House::new();
@@ -95,8 +102,26 @@ async fn main() {
         let theirs = start.elapsed();
         println!("pull+unpack {ours:.2?}   skopeo+umoci {theirs:.2?}");
         ratios.push(theirs.as_secs_f64() / ours.as_secs_f64());
+        if has_docker {
+            settle();
+            let name = format!("{}/app:v1", registry.host);
+            let start = world.monotonic();
+            #[allow(clippy::disallowed_methods)] // as above
+            let pulled = tokio::task::spawn_blocking(move || {
+                let pulled = docker(&["pull", "-q", &name]);
+                (start.elapsed(), pulled, docker(&["rmi", "-f", &name]))
+            });
+            let (theirs, pulled, _) = pulled.await.unwrap();
+            assert!(pulled, "docker pull failed");
+            println!("docker pull {theirs:.2?}");
+            docker_ratios.push(theirs.as_secs_f64() / ours.as_secs_f64());
+        }
     }
     ratios.sort_by(f64::total_cmp);
     println!("skopeo+umoci / pull+unpack: {:.2} (median of {runs})", ratios[runs / 2]);
+    docker_ratios.sort_by(f64::total_cmp);
+    if let Some(ratio) = docker_ratios.get(runs / 2) {
+        println!("docker pull / pull+unpack: {ratio:.2} (median of {runs})");
+    }
     world.end().await;
 }
