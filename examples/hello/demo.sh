@@ -57,7 +57,10 @@ aws ec2 authorize-security-group-ingress --group-id "$group" --protocol tcp --po
 task=$(aws ecs run-task --cluster demo --launch-type FARGATE --task-definition hello \
     --network-configuration "awsvpcConfiguration={subnets=[$subnet],securityGroups=[$group],assignPublicIp=ENABLED}" \
     --query 'tasks[0].taskArn' --output text)
-aws ecs wait tasks-running --cluster demo --tasks "$task"
+if ! aws ecs wait tasks-running --cluster demo --tasks "$task"; then
+    aws ecs describe-tasks --cluster demo --tasks "$task" --query "tasks[0].[stoppedReason,containers[].reason]" --output text >&2
+    exit 1
+fi
 aws ecs describe-tasks --cluster demo --tasks "$task" --output table \
     --query 'tasks[0].{status:lastStatus,created:createdAt,started:startedAt,image:containers[0].imageDigest}'
 eni=$(aws ecs describe-tasks --cluster demo --tasks "$task" --output text \
