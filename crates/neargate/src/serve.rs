@@ -157,8 +157,12 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, logs, stop });
     listen::api(&plane, listener);
     let control = listen::control(&plane)?;
-    println!("neargate is ready on http://{address}");
     let ended = listen::signals()?;
+    println!("neargate is ready on http://{address}");
+    // To systemd, when it is what started this.
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd could not be told that this is ready");
+    }
     tokio::select! {
         () = ended => {
             tracing::info!("a signal ends this control plane; tasks go on");
