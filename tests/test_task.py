@@ -115,6 +115,17 @@ def test_a_read_only_root_and_root_that_is_not_root(stack):
     stack.ecs.stop_task(cluster="tests", task=task)
 
 
+def test_a_task_has_a_disk_of_its_size(stack):
+    size = "df -k / | awk 'NR==2 {print int($2 / 1024 / 1024 + 0.9)}'"
+    for gib, words in ((20, {}), (25, {"ephemeralStorage": {"sizeInGiB": 25}})):
+        ended = stack.finish(stack.container(command=size), **words)
+        assert ended["ephemeralStorage"] == {"sizeInGiB": gib}
+        assert stack.lines(ended["taskArn"]) == [str(gib)]
+    with pytest.raises(ClientError) as caught:
+        stack.run(stack.container(command="true"), overrides={"ephemeralStorage": {"sizeInGiB": 5}})
+    assert "between 21 GiB and 200 GiB" in str(caught.value)
+
+
 def test_neighbours_meet_only_as_their_groups_say(stack):
     web = stack.group("web", 9000)
     server = stack.run(stack.container(command=PAGE.format("secret", 9001)), groups=[web])

@@ -201,6 +201,7 @@ async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeErr
         exe: std::env::current_exe().map_err(ServeError::Program)?,
         shim_args: vec![crate::SHIM.to_owned()],
         tasks_dir: settings.data_dir.join("tasks"),
+        disks_dir: settings.data_dir.join("disks"),
         instance: instance.clone(),
         first_id: None,
         user_namespaces: true,

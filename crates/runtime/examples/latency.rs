@@ -14,7 +14,12 @@ fn spec(id: String, layer: &Path) -> TaskSpec {
     let args = ["/bin/busybox", "sleep", "1000"].map(str::to_owned).to_vec();
     let mut container = ContainerSpec::new("main", vec![layer.to_owned()], args);
     container.stop_timeout_ms = 0;
-    let limits = TaskLimits { cpu_millis: Some(250), memory_bytes: Some(512 << 20), pids: None };
+    let limits = TaskLimits {
+        cpu_millis: Some(250),
+        memory_bytes: Some(512 << 20),
+        pids: None,
+        disk_bytes: Some(20 << 30),
+    };
     TaskSpec {
         id,
         hostname: "box".into(),
@@ -59,6 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         exe: exe.into(),
         shim_args: Vec::new(),
         tasks_dir: dir.path().join("tasks"),
+        disks_dir: dir.path().join("disks"),
         instance: format!("bench{}", std::process::id()),
         user_namespaces: true,
         first_id: None,

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct Capabilities {
     /// Whether tasks run in user namespaces: root inside is then nobody in particular outside.
     pub user_namespace: bool,
+    /// Whether tasks can have disks of a limited size.
+    pub disk_limit: bool,
     /// What was tried.
     pub checks: Vec<Check>,
 }

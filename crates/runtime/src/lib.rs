@@ -16,10 +16,14 @@
 //! | `spool/acked` | how far it is consumed | consumer |
 //! | `shim.sock` | requests | |
 //! | `shim.pid`, `shim.log` | for finding it, and finding out | shim |
-//! | `containers/*/upper`, `volumes/*` | what containers wrote | containers |
+//! | `scratch/containers/*/upper`, `scratch/volumes/*` | what containers wrote | containers |
+//!
+//! With a limit on its disk, `scratch` is that disk, mounted where only the shim and the containers see
+//! it ([`TaskLimits::disk_bytes`]).
 
 mod capabilities;
 mod cgroup;
+mod disk;
 mod engine;
 mod journal;
 mod lifecycle;

@@ -1,5 +1,8 @@
 //! System calls that no crate at hand wraps, each in one small function.
 
+use linux_raw_sys::loop_device::{
+    LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LOOP_CONFIGURE, LOOP_CTL_GET_FREE, loop_config,
+};
 use std::{
     ffi::CString,
     io,
@@ -258,4 +261,25 @@ pub(crate) fn loopback_up() -> io::Result<()> {
         request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
         check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request).into()).map(drop)
     }
+}
+
+/// The number of a loop device that nobody uses, as yet.
+pub(crate) fn free_loop(control: impl AsFd) -> io::Result<u32> {
+    let control = control.as_fd().as_raw_fd();
+    // SAFETY: takes a descriptor that lives through the call.
+    let number = unsafe { libc::ioctl(control, LOOP_CTL_GET_FREE.into()) };
+    check(number.into()).map(|number| number as u32)
+}
+
+/// Makes a loop device show `file`, until nobody has it open or mounted.
+pub(crate) fn set_loop(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
+    // SAFETY: these are numbers and arrays of numbers, for which zero is valid.
+    let mut config: loop_config = unsafe { std::mem::zeroed() };
+    config.fd = file.as_fd().as_raw_fd() as u32;
+    config.block_size = 4096;
+    // Not cached twice; where the file system cannot do that, the kernel leaves it out.
+    config.info.lo_flags = LO_FLAGS_AUTOCLEAR as u32 | LO_FLAGS_DIRECT_IO as u32;
+    let device = device.as_fd().as_raw_fd();
+    // SAFETY: the descriptors and the configuration live through the call.
+    check(unsafe { libc::ioctl(device, LOOP_CONFIGURE.into(), &config) }.into()).map(drop)
 }

@@ -337,8 +337,12 @@ mod tests {
     }
 
     fn limits() -> (TaskLimits, ContainerLimits) {
-        let task =
-            TaskLimits { cpu_millis: Some(250), memory_bytes: Some(1 << 29), pids: Some(99) };
+        let task = TaskLimits {
+            cpu_millis: Some(250),
+            memory_bytes: Some(1 << 29),
+            pids: Some(99),
+            disk_bytes: None,
+        };
         let container = ContainerLimits {
             cpu_shares: Some(1024),
             memory_bytes: Some(1 << 28),

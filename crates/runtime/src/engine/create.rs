@@ -1,7 +1,8 @@
 //! Starting a shim.
 
-use super::{Engine, EngineError, Task, files, lock};
+use super::{Engine, EngineError, Task, blocking, files, lock};
 use crate::{
+    disk,
     protocol::Hello,
     shim::{self, Identified},
     spec::TaskSpec,
@@ -24,8 +25,9 @@ impl Engine {
     /// plugged into [`Task::netns`], and the containers started with [`Task::start`].
     pub async fn create(&self, mut spec: TaskSpec) -> Result<Task, EngineError> {
         spec.validate()?;
-        let possible = self.capabilities().await?.user_namespace;
-        let has_userns = possible && self.inner.config.user_namespaces;
+        let possible = self.capabilities().await?;
+        let has_userns = possible.user_namespace && self.inner.config.user_namespaces;
+        spec.limits.disk_bytes = spec.limits.disk_bytes.filter(|_| possible.disk_limit);
         let dir = self.inner.config.tasks_dir.join(&spec.id);
         match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -64,6 +66,9 @@ impl Engine {
         let path = dir.join(shim::SPEC);
         let text = serde_json::to_vec(&spec).expect("a spec is plain data");
         std::fs::write(&path, text).map_err(files("write", &path))?;
+        if let Some(bytes) = spec.limits.disk_bytes {
+            self.give_disk(&dir, bytes).await?;
+        }
         let log = dir.join("shim.log");
         let stderr = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(&log);
         let config = &self.inner.config;
@@ -98,6 +103,21 @@ impl Engine {
             Some(Hello::Failed { message }) => Err(EngineError::Shim(spec.id, message)),
             None => Err(self.silence(&dir, spec.id)),
         }
+    }
+
+    /// Copies an empty disk into the task's directory; the first of its size is made.
+    async fn give_disk(&self, dir: &Path, bytes: u64) -> Result<(), EngineError> {
+        let template = self.inner.config.disks_dir.join(bytes.to_string());
+        let disk = dir.join(shim::DISK);
+        blocking(move || {
+            if !template.exists() {
+                disk::make(&disk, bytes).map_err(files("make", &disk))?;
+                // Several may do so at once, with the same outcome.
+                std::fs::rename(&disk, &template).map_err(files("keep", &template))?;
+            }
+            disk::copy(&template, &disk).map_err(files("make", &disk))
+        })
+        .await
     }
 
     async fn attach_new(

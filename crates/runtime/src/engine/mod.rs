@@ -46,6 +46,8 @@ pub struct EngineConfig {
     pub shim_args: Vec<String>,
     /// The directory of all tasks; made when it is missing.
     pub tasks_dir: PathBuf,
+    /// The directory of empty disks that tasks' disks are copied from; made when it is missing.
+    pub disks_dir: PathBuf,
     /// Tells this engine's cgroups from those of others; 1 to 32 of `a-z A-Z 0-9 _ -`.
     pub instance: String,
     /// Whether tasks get user namespaces where the machine can make them. Without, root inside is
@@ -171,8 +173,9 @@ impl Engine {
         if !crate::spec::is_name(&config.instance, 32) {
             return Err(EngineError::Instance(config.instance));
         }
-        let dir = &config.tasks_dir;
-        std::fs::create_dir_all(dir).map_err(files("create", dir))?;
+        for dir in [&config.tasks_dir, &config.disks_dir] {
+            std::fs::create_dir_all(dir).map_err(files("create", dir))?;
+        }
         let layout = cgroup::detect()?;
         let inner = Inner {
             config,

@@ -52,9 +52,17 @@ pub(crate) struct Launching {
 /// Standard input, output and error of a command.
 pub(crate) type Stdio = [OwnedFd; 3];
 
+/// Where everything lies that containers write; its disk, when the task has one of its own.
+pub(crate) const SCRATCH: &str = "scratch";
+
 /// Where a container keeps what it writes, and its files.
 pub(crate) fn container_dir(task_dir: &Path, name: &str) -> PathBuf {
-    task_dir.join("containers").join(name)
+    task_dir.join(SCRATCH).join("containers").join(name)
+}
+
+/// What its containers share.
+pub(crate) fn volume_dir(task_dir: &Path, name: &str) -> PathBuf {
+    task_dir.join(SCRATCH).join("volumes").join(name)
 }
 
 /// Begins setting a container up; its command runs after the word to [`GO`]. Without `stdio` it
@@ -150,7 +158,7 @@ impl Launch<'_> {
         let mut volumes = Vec::new();
         for spec in &self.container.mounts {
             if let Mount::Volume { name, target, .. } = spec {
-                let path = self.dir.join("volumes").join(name);
+                let path = volume_dir(self.dir, name);
                 let source = Source::open(&path, false).map_err(|e| mount(target, e))?;
                 volumes.push((source, target.clone()));
             }
@@ -162,7 +170,7 @@ impl Launch<'_> {
         let (path, recursive, read_only) = match spec {
             Mount::Tmpfs { .. } => return Ok(None),
             Mount::Volume { name, read_only, .. } => {
-                (self.dir.join("volumes").join(name), false, *read_only)
+                (volume_dir(self.dir, name), false, *read_only)
             }
             Mount::Host { source, read_only, .. } => (source.clone(), true, *read_only),
         };

@@ -21,13 +21,17 @@ mod state;
 
 use crate::{
     cgroup::{self, Cgroup, CgroupError},
-    chain,
+    chain, disk,
     journal::{EventKind, JournalError, JournalWriter},
     protocol::{self, Hello},
     spec::{SpecError, TaskSpec},
     spool::{SpoolError, SpoolWriter},
+    sys,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::{
+    fs::{Mode, OFlags},
+    mount::MountPropagationFlags,
+};
 use std::{
     ffi::OsString,
     io::{self, Write},
@@ -36,7 +40,7 @@ use std::{
     process::ExitCode,
 };
 
-pub(crate) use launch::container_dir;
+use launch::{SCRATCH, container_dir, volume_dir};
 
 /// The spec in a task's directory.
 pub(crate) const SPEC: &str = "task.json";
@@ -44,6 +48,8 @@ pub(crate) const SPEC: &str = "task.json";
 pub(crate) const JOURNAL: &str = "journal";
 /// The spool in a task's directory.
 pub(crate) const SPOOL: &str = "spool";
+/// The task's disk, until it is mounted.
+pub(crate) const DISK: &str = "disk";
 /// The shim's process id and start time in a task's directory.
 pub(crate) const PID: &str = "shim.pid";
 
@@ -64,6 +70,8 @@ enum ShimError {
     Spool(#[from] SpoolError),
     #[error("cannot prepare {0}")]
     Prepare(PathBuf, #[source] io::Error),
+    #[error("cannot mount the task's disk")]
+    Disk(#[source] io::Error),
     #[error("cannot limit the task")]
     Cgroup(#[from] CgroupError),
     #[error("cannot make the sandbox")]
@@ -204,6 +212,16 @@ fn start_time(pid: i32) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Mounts the task's disk where only this process and its children see it, so that it is gone with
+/// them.
+fn mount_disk(image: &Path, point: &Path) -> io::Result<()> {
+    sys::unshare(libc::CLONE_NEWNS)?;
+    // What the host mounts and, above all, unmounts is still followed.
+    let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", follow)?;
+    disk::mount(image, point)
+}
+
 /// Makes the directories and files that containers get, owned by root inside.
 fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
     let owner = spec.ids.map_or(0, |ids| ids.first);
@@ -219,8 +237,15 @@ fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
         std::os::unix::fs::chown(path, Some(owner), Some(owner))
             .map_err(|e| ShimError::Prepare(path.to_owned(), e))
     };
-    for name in [SPOOL, "containers", "volumes"] {
-        make_dir(&dir.join(name), 0o700)?;
+    let scratch = dir.join(SCRATCH);
+    for path in [&dir.join(SPOOL), &scratch] {
+        make_dir(path, 0o700)?;
+    }
+    if spec.limits.disk_bytes.is_some() {
+        mount_disk(&dir.join(DISK), &scratch).map_err(ShimError::Disk)?;
+    }
+    for name in ["containers", "volumes"] {
+        make_dir(&scratch.join(name), 0o700)?;
     }
     for container in &spec.containers {
         let base = container_dir(dir, &container.name);
@@ -241,7 +266,7 @@ fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
         }
         for mount in &container.mounts {
             if let crate::spec::Mount::Volume { name, .. } = mount {
-                let volume = dir.join("volumes").join(name);
+                let volume = volume_dir(dir, name);
                 make_dir(&volume, 0o755)?;
                 own(&volume)?;
             }

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     capabilities::{Capabilities, Check},
     cgroup::{self, Cgroup},
-    chain,
+    chain, disk,
     spec::{IdRange, TaskLimits},
     sys::{self, Forked},
 };
@@ -68,11 +68,10 @@ fn probe(dir: &Path, first: u32) -> Capabilities {
     let userns = userns.map(|_| "root inside is not root outside".to_owned());
     let mapped =
         mapped.map(|()| "layers are shared between tasks, each with its own owners".into());
-    let storage = "a task's ephemeral storage is not limited: project quotas need a file system \
-                   mounted for them, and a loop file per task would make every start and every \
-                   write slower";
+    let disk = try_disk(dir);
     Capabilities {
         user_namespace,
+        disk_limit: disk.is_ok(),
         checks: vec![
             check("root", true, root),
             check("cgroups", true, cgroups),
@@ -81,7 +80,7 @@ fn probe(dir: &Path, first: u32) -> Capabilities {
             check("seccomp", true, seccomp()),
             check("user namespaces", false, userns),
             check("id-mapped layers", false, mapped),
-            check("ephemeral storage limit", false, Err(storage.to_owned())),
+            check("ephemeral storage limit", false, disk),
         ],
     }
 }
@@ -90,8 +89,12 @@ fn cgroups() -> Result<String, String> {
     let layout = cgroup::detect().map_err(|e| chain(&e))?;
     let words = layout.describe().to_owned();
     let group = Cgroup::of_task(layout, &format!("probe-{}", std::process::id()), "probe");
-    let limits =
-        TaskLimits { cpu_millis: Some(1000), memory_bytes: Some(64 << 20), pids: Some(100) };
+    let limits = TaskLimits {
+        cpu_millis: Some(1000),
+        memory_bytes: Some(64 << 20),
+        pids: Some(100),
+        disk_bytes: None,
+    };
     let made = group.create_task(&limits).map_err(|e| chain(&e));
     let removed = group.remove().and_then(|()| group.remove_instance()).map_err(|e| chain(&e));
     made.and(removed).map(|()| words)
@@ -124,27 +127,51 @@ fn with_dirs(dir: &Path, f: impl Fn(&Path, &Path) -> Result<(), String>) -> Resu
     }
 }
 
+/// Gives a process of its own a small disk.
+fn try_disk(dir: &Path) -> Result<String, String> {
+    let base = dir.join(format!(".probe-disk-{}", std::process::id()));
+    let (image, point) = (base.join("image"), base.join("point"));
+    let made = std::fs::create_dir_all(&point)
+        .and_then(|()| disk::make(&image, disk::SMALLEST_BYTES))
+        .map_err(|e| format!("a task can fill the machine's disk: {e}"));
+    let tried = made.and_then(|()| {
+        in_child(|| {
+            super::mount_disk(&image, &point)
+                .and_then(|()| std::fs::write(point.join("file"), "x"))
+                .map_err(|e| format!("a task can fill the machine's disk: {e}"))
+        })
+    });
+    match std::fs::remove_dir_all(&base) {
+        Ok(()) => tried.map(|()| "each task has a disk of its size".to_owned()),
+        Err(e) => tried.and(Err(format!("{}: {e}", base.display()))),
+    }
+}
+
 /// Mounts a root file system in a process of its own, and looks whether the owner is right.
 fn try_overlay(layer: &Path, own: &Path, sandbox: Option<&Sandbox>) -> Result<(), String> {
     let userns = sandbox.and_then(|s| s.userns.as_ref());
+    in_child(|| {
+        let mount = || {
+            Stage::leave_host()?;
+            let root = Root::open(&[layer.to_owned()], own, userns.map(AsFd::as_fd))?;
+            Stage::set_up()?.put_root(&root)
+        };
+        let path = mount().map_err(|e| e.to_string())?.join("file");
+        let owner = std::fs::metadata(&path).map_err(|e| e.to_string())?;
+        let owner = std::os::unix::fs::MetadataExt::uid(&owner);
+        match userns.is_none() == (owner == 0) {
+            true => Ok(()),
+            false => Err(format!("ids were not mapped (owner {owner})")),
+        }
+    })
+}
+
+/// Tries something in a process of its own, with which all of it goes.
+fn in_child(f: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
     let (read, write) = rustix::pipe::pipe().map_err(|e| e.to_string())?;
     match sys::fork(false).map_err(|e| e.to_string())? {
         Forked::Child => {
-            let mount = || {
-                Stage::leave_host()?;
-                let root = Root::open(&[layer.to_owned()], own, userns.map(AsFd::as_fd))?;
-                Stage::set_up()?.put_root(&root)
-            };
-            let outcome = mount().map_err(|e| e.to_string()).and_then(|root| {
-                let path = root.join("file");
-                let owner = std::fs::metadata(&path).map_err(|e| e.to_string())?;
-                let owner = std::os::unix::fs::MetadataExt::uid(&owner);
-                match userns.is_none() == (owner == 0) {
-                    true => Ok(()),
-                    false => Err(format!("ids were not mapped (owner {owner})")),
-                }
-            });
-            let message = outcome.err().unwrap_or_default();
+            let message = f().err().unwrap_or_default();
             // The exit code tells as well.
             let _ = rustix::io::write(&write, message.as_bytes());
             sys::exit_now(i32::from(!message.is_empty()));

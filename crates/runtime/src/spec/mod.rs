@@ -72,6 +72,10 @@ pub struct TaskLimits {
     pub memory_bytes: Option<u64>,
     /// Processes and threads; `None` is [`DEFAULT_PIDS`].
     pub pids: Option<u64>,
+    /// What its containers and volumes may hold together, in bytes; without, what the machine's disk
+    /// holds. The engine leaves it out where the machine cannot limit it.
+    #[serde(default)]
+    pub disk_bytes: Option<u64>,
 }
 
 /// Processes and threads of a task whose spec names no limit: a fork bomb must never be the host's.

@@ -1,6 +1,7 @@
 //! Everything that can be known to be wrong with a task before anything is started.
 
 use super::{Condition, ContainerSpec, HealthCommand, MAX_CONTAINERS, Mount, TaskSpec, ULIMITS};
+use crate::disk::SMALLEST_BYTES;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
@@ -12,6 +13,9 @@ pub enum SpecError {
     /// A name is empty, too long, or has characters that do not belong in one.
     #[error("{0:?} is not a valid name for a {1}")]
     Name(String, &'static str),
+    /// A disk too small for a file system.
+    #[error("a disk of {0} bytes is too small; the least is {SMALLEST_BYTES}")]
+    Disk(u64),
     /// No container, or too many.
     #[error("a task has 1 to {MAX_CONTAINERS} containers, not {0}")]
     Containers(usize),
@@ -93,6 +97,9 @@ impl TaskSpec {
         }
         if !(1..=MAX_CONTAINERS).contains(&self.containers.len()) {
             return Err(SpecError::Containers(self.containers.len()));
+        }
+        if let Some(bytes) = self.limits.disk_bytes.filter(|bytes| *bytes < SMALLEST_BYTES) {
+            return Err(SpecError::Disk(bytes));
         }
         let mut names = BTreeSet::new();
         for container in &self.containers {

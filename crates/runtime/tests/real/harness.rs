@@ -66,6 +66,7 @@ pub fn engine_with(dir: &Path, instance: &str, world: &World, user_namespaces: b
         exe: env!("CARGO_BIN_EXE_runtime-shim").into(),
         shim_args: Vec::new(),
         tasks_dir: dir.join("tasks"),
+        disks_dir: dir.join("disks"),
         instance: instance.to_owned(),
         user_namespaces,
         first_id: None,

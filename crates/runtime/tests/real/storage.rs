@@ -1,6 +1,6 @@
 //! Files: the root, volumes, tmpfs, layers.
 
-use crate::harness::{finish, lab};
+use crate::harness::{eventually, finish, lab};
 use runtime::{Condition, ContainerSpec, Dependency, Mount};
 use std::os::unix::fs::MetadataExt;
 
@@ -25,9 +25,45 @@ async fn a_volume_is_shared_and_filled_from_the_image() {
     let ran = finish(&task).await;
     assert_eq!(ran.stdout("writer"), "from the image\n/data\n0\n", "{ran:#?}");
     assert_eq!(ran.stdout("reader"), "more\nread-only\n", "{ran:#?}");
-    let file = task.dir().join("volumes/v/deep/more");
+    let file = task.dir().join("scratch/volumes/v/deep/more");
     assert_eq!(file.metadata().unwrap().uid(), task.spec().ids.map_or(0, |ids| ids.first));
     lab.engine.remove("vol").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_is_as_large_as_the_task_was_promised() {
+    let Some(lab) = lab() else { return };
+    if !lab.engine.capabilities().await.unwrap().disk_limit {
+        println!("skipped: needs loop devices, ext4 and mke2fs");
+        return;
+    }
+    let script = "dd if=/dev/zero of=/x bs=1M count=64 2>/dev/null || echo root is full
+        dd if=/dev/zero of=/v/x bs=1M count=1 2>/dev/null || echo so is the volume
+        rm /x
+        dd if=/dev/zero of=/v/x bs=1M count=64 2>/dev/null || echo volume is full
+        rm /v/x; echo well > /v/y && cat /v/y";
+    let mut main = lab.shell("main", script);
+    main.mounts = vec![volume("v", "/v", false, false)];
+    let mut spec = lab.spec("disk", vec![main]);
+    spec.limits.disk_bytes = Some(32 << 20);
+    let task = lab.start(spec).await;
+    let ran = finish(&task).await;
+    let expected = "root is full\nso is the volume\nvolume is full\nwell\n";
+    assert_eq!(ran.stdout("main"), expected, "{ran:#?}");
+    assert!(!task.dir().join("disk").exists(), "its file has no name");
+    assert_eq!(
+        std::fs::read_dir(task.dir().join("scratch")).unwrap().count(),
+        0,
+        "seen inside only"
+    );
+    lab.engine.remove("disk").await.unwrap();
+    let ours = lab.dir().to_str().unwrap().to_owned();
+    eventually(|| {
+        let loops = std::fs::read_dir("/sys/block").unwrap().flatten();
+        let backing = loops.map(|l| std::fs::read_to_string(l.path().join("loop/backing_file")));
+        (!backing.flatten().any(|file| file.contains(&ours))).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -80,13 +80,19 @@ fn check_task(input: &RegisterTaskDefinitionRequest) -> Result<(), Fault> {
         let message = "Tasks using the Fargate launch type do not support placement constraints.";
         return Err(faults::client(message));
     }
-    if let Some(storage) = &input.ephemeral_storage
-        && !STORAGE.contains(&storage.size_in_gi_b)
-    {
-        let message = "Ephemeral storage size must be between 21 GiB and 200 GiB.";
-        return Err(faults::client(message));
-    }
+    check_storage(input.ephemeral_storage.as_ref())?;
     check_platform(input.runtime_platform.as_ref())
+}
+
+/// Whether that much ephemeral storage can be asked for.
+pub(crate) fn check_storage(storage: Option<&EphemeralStorage>) -> Result<(), Fault> {
+    match storage {
+        Some(storage) if !STORAGE.contains(&storage.size_in_gi_b) => {
+            let message = "Ephemeral storage size must be between 21 GiB and 200 GiB.";
+            Err(faults::client(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_platform(platform: Option<&RuntimePlatform>) -> Result<(), Fault> {

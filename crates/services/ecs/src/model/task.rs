@@ -1,7 +1,7 @@
 //! Tasks.
 
 use super::Tags;
-use crate::api::{NetworkConfiguration, TaskOverride, TaskStopCode};
+use crate::api::{NetworkConfiguration, TaskDefinition, TaskOverride, TaskStopCode};
 use serde::{Deserialize, Serialize};
 use store::Record;
 use world::Timestamp;
@@ -201,6 +201,13 @@ pub struct Task {
 }
 
 impl Task {
+    /// How large its disk is, in GiB: as overridden, as `document` (its definition) says, or 20.
+    pub fn storage_gib(&self, document: Option<&TaskDefinition>) -> i32 {
+        let defined = document.and_then(|document| document.ephemeral_storage.as_ref());
+        let storage = self.overrides.ephemeral_storage.as_ref().or(defined);
+        storage.map_or(20, |storage| storage.size_in_gi_b)
+    }
+
     /// The record's key.
     pub fn key_of(realm: &str, cluster: &str, id: &str) -> String {
         format!("{realm}/{cluster}/{id}")

@@ -67,9 +67,7 @@ pub(super) fn task(ecs: &Ecs, task: &model::Task, with_tags: bool) -> Task {
         Launch::Fargate => (Some(LaunchType::Fargate), None),
         Launch::CapacityProvider(name) => (Some(LaunchType::Fargate), Some(name.clone())),
     };
-    let storage = overrides.ephemeral_storage.clone();
-    let storage = storage.or_else(|| document.and_then(|d| d.ephemeral_storage.clone()));
-    let size = storage.as_ref().map_or(20, |storage| storage.size_in_gi_b);
+    let size = task.storage_gib(document);
     Task {
         attachments: Some(vec![attachment(task)]),
         attributes: Some(vec![Attribute {

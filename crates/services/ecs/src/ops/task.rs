@@ -274,6 +274,7 @@ fn check_overrides(definition: &TaskDefinition, overrides: &TaskOverride) -> Res
         }
     }
     let document = &definition.document;
+    validate::check_storage(overrides.ephemeral_storage.as_ref())?;
     let cpu = overrides.cpu.as_deref().or(document.cpu.as_deref());
     let memory = overrides.memory.as_deref().or(document.memory.as_deref());
     validate::size(cpu, memory).map(drop)

@@ -46,6 +46,7 @@ pub(super) fn task_spec(parts: &Parts) -> Result<TaskSpec, SpecFault> {
     let cpu = task.overrides.cpu.as_deref().or(document.cpu.as_deref());
     let memory = task.overrides.memory.as_deref().or(document.memory.as_deref());
     let size = validate::size(cpu, memory).map_err(|fault| fault.message)?;
+    let storage_gib = u64::from(task.storage_gib(Some(document)).unsigned_abs());
     let ip = task.interface.private_ip.clone().unwrap_or_default();
     let region = task.realm.split_once('/').map_or("", |(_, region)| region);
     let suffix = match region {
@@ -64,6 +65,7 @@ pub(super) fn task_spec(parts: &Parts) -> Result<TaskSpec, SpecFault> {
             cpu_millis: Some(size.cpu_units * 1000 / 1024),
             memory_bytes: Some(u64::from(size.memory_mib) * MIB),
             pids: None,
+            disk_bytes: Some(storage_gib << 30),
         },
         resolv_conf: format!("nameserver {}\nsearch {suffix}\n", network::NAME_SERVICE),
         ids: None,
