@@ -86,10 +86,3 @@ def test_limits_stay_when_systemd_reloads_its_units(stack):
     assert look() == limits
     stack.ecs.stop_task(cluster="tests", task=task)
     stack.status(task, "STOPPED")
-
-
-def test_memory_beyond_the_limit_kills(stack):
-    eat = "x=0123456789; while true; do x=$x$x; done"
-    ended = stack.finish(stack.container(command=eat), memory="512")
-    [container] = ended["containers"]
-    assert container["exitCode"] == 137 and "OutOfMemory" in container["reason"]

@@ -24,6 +24,9 @@ class Service(Neargate):
         super().__init__(Path("/var/lib/neargate"), 4566)
 
     def install(self):
+        """Afresh."""
+        systemctl("stop", "neargate", check=False)
+        shutil.rmtree(self.data_dir, ignore_errors=True)
         shutil.copy2(BINARY, "/usr/local/bin/neargate")
         shutil.copy2(UNIT, "/etc/systemd/system/")
         systemctl("daemon-reload")

@@ -81,7 +81,7 @@ async fn the_control_planes_death_changes_nothing() {
     }
     lab.engine.remove("other").await.unwrap();
 
-    std::fs::write(task.dir().join("volumes/v/go"), "").unwrap();
+    std::fs::write(task.dir().join("scratch/volumes/v/go"), "").unwrap();
     let ran = finish(task).await;
     let lines: Vec<&str> = ran.stdout("main").lines().collect();
     let expected: Vec<String> =

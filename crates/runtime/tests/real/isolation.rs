@@ -33,7 +33,7 @@ async fn root_inside_is_not_root_outside() {
     let first = task.spec().ids.unwrap().first;
     assert_eq!(ids(pid, "Uid:"), [first; 4]);
     assert_eq!(ids(pid, "Gid:"), [first; 4]);
-    let upper = task.dir().join("containers/main/upper");
+    let upper = task.dir().join("scratch/containers/main/upper");
     let deep = upper.join("data/deep/file");
     let owner = crate::harness::eventually(|| deep.metadata().ok().map(|m| m.uid())).await;
     assert_eq!(owner, first);

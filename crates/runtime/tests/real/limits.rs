@@ -139,7 +139,7 @@ async fn a_blocked_writer_waits() {
     eventually(|| (size() >= 100_000).then_some(())).await;
     lab.world.sleep(std::time::Duration::from_millis(200)).await;
     assert!(size() < 400_000, "{}", size());
-    let done = task.dir().join("containers/main/upper/done");
+    let done = task.dir().join("scratch/containers/main/upper/done");
     assert!(!done.exists());
     let mut output = task.output().unwrap();
     while !done.exists() {

@@ -24,6 +24,21 @@ pub(crate) fn cluster_has_tasks() -> Fault {
     )
 }
 
+pub(crate) fn cluster_has_services() -> Fault {
+    Fault::new(
+        "ClusterContainsServicesException",
+        "The Cluster cannot be deleted while Services are active.",
+    )
+}
+
+pub(crate) fn no_service() -> Fault {
+    Fault::new("ServiceNotFoundException", "Service not found.")
+}
+
+pub(crate) fn service_not_active() -> Fault {
+    Fault::new("ServiceNotActiveException", "Service was not ACTIVE.")
+}
+
 pub(crate) fn no_task() -> Fault {
     invalid("The referenced task was not found.")
 }

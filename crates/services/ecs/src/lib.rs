@@ -1,6 +1,7 @@
-//! Elastic Container Service: clusters, task definitions, and tasks that really run.
+//! Elastic Container Service: clusters, task definitions, tasks that really run, and services that keep them.
 //!
-//! Handlers write what is wanted; `reconcile::task` makes it so: it gives a task its network interface, pulls its
+//! Handlers write what is wanted. `reconcile::service` writes the tasks that services lack, and stops those that are too
+//! many; `reconcile::task` makes a task so: it gives a task its network interface, pulls its
 //! images, reads its secrets, hands it to a shim, and follows what the shim's journal tells until the task has
 //! stopped and nothing of it is left.
 
@@ -29,7 +30,10 @@ use reconcile::pull::Pulls;
 use runtime::Engine;
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use store::{ReadError, Record, Store};
 use tokio::sync::Mutex;
@@ -48,6 +52,8 @@ pub struct Ecs {
     /// The VPCs whose link-local services are served, by realm and id.
     served: Mutex<HashMap<String, ()>>,
     pulls: Arc<Pulls>,
+    /// Set when everything is to stop: services must not start again what stops.
+    closing: AtomicBool,
 }
 
 impl Ecs {
@@ -64,9 +70,20 @@ impl Ecs {
         store.declare::<model::Family>()?;
         store.declare::<model::TaskDefinition>()?;
         store.declare::<model::Task>()?;
+        store.declare::<model::Service>()?;
         store.declare::<model::AccountSetting>()?;
-        let (surroundings, served, pulls) = (OnceLock::new(), Mutex::default(), Arc::default());
-        Ok(Arc::new(Self { store, world, iam, ec2, images, engine, surroundings, served, pulls }))
+        Ok(Arc::new(Self {
+            store,
+            world,
+            iam,
+            ec2,
+            images,
+            engine,
+            surroundings: OnceLock::new(),
+            served: Mutex::default(),
+            pulls: Arc::default(),
+            closing: AtomicBool::new(false),
+        }))
     }
 
     /// Connects the rest of the house and begins to drive tasks: those that outlived the last control plane are
@@ -178,8 +195,14 @@ impl Ecs {
         running.exec(request).await.map_err(ExecError::from)
     }
 
-    /// Wishes every task to stop, with this reason; they are over when [`Ecs::tasks`] is empty.
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Wishes every task to stop, with this reason; they are over when [`Ecs::tasks`] is empty. Services stay as they are
+    /// wanted, and start their tasks again with the next control plane.
     pub async fn stop_all(&self, reason: &str) -> Result<(), store::DiskFault> {
+        self.closing.store(true, Ordering::Release);
         let (now, reason) = (self.world.now(), reason.to_owned());
         self.store
             .write(move |tx| {

@@ -2,12 +2,16 @@
 
 mod account_setting;
 mod cluster;
+mod service;
 mod task;
 mod task_definition;
 
 pub use account_setting::AccountSetting;
 pub use cluster::Cluster;
-pub use task::{Container, ContainerStatus, Health, Interface, LastStatus, Launch, Task};
+pub use service::{Deployment, Revision, Service, ServiceEvent, ServiceStatus};
+pub use task::{
+    Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned, Task,
+};
 pub use task_definition::{Family, TaskDefinition};
 
 use crate::api::Tag;

@@ -174,6 +174,66 @@ pub fn service(state: Arc<crate::Ecs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_SERVICE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service::create_service(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_UPDATE_SERVICE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service::update_service(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_SERVICE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service::delete_service(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_SERVICES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service::describe_services(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_SERVICES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service::list_services(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_TAG_RESOURCE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -439,6 +499,41 @@ pub static OP_DELETE_CLUSTER: Operation = Operation {
     name: "DeleteCluster",
     input: &S_DELETE_CLUSTER_REQUEST,
     output: &S_DELETE_CLUSTER_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_SERVICE: Operation = Operation {
+    name: "CreateService",
+    input: &S_CREATE_SERVICE_REQUEST,
+    output: &S_CREATE_SERVICE_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_SERVICE: Operation = Operation {
+    name: "UpdateService",
+    input: &S_UPDATE_SERVICE_REQUEST,
+    output: &S_UPDATE_SERVICE_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_SERVICE: Operation = Operation {
+    name: "DeleteService",
+    input: &S_DELETE_SERVICE_REQUEST,
+    output: &S_DELETE_SERVICE_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_SERVICES: Operation = Operation {
+    name: "DescribeServices",
+    input: &S_DESCRIBE_SERVICES_REQUEST,
+    output: &S_DESCRIBE_SERVICES_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_SERVICES: Operation = Operation {
+    name: "ListServices",
+    input: &S_LIST_SERVICES_REQUEST,
+    output: &S_LIST_SERVICES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -714,6 +809,36 @@ impl IntoValue for AcceleratorType {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AdvancedConfiguration {
+    pub alternate_target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+    pub test_listener_rule: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+impl FromValue for AdvancedConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            alternate_target_group_arn: fields.optional(0),
+            production_listener_rule: fields.optional(1),
+            test_listener_rule: fields.optional(2),
+            role_arn: fields.optional(3),
+        }
+    }
+}
+impl IntoValue for AdvancedConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.alternate_target_group_arn.map(IntoValue::into_value),
+            self.production_listener_rule.map(IntoValue::into_value),
+            self.test_listener_rule.map(IntoValue::into_value),
+            self.role_arn.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -787,6 +912,12 @@ impl AssignPublicIp {
 impl FromValue for AssignPublicIp {
     fn from_value(value: Value) -> Self {
         Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for AssignPublicIp {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -891,6 +1022,45 @@ impl IntoValue for AutoScalingGroupProvider {
     }
 }
 
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum AvailabilityZoneRebalancing {
+    #[serde(rename = "ENABLED")]
+    Enabled,
+    #[serde(rename = "DISABLED")]
+    Disabled,
+}
+impl AvailabilityZoneRebalancing {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "ENABLED",
+            Self::Disabled => "DISABLED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ENABLED" => Some(Self::Enabled),
+            "DISABLED" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for AvailabilityZoneRebalancing {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for AvailabilityZoneRebalancing {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AwsVpcConfiguration {
     #[serde(rename = "subnets")]
@@ -911,6 +1081,16 @@ impl FromValue for AwsVpcConfiguration {
         }
     }
 }
+impl IntoValue for AwsVpcConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.subnets.into_value()),
+            self.security_groups.map(IntoValue::into_value),
+            self.assign_public_ip.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BareMetal {
     Included,
@@ -1026,6 +1206,29 @@ impl FromValue for CPUArchitecture {
 impl IntoValue for CPUArchitecture {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct CanaryConfiguration {
+    #[serde(rename = "canaryPercent", skip_serializing_if = "Option::is_none")]
+    pub canary_percent: Option<f64>,
+    #[serde(rename = "canaryBakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
+    pub canary_bake_time_in_minutes: Option<i32>,
+}
+
+impl FromValue for CanaryConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { canary_percent: fields.optional(0), canary_bake_time_in_minutes: fields.optional(1) }
+    }
+}
+impl IntoValue for CanaryConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.canary_percent.map(IntoValue::into_value),
+            self.canary_bake_time_in_minutes.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -2025,6 +2228,80 @@ impl IntoValue for CreateClusterResponse {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateServiceRequest {
+    pub cluster: Option<String>,
+    pub service_name: String,
+    pub task_definition: Option<String>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub desired_count: Option<i32>,
+    pub client_token: Option<String>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub role: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub tags: Option<Vec<Tag>>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub enable_execute_command: Option<bool>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+impl FromValue for CreateServiceRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.optional(0),
+            service_name: fields.required(1),
+            task_definition: fields.optional(2),
+            availability_zone_rebalancing: fields.optional(3),
+            load_balancers: fields.optional(4),
+            service_registries: fields.optional(5),
+            desired_count: fields.optional(6),
+            client_token: fields.optional(7),
+            launch_type: fields.optional(8),
+            capacity_provider_strategy: fields.optional(9),
+            platform_version: fields.optional(10),
+            role: fields.optional(11),
+            deployment_configuration: fields.optional(12),
+            placement_constraints: fields.optional(13),
+            placement_strategy: fields.optional(14),
+            network_configuration: fields.optional(15),
+            health_check_grace_period_seconds: fields.optional(16),
+            scheduling_strategy: fields.optional(17),
+            deployment_controller: fields.optional(18),
+            tags: fields.optional(19),
+            enable_ecs_managed_tags: fields.optional(20),
+            propagate_tags: fields.optional(21),
+            enable_execute_command: fields.optional(22),
+            service_connect_configuration: fields.optional(23),
+            volume_configurations: fields.optional(24),
+            vpc_lattice_configurations: fields.optional(25),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateServiceResponse {
+    pub service: Option<Service>,
+}
+
+impl IntoValue for CreateServiceResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteAccountSettingRequest {
     pub name: SettingName,
@@ -2071,6 +2348,30 @@ impl IntoValue for DeleteClusterResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteServiceRequest {
+    pub cluster: Option<String>,
+    pub service: String,
+    pub force: Option<bool>,
+}
+
+impl FromValue for DeleteServiceRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { cluster: fields.optional(0), service: fields.required(1), force: fields.optional(2) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteServiceResponse {
+    pub service: Option<Service>,
+}
+
+impl IntoValue for DeleteServiceResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteTaskDefinitionsRequest {
     pub task_definitions: Vec<String>,
 }
@@ -2093,6 +2394,519 @@ impl IntoValue for DeleteTaskDefinitionsResponse {
             self.task_definitions.map(IntoValue::into_value),
             self.failures.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Deployment {
+    pub id: Option<String>,
+    pub status: Option<String>,
+    pub task_definition: Option<String>,
+    pub desired_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub failed_tasks: Option<i32>,
+    pub created_at: Option<world::Timestamp>,
+    pub updated_at: Option<world::Timestamp>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub launch_type: Option<LaunchType>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub rollout_state: Option<DeploymentRolloutState>,
+    pub rollout_state_reason: Option<String>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub service_connect_resources: Option<Vec<ServiceConnectServiceResource>>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+impl IntoValue for Deployment {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.id.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.task_definition.map(IntoValue::into_value),
+            self.desired_count.map(IntoValue::into_value),
+            self.pending_count.map(IntoValue::into_value),
+            self.running_count.map(IntoValue::into_value),
+            self.failed_tasks.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.capacity_provider_strategy.map(IntoValue::into_value),
+            self.launch_type.map(IntoValue::into_value),
+            self.platform_version.map(IntoValue::into_value),
+            self.platform_family.map(IntoValue::into_value),
+            self.network_configuration.map(IntoValue::into_value),
+            self.rollout_state.map(IntoValue::into_value),
+            self.rollout_state_reason.map(IntoValue::into_value),
+            self.service_connect_configuration.map(IntoValue::into_value),
+            self.service_connect_resources.map(IntoValue::into_value),
+            self.volume_configurations.map(IntoValue::into_value),
+            self.fargate_ephemeral_storage.map(IntoValue::into_value),
+            self.vpc_lattice_configurations.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentAlarms {
+    #[serde(rename = "alarmNames")]
+    pub alarm_names: Vec<String>,
+    #[serde(rename = "rollback")]
+    pub rollback: bool,
+    #[serde(rename = "enable")]
+    pub enable: bool,
+}
+
+impl FromValue for DeploymentAlarms {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            alarm_names: fields.required(0),
+            rollback: fields.required(1),
+            enable: fields.required(2),
+        }
+    }
+}
+impl IntoValue for DeploymentAlarms {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.alarm_names.into_value()),
+            Some(self.rollback.into_value()),
+            Some(self.enable.into_value()),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentCircuitBreaker {
+    #[serde(rename = "enable")]
+    pub enable: bool,
+    #[serde(rename = "rollback")]
+    pub rollback: bool,
+}
+
+impl FromValue for DeploymentCircuitBreaker {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { enable: fields.required(0), rollback: fields.required(1) }
+    }
+}
+impl IntoValue for DeploymentCircuitBreaker {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![Some(self.enable.into_value()), Some(self.rollback.into_value())])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentConfiguration {
+    #[serde(rename = "deploymentCircuitBreaker", skip_serializing_if = "Option::is_none")]
+    pub deployment_circuit_breaker: Option<DeploymentCircuitBreaker>,
+    #[serde(rename = "maximumPercent", skip_serializing_if = "Option::is_none")]
+    pub maximum_percent: Option<i32>,
+    #[serde(rename = "minimumHealthyPercent", skip_serializing_if = "Option::is_none")]
+    pub minimum_healthy_percent: Option<i32>,
+    #[serde(rename = "alarms", skip_serializing_if = "Option::is_none")]
+    pub alarms: Option<DeploymentAlarms>,
+    #[serde(rename = "strategy", skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<DeploymentStrategy>,
+    #[serde(rename = "bakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
+    pub bake_time_in_minutes: Option<i32>,
+    #[serde(rename = "lifecycleHooks", skip_serializing_if = "Option::is_none")]
+    pub lifecycle_hooks: Option<Vec<DeploymentLifecycleHook>>,
+    #[serde(rename = "linearConfiguration", skip_serializing_if = "Option::is_none")]
+    pub linear_configuration: Option<LinearConfiguration>,
+    #[serde(rename = "canaryConfiguration", skip_serializing_if = "Option::is_none")]
+    pub canary_configuration: Option<CanaryConfiguration>,
+}
+
+impl FromValue for DeploymentConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            deployment_circuit_breaker: fields.optional(0),
+            maximum_percent: fields.optional(1),
+            minimum_healthy_percent: fields.optional(2),
+            alarms: fields.optional(3),
+            strategy: fields.optional(4),
+            bake_time_in_minutes: fields.optional(5),
+            lifecycle_hooks: fields.optional(6),
+            linear_configuration: fields.optional(7),
+            canary_configuration: fields.optional(8),
+        }
+    }
+}
+impl IntoValue for DeploymentConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.deployment_circuit_breaker.map(IntoValue::into_value),
+            self.maximum_percent.map(IntoValue::into_value),
+            self.minimum_healthy_percent.map(IntoValue::into_value),
+            self.alarms.map(IntoValue::into_value),
+            self.strategy.map(IntoValue::into_value),
+            self.bake_time_in_minutes.map(IntoValue::into_value),
+            self.lifecycle_hooks.map(IntoValue::into_value),
+            self.linear_configuration.map(IntoValue::into_value),
+            self.canary_configuration.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeploymentController {
+    pub r#type: DeploymentControllerType,
+}
+
+impl FromValue for DeploymentController {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { r#type: fields.required(0) }
+    }
+}
+impl IntoValue for DeploymentController {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![Some(self.r#type.into_value())])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeploymentControllerType {
+    Ecs,
+    CodeDeploy,
+    External,
+}
+impl DeploymentControllerType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ecs => "ECS",
+            Self::CodeDeploy => "CODE_DEPLOY",
+            Self::External => "EXTERNAL",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ECS" => Some(Self::Ecs),
+            "CODE_DEPLOY" => Some(Self::CodeDeploy),
+            "EXTERNAL" => Some(Self::External),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DeploymentControllerType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DeploymentControllerType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeploymentEphemeralStorage {
+    pub kms_key_id: Option<String>,
+}
+
+impl IntoValue for DeploymentEphemeralStorage {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.kms_key_id.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentLifecycleHook {
+    #[serde(rename = "targetType", skip_serializing_if = "Option::is_none")]
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    #[serde(rename = "hookTargetArn", skip_serializing_if = "Option::is_none")]
+    pub hook_target_arn: Option<String>,
+    #[serde(rename = "roleArn", skip_serializing_if = "Option::is_none")]
+    pub role_arn: Option<String>,
+    #[serde(rename = "lifecycleStages", skip_serializing_if = "Option::is_none")]
+    pub lifecycle_stages: Option<Vec<DeploymentLifecycleHookStage>>,
+    #[serde(rename = "hookDetails", skip_serializing_if = "Option::is_none")]
+    pub hook_details: Option<HookDetails>,
+    #[serde(rename = "timeoutConfiguration", skip_serializing_if = "Option::is_none")]
+    pub timeout_configuration: Option<DeploymentLifecycleHookTimeoutConfiguration>,
+}
+
+impl FromValue for DeploymentLifecycleHook {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            target_type: fields.optional(0),
+            hook_target_arn: fields.optional(1),
+            role_arn: fields.optional(2),
+            lifecycle_stages: fields.optional(3),
+            hook_details: fields.optional(4),
+            timeout_configuration: fields.optional(5),
+        }
+    }
+}
+impl IntoValue for DeploymentLifecycleHook {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.target_type.map(IntoValue::into_value),
+            self.hook_target_arn.map(IntoValue::into_value),
+            self.role_arn.map(IntoValue::into_value),
+            self.lifecycle_stages.map(IntoValue::into_value),
+            self.hook_details.map(IntoValue::into_value),
+            self.timeout_configuration.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentLifecycleHookAction {
+    #[serde(rename = "ROLLBACK")]
+    Rollback,
+    #[serde(rename = "CONTINUE")]
+    Continue,
+}
+impl DeploymentLifecycleHookAction {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rollback => "ROLLBACK",
+            Self::Continue => "CONTINUE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ROLLBACK" => Some(Self::Rollback),
+            "CONTINUE" => Some(Self::Continue),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DeploymentLifecycleHookAction {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DeploymentLifecycleHookAction {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentLifecycleHookStage {
+    #[serde(rename = "RECONCILE_SERVICE")]
+    ReconcileService,
+    #[serde(rename = "PRE_SCALE_UP")]
+    PreScaleUp,
+    #[serde(rename = "POST_SCALE_UP")]
+    PostScaleUp,
+    #[serde(rename = "TEST_TRAFFIC_SHIFT")]
+    TestTrafficShift,
+    #[serde(rename = "POST_TEST_TRAFFIC_SHIFT")]
+    PostTestTrafficShift,
+    #[serde(rename = "PRE_PRODUCTION_TRAFFIC_SHIFT")]
+    PreProductionTrafficShift,
+    #[serde(rename = "PRODUCTION_TRAFFIC_SHIFT")]
+    ProductionTrafficShift,
+    #[serde(rename = "POST_PRODUCTION_TRAFFIC_SHIFT")]
+    PostProductionTrafficShift,
+}
+impl DeploymentLifecycleHookStage {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReconcileService => "RECONCILE_SERVICE",
+            Self::PreScaleUp => "PRE_SCALE_UP",
+            Self::PostScaleUp => "POST_SCALE_UP",
+            Self::TestTrafficShift => "TEST_TRAFFIC_SHIFT",
+            Self::PostTestTrafficShift => "POST_TEST_TRAFFIC_SHIFT",
+            Self::PreProductionTrafficShift => "PRE_PRODUCTION_TRAFFIC_SHIFT",
+            Self::ProductionTrafficShift => "PRODUCTION_TRAFFIC_SHIFT",
+            Self::PostProductionTrafficShift => "POST_PRODUCTION_TRAFFIC_SHIFT",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "RECONCILE_SERVICE" => Some(Self::ReconcileService),
+            "PRE_SCALE_UP" => Some(Self::PreScaleUp),
+            "POST_SCALE_UP" => Some(Self::PostScaleUp),
+            "TEST_TRAFFIC_SHIFT" => Some(Self::TestTrafficShift),
+            "POST_TEST_TRAFFIC_SHIFT" => Some(Self::PostTestTrafficShift),
+            "PRE_PRODUCTION_TRAFFIC_SHIFT" => Some(Self::PreProductionTrafficShift),
+            "PRODUCTION_TRAFFIC_SHIFT" => Some(Self::ProductionTrafficShift),
+            "POST_PRODUCTION_TRAFFIC_SHIFT" => Some(Self::PostProductionTrafficShift),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DeploymentLifecycleHookStage {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DeploymentLifecycleHookStage {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentLifecycleHookTargetType {
+    #[serde(rename = "AWS_LAMBDA")]
+    AwsLambda,
+    #[serde(rename = "PAUSE")]
+    Pause,
+}
+impl DeploymentLifecycleHookTargetType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AwsLambda => "AWS_LAMBDA",
+            Self::Pause => "PAUSE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "AWS_LAMBDA" => Some(Self::AwsLambda),
+            "PAUSE" => Some(Self::Pause),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DeploymentLifecycleHookTargetType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DeploymentLifecycleHookTargetType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeploymentLifecycleHookTimeoutConfiguration {
+    #[serde(rename = "timeoutInMinutes", skip_serializing_if = "Option::is_none")]
+    pub timeout_in_minutes: Option<i32>,
+    #[serde(rename = "action", skip_serializing_if = "Option::is_none")]
+    pub action: Option<DeploymentLifecycleHookAction>,
+}
+
+impl FromValue for DeploymentLifecycleHookTimeoutConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { timeout_in_minutes: fields.optional(0), action: fields.optional(1) }
+    }
+}
+impl IntoValue for DeploymentLifecycleHookTimeoutConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.timeout_in_minutes.map(IntoValue::into_value),
+            self.action.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentRolloutState {
+    #[serde(rename = "COMPLETED")]
+    Completed,
+    #[serde(rename = "FAILED")]
+    Failed,
+    #[serde(rename = "IN_PROGRESS")]
+    InProgress,
+}
+impl DeploymentRolloutState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "COMPLETED",
+            Self::Failed => "FAILED",
+            Self::InProgress => "IN_PROGRESS",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "COMPLETED" => Some(Self::Completed),
+            "FAILED" => Some(Self::Failed),
+            "IN_PROGRESS" => Some(Self::InProgress),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for DeploymentRolloutState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentStrategy {
+    #[serde(rename = "ROLLING")]
+    Rolling,
+    #[serde(rename = "BLUE_GREEN")]
+    BlueGreen,
+    #[serde(rename = "LINEAR")]
+    Linear,
+    #[serde(rename = "CANARY")]
+    Canary,
+}
+impl DeploymentStrategy {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rolling => "ROLLING",
+            Self::BlueGreen => "BLUE_GREEN",
+            Self::Linear => "LINEAR",
+            Self::Canary => "CANARY",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ROLLING" => Some(Self::Rolling),
+            "BLUE_GREEN" => Some(Self::BlueGreen),
+            "LINEAR" => Some(Self::Linear),
+            "CANARY" => Some(Self::Canary),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DeploymentStrategy {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DeploymentStrategy {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -2178,6 +2992,38 @@ impl IntoValue for DescribeClustersResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.clusters.map(IntoValue::into_value),
+            self.failures.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServicesRequest {
+    pub cluster: Option<String>,
+    pub services: Vec<String>,
+    pub include: Option<Vec<ServiceField>>,
+}
+
+impl FromValue for DescribeServicesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.optional(0),
+            services: fields.required(1),
+            include: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServicesResponse {
+    pub services: Option<Vec<Service>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+impl IntoValue for DescribeServicesResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.services.map(IntoValue::into_value),
             self.failures.map(IntoValue::into_value),
         ])
     }
@@ -2407,6 +3253,12 @@ impl FromValue for EBSResourceType {
     }
 }
 
+impl IntoValue for EBSResourceType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct EBSTagSpecification {
     pub resource_type: EBSResourceType,
@@ -2424,6 +3276,16 @@ impl FromValue for EBSTagSpecification {
         }
     }
 }
+impl IntoValue for EBSTagSpecification {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.resource_type.into_value()),
+            self.tags.map(IntoValue::into_value),
+            self.propagate_tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EFSAuthorizationConfig {
     #[serde(rename = "accessPointId", skip_serializing_if = "Option::is_none")]
@@ -2964,6 +3826,20 @@ impl IntoValue for HealthStatus {
 }
 
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct HookDetails {}
+
+impl FromValue for HookDetails {
+    fn from_value(_value: Value) -> Self {
+        Self {}
+    }
+}
+impl IntoValue for HookDetails {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct HostEntry {
     #[serde(rename = "hostname")]
     pub hostname: String,
@@ -3266,11 +4142,17 @@ impl IntoValue for KeyValuePair {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum LaunchType {
+    #[serde(rename = "EC2")]
     Ec2,
+    #[serde(rename = "FARGATE")]
     Fargate,
+    #[serde(rename = "EXTERNAL")]
     External,
+    #[serde(rename = "MANAGED_INSTANCES")]
     ManagedInstances,
 }
 impl LaunchType {
@@ -3304,6 +4186,29 @@ impl FromValue for LaunchType {
 impl IntoValue for LaunchType {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct LinearConfiguration {
+    #[serde(rename = "stepPercent", skip_serializing_if = "Option::is_none")]
+    pub step_percent: Option<f64>,
+    #[serde(rename = "stepBakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
+    pub step_bake_time_in_minutes: Option<i32>,
+}
+
+impl FromValue for LinearConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { step_percent: fields.optional(0), step_bake_time_in_minutes: fields.optional(1) }
+    }
+}
+impl IntoValue for LinearConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.step_percent.map(IntoValue::into_value),
+            self.step_bake_time_in_minutes.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -3413,6 +4318,44 @@ impl IntoValue for ListClustersResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.cluster_arns.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServicesRequest {
+    pub cluster: Option<String>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub resource_management_type: Option<ResourceManagementType>,
+}
+
+impl FromValue for ListServicesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.optional(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+            launch_type: fields.optional(3),
+            scheduling_strategy: fields.optional(4),
+            resource_management_type: fields.optional(5),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServicesResponse {
+    pub service_arns: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListServicesResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_arns.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
         ])
     }
@@ -3552,6 +4495,39 @@ impl IntoValue for ListTasksResponse {
         Value::Structure(vec![
             self.task_arns.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct LoadBalancer {
+    pub target_group_arn: Option<String>,
+    pub load_balancer_name: Option<String>,
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+    pub advanced_configuration: Option<AdvancedConfiguration>,
+}
+
+impl FromValue for LoadBalancer {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            target_group_arn: fields.optional(0),
+            load_balancer_name: fields.optional(1),
+            container_name: fields.optional(2),
+            container_port: fields.optional(3),
+            advanced_configuration: fields.optional(4),
+        }
+    }
+}
+impl IntoValue for LoadBalancer {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.target_group_arn.map(IntoValue::into_value),
+            self.load_balancer_name.map(IntoValue::into_value),
+            self.container_name.map(IntoValue::into_value),
+            self.container_port.map(IntoValue::into_value),
+            self.advanced_configuration.map(IntoValue::into_value),
         ])
     }
 }
@@ -4084,6 +5060,12 @@ impl FromValue for NetworkConfiguration {
         Self { awsvpc_configuration: fields.optional(0) }
     }
 }
+impl IntoValue for NetworkConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.awsvpc_configuration.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct NetworkInterface {
     pub attachment_id: Option<String>,
@@ -4285,6 +5267,15 @@ impl FromValue for PlacementConstraint {
         Self { r#type: fields.optional(0), expression: fields.optional(1) }
     }
 }
+impl IntoValue for PlacementConstraint {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.r#type.map(IntoValue::into_value),
+            self.expression.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlacementConstraintType {
     DistinctInstance,
@@ -4314,6 +5305,12 @@ impl FromValue for PlacementConstraintType {
     }
 }
 
+impl IntoValue for PlacementConstraintType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct PlacementStrategy {
     pub r#type: Option<PlacementStrategyType>,
@@ -4326,6 +5323,15 @@ impl FromValue for PlacementStrategy {
         Self { r#type: fields.optional(0), field: fields.optional(1) }
     }
 }
+impl IntoValue for PlacementStrategy {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.r#type.map(IntoValue::into_value),
+            self.field.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PlacementStrategyType {
     Random,
@@ -4355,6 +5361,12 @@ impl PlacementStrategyType {
 impl FromValue for PlacementStrategyType {
     fn from_value(value: Value) -> Self {
         Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for PlacementStrategyType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -4429,10 +5441,15 @@ impl IntoValue for PropagateMITags {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum PropagateTags {
+    #[serde(rename = "TASK_DEFINITION")]
     TaskDefinition,
+    #[serde(rename = "SERVICE")]
     Service,
+    #[serde(rename = "NONE")]
     None,
 }
 impl PropagateTags {
@@ -4458,6 +5475,12 @@ impl PropagateTags {
 impl FromValue for PropagateTags {
     fn from_value(value: Value) -> Self {
         Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for PropagateTags {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -4702,6 +5725,41 @@ impl IntoValue for RepositoryCredentials {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ResourceManagementType {
+    Customer,
+    Ecs,
+}
+impl ResourceManagementType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "CUSTOMER",
+            Self::Ecs => "ECS",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "CUSTOMER" => Some(Self::Customer),
+            "ECS" => Some(Self::Ecs),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ResourceManagementType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ResourceManagementType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ResourceRequirement {
     #[serde(rename = "value")]
@@ -4882,6 +5940,82 @@ impl IntoValue for S3FilesVolumeConfiguration {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Scale {
+    pub value: Option<f64>,
+    pub unit: Option<ScaleUnit>,
+}
+
+impl IntoValue for Scale {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.value.map(IntoValue::into_value),
+            self.unit.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ScaleUnit {
+    Percent,
+}
+impl ScaleUnit {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Percent => "PERCENT",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PERCENT" => Some(Self::Percent),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ScaleUnit {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SchedulingStrategy {
+    Replica,
+    Daemon,
+}
+impl SchedulingStrategy {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Replica => "REPLICA",
+            Self::Daemon => "DAEMON",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "REPLICA" => Some(Self::Replica),
+            "DAEMON" => Some(Self::Daemon),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for SchedulingStrategy {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for SchedulingStrategy {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -4938,6 +6072,549 @@ impl FromValue for Secret {
 impl IntoValue for Secret {
     fn into_value(self) -> Value {
         Value::Structure(vec![Some(self.name.into_value()), Some(self.value_from.into_value())])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Service {
+    pub service_arn: Option<String>,
+    pub service_name: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub status: Option<String>,
+    pub desired_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub task_definition: Option<String>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub task_sets: Option<Vec<TaskSet>>,
+    pub deployments: Option<Vec<Deployment>>,
+    pub role_arn: Option<String>,
+    pub events: Option<Vec<ServiceEvent>>,
+    pub created_at: Option<world::Timestamp>,
+    pub current_service_deployment: Option<String>,
+    pub current_service_revisions: Option<Vec<ServiceCurrentRevisionSummary>>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub scheduling_strategy: Option<SchedulingStrategy>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub tags: Option<Vec<Tag>>,
+    pub created_by: Option<String>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub enable_execute_command: Option<bool>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub resource_management_type: Option<ResourceManagementType>,
+}
+
+impl IntoValue for Service {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_arn.map(IntoValue::into_value),
+            self.service_name.map(IntoValue::into_value),
+            self.cluster_arn.map(IntoValue::into_value),
+            self.load_balancers.map(IntoValue::into_value),
+            self.service_registries.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.desired_count.map(IntoValue::into_value),
+            self.running_count.map(IntoValue::into_value),
+            self.pending_count.map(IntoValue::into_value),
+            self.launch_type.map(IntoValue::into_value),
+            self.capacity_provider_strategy.map(IntoValue::into_value),
+            self.platform_version.map(IntoValue::into_value),
+            self.platform_family.map(IntoValue::into_value),
+            self.task_definition.map(IntoValue::into_value),
+            self.deployment_configuration.map(IntoValue::into_value),
+            self.task_sets.map(IntoValue::into_value),
+            self.deployments.map(IntoValue::into_value),
+            self.role_arn.map(IntoValue::into_value),
+            self.events.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.current_service_deployment.map(IntoValue::into_value),
+            self.current_service_revisions.map(IntoValue::into_value),
+            self.placement_constraints.map(IntoValue::into_value),
+            self.placement_strategy.map(IntoValue::into_value),
+            self.network_configuration.map(IntoValue::into_value),
+            self.health_check_grace_period_seconds.map(IntoValue::into_value),
+            self.scheduling_strategy.map(IntoValue::into_value),
+            self.deployment_controller.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.created_by.map(IntoValue::into_value),
+            self.enable_ecs_managed_tags.map(IntoValue::into_value),
+            self.propagate_tags.map(IntoValue::into_value),
+            self.enable_execute_command.map(IntoValue::into_value),
+            self.availability_zone_rebalancing.map(IntoValue::into_value),
+            self.resource_management_type.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceConnectAccessLogConfiguration {
+    pub format: ServiceConnectAccessLoggingFormat,
+    pub include_query_parameters: Option<ServiceConnectIncludeQueryParameters>,
+}
+
+impl FromValue for ServiceConnectAccessLogConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { format: fields.required(0), include_query_parameters: fields.optional(1) }
+    }
+}
+impl IntoValue for ServiceConnectAccessLogConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.format.into_value()),
+            self.include_query_parameters.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceConnectAccessLoggingFormat {
+    Text,
+    Json,
+}
+impl ServiceConnectAccessLoggingFormat {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::Json => "JSON",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TEXT" => Some(Self::Text),
+            "JSON" => Some(Self::Json),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ServiceConnectAccessLoggingFormat {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ServiceConnectAccessLoggingFormat {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectClientAlias {
+    pub port: i32,
+    pub dns_name: Option<String>,
+    pub test_traffic_rules: Option<ServiceConnectTestTrafficRules>,
+}
+
+impl FromValue for ServiceConnectClientAlias {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            port: fields.required(0),
+            dns_name: fields.optional(1),
+            test_traffic_rules: fields.optional(2),
+        }
+    }
+}
+impl IntoValue for ServiceConnectClientAlias {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.port.into_value()),
+            self.dns_name.map(IntoValue::into_value),
+            self.test_traffic_rules.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectConfiguration {
+    pub enabled: bool,
+    pub namespace: Option<String>,
+    pub services: Option<Vec<ServiceConnectService>>,
+    pub log_configuration: Option<LogConfiguration>,
+    pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
+}
+
+impl FromValue for ServiceConnectConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            enabled: fields.required(0),
+            namespace: fields.optional(1),
+            services: fields.optional(2),
+            log_configuration: fields.optional(3),
+            access_log_configuration: fields.optional(4),
+        }
+    }
+}
+impl IntoValue for ServiceConnectConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.enabled.into_value()),
+            self.namespace.map(IntoValue::into_value),
+            self.services.map(IntoValue::into_value),
+            self.log_configuration.map(IntoValue::into_value),
+            self.access_log_configuration.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceConnectIncludeQueryParameters {
+    Disabled,
+    Enabled,
+}
+impl ServiceConnectIncludeQueryParameters {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "DISABLED",
+            Self::Enabled => "ENABLED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "DISABLED" => Some(Self::Disabled),
+            "ENABLED" => Some(Self::Enabled),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ServiceConnectIncludeQueryParameters {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ServiceConnectIncludeQueryParameters {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectService {
+    pub port_name: String,
+    pub discovery_name: Option<String>,
+    pub client_aliases: Option<Vec<ServiceConnectClientAlias>>,
+    pub ingress_port_override: Option<i32>,
+    pub timeout: Option<TimeoutConfiguration>,
+    pub tls: Option<ServiceConnectTlsConfiguration>,
+}
+
+impl FromValue for ServiceConnectService {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            port_name: fields.required(0),
+            discovery_name: fields.optional(1),
+            client_aliases: fields.optional(2),
+            ingress_port_override: fields.optional(3),
+            timeout: fields.optional(4),
+            tls: fields.optional(5),
+        }
+    }
+}
+impl IntoValue for ServiceConnectService {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.port_name.into_value()),
+            self.discovery_name.map(IntoValue::into_value),
+            self.client_aliases.map(IntoValue::into_value),
+            self.ingress_port_override.map(IntoValue::into_value),
+            self.timeout.map(IntoValue::into_value),
+            self.tls.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectServiceResource {
+    pub discovery_name: Option<String>,
+    pub discovery_arn: Option<String>,
+}
+
+impl IntoValue for ServiceConnectServiceResource {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.discovery_name.map(IntoValue::into_value),
+            self.discovery_arn.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderMatchRules {
+    pub exact: String,
+}
+
+impl FromValue for ServiceConnectTestTrafficHeaderMatchRules {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { exact: fields.required(0) }
+    }
+}
+impl IntoValue for ServiceConnectTestTrafficHeaderMatchRules {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![Some(self.exact.into_value())])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectTestTrafficHeaderRules {
+    pub name: String,
+    pub value: Option<ServiceConnectTestTrafficHeaderMatchRules>,
+}
+
+impl FromValue for ServiceConnectTestTrafficHeaderRules {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { name: fields.required(0), value: fields.optional(1) }
+    }
+}
+impl IntoValue for ServiceConnectTestTrafficHeaderRules {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![Some(self.name.into_value()), self.value.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectTestTrafficRules {
+    pub header: ServiceConnectTestTrafficHeaderRules,
+}
+
+impl FromValue for ServiceConnectTestTrafficRules {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { header: fields.required(0) }
+    }
+}
+impl IntoValue for ServiceConnectTestTrafficRules {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![Some(self.header.into_value())])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectTlsCertificateAuthority {
+    pub aws_pca_authority_arn: Option<String>,
+}
+
+impl FromValue for ServiceConnectTlsCertificateAuthority {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { aws_pca_authority_arn: fields.optional(0) }
+    }
+}
+impl IntoValue for ServiceConnectTlsCertificateAuthority {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.aws_pca_authority_arn.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceConnectTlsConfiguration {
+    pub issuer_certificate_authority: ServiceConnectTlsCertificateAuthority,
+    pub kms_key: Option<String>,
+    pub role_arn: Option<String>,
+}
+
+impl FromValue for ServiceConnectTlsConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            issuer_certificate_authority: fields.required(0),
+            kms_key: fields.optional(1),
+            role_arn: fields.optional(2),
+        }
+    }
+}
+impl IntoValue for ServiceConnectTlsConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.issuer_certificate_authority.into_value()),
+            self.kms_key.map(IntoValue::into_value),
+            self.role_arn.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceCurrentRevisionSummary {
+    pub arn: Option<String>,
+    pub requested_task_count: Option<i32>,
+    pub running_task_count: Option<i32>,
+    pub pending_task_count: Option<i32>,
+}
+
+impl IntoValue for ServiceCurrentRevisionSummary {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.requested_task_count.map(IntoValue::into_value),
+            self.running_task_count.map(IntoValue::into_value),
+            self.pending_task_count.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceEvent {
+    pub id: Option<String>,
+    pub created_at: Option<world::Timestamp>,
+    pub message: Option<String>,
+}
+
+impl IntoValue for ServiceEvent {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.id.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.message.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceField {
+    Tags,
+}
+impl ServiceField {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tags => "TAGS",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TAGS" => Some(Self::Tags),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ServiceField {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceManagedEBSVolumeConfiguration {
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+    pub volume_type: Option<String>,
+    pub size_in_gi_b: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub volume_initialization_rate: Option<i32>,
+    pub iops: Option<i32>,
+    pub throughput: Option<i32>,
+    pub tag_specifications: Option<Vec<EBSTagSpecification>>,
+    pub role_arn: String,
+    pub filesystem_type: Option<TaskFilesystemType>,
+}
+
+impl FromValue for ServiceManagedEBSVolumeConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            encrypted: fields.optional(0),
+            kms_key_id: fields.optional(1),
+            volume_type: fields.optional(2),
+            size_in_gi_b: fields.optional(3),
+            snapshot_id: fields.optional(4),
+            volume_initialization_rate: fields.optional(5),
+            iops: fields.optional(6),
+            throughput: fields.optional(7),
+            tag_specifications: fields.optional(8),
+            role_arn: fields.required(9),
+            filesystem_type: fields.optional(10),
+        }
+    }
+}
+impl IntoValue for ServiceManagedEBSVolumeConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.encrypted.map(IntoValue::into_value),
+            self.kms_key_id.map(IntoValue::into_value),
+            self.volume_type.map(IntoValue::into_value),
+            self.size_in_gi_b.map(IntoValue::into_value),
+            self.snapshot_id.map(IntoValue::into_value),
+            self.volume_initialization_rate.map(IntoValue::into_value),
+            self.iops.map(IntoValue::into_value),
+            self.throughput.map(IntoValue::into_value),
+            self.tag_specifications.map(IntoValue::into_value),
+            Some(self.role_arn.into_value()),
+            self.filesystem_type.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceRegistry {
+    pub registry_arn: Option<String>,
+    pub port: Option<i32>,
+    pub container_name: Option<String>,
+    pub container_port: Option<i32>,
+}
+
+impl FromValue for ServiceRegistry {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            registry_arn: fields.optional(0),
+            port: fields.optional(1),
+            container_name: fields.optional(2),
+            container_port: fields.optional(3),
+        }
+    }
+}
+impl IntoValue for ServiceRegistry {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.registry_arn.map(IntoValue::into_value),
+            self.port.map(IntoValue::into_value),
+            self.container_name.map(IntoValue::into_value),
+            self.container_port.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceVolumeConfiguration {
+    pub name: String,
+    pub managed_ebs_volume: Option<ServiceManagedEBSVolumeConfiguration>,
+}
+
+impl FromValue for ServiceVolumeConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { name: fields.required(0), managed_ebs_volume: fields.optional(1) }
+    }
+}
+impl IntoValue for ServiceVolumeConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.name.into_value()),
+            self.managed_ebs_volume.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -5077,6 +6754,35 @@ impl SortOrder {
 impl FromValue for SortOrder {
     fn from_value(value: Value) -> Self {
         Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StabilityStatus {
+    SteadyState,
+    Stabilizing,
+}
+impl StabilityStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SteadyState => "STEADY_STATE",
+            Self::Stabilizing => "STABILIZING",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "STEADY_STATE" => Some(Self::SteadyState),
+            "STABILIZING" => Some(Self::Stabilizing),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for StabilityStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -5609,6 +7315,12 @@ impl FromValue for TaskFilesystemType {
     }
 }
 
+impl IntoValue for TaskFilesystemType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct TaskManagedEBSVolumeConfiguration {
     pub encrypted: Option<bool>,
@@ -5701,6 +7413,67 @@ impl IntoValue for TaskOverride {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TaskSet {
+    pub id: Option<String>,
+    pub task_set_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub started_by: Option<String>,
+    pub external_id: Option<String>,
+    pub status: Option<String>,
+    pub task_definition: Option<String>,
+    pub computed_desired_count: Option<i32>,
+    pub pending_count: Option<i32>,
+    pub running_count: Option<i32>,
+    pub created_at: Option<world::Timestamp>,
+    pub updated_at: Option<world::Timestamp>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub scale: Option<Scale>,
+    pub stability_status: Option<StabilityStatus>,
+    pub stability_status_at: Option<world::Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+}
+
+impl IntoValue for TaskSet {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.id.map(IntoValue::into_value),
+            self.task_set_arn.map(IntoValue::into_value),
+            self.service_arn.map(IntoValue::into_value),
+            self.cluster_arn.map(IntoValue::into_value),
+            self.started_by.map(IntoValue::into_value),
+            self.external_id.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.task_definition.map(IntoValue::into_value),
+            self.computed_desired_count.map(IntoValue::into_value),
+            self.pending_count.map(IntoValue::into_value),
+            self.running_count.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.launch_type.map(IntoValue::into_value),
+            self.capacity_provider_strategy.map(IntoValue::into_value),
+            self.platform_version.map(IntoValue::into_value),
+            self.platform_family.map(IntoValue::into_value),
+            self.network_configuration.map(IntoValue::into_value),
+            self.load_balancers.map(IntoValue::into_value),
+            self.service_registries.map(IntoValue::into_value),
+            self.scale.map(IntoValue::into_value),
+            self.stability_status.map(IntoValue::into_value),
+            self.stability_status_at.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.fargate_ephemeral_storage.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -5762,6 +7535,30 @@ impl FromValue for TaskVolumeConfiguration {
         Self { name: fields.required(0), managed_ebs_volume: fields.optional(1) }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TimeoutConfiguration {
+    pub idle_timeout_seconds: Option<i32>,
+    pub per_request_timeout_seconds: Option<i32>,
+}
+
+impl FromValue for TimeoutConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            idle_timeout_seconds: fields.optional(0),
+            per_request_timeout_seconds: fields.optional(1),
+        }
+    }
+}
+impl IntoValue for TimeoutConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.idle_timeout_seconds.map(IntoValue::into_value),
+            self.per_request_timeout_seconds.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Tmpfs {
     #[serde(rename = "containerPath")]
@@ -6042,6 +7839,72 @@ impl IntoValue for UpdateClusterSettingsResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateServiceRequest {
+    pub cluster: Option<String>,
+    pub service: String,
+    pub desired_count: Option<i32>,
+    pub task_definition: Option<String>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
+    pub placement_strategy: Option<Vec<PlacementStrategy>>,
+    pub platform_version: Option<String>,
+    pub force_new_deployment: Option<bool>,
+    pub health_check_grace_period_seconds: Option<i32>,
+    pub deployment_controller: Option<DeploymentController>,
+    pub enable_execute_command: Option<bool>,
+    pub enable_ecs_managed_tags: Option<bool>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub propagate_tags: Option<PropagateTags>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+}
+
+impl FromValue for UpdateServiceRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.optional(0),
+            service: fields.required(1),
+            desired_count: fields.optional(2),
+            task_definition: fields.optional(3),
+            capacity_provider_strategy: fields.optional(4),
+            deployment_configuration: fields.optional(5),
+            availability_zone_rebalancing: fields.optional(6),
+            network_configuration: fields.optional(7),
+            placement_constraints: fields.optional(8),
+            placement_strategy: fields.optional(9),
+            platform_version: fields.optional(10),
+            force_new_deployment: fields.optional(11),
+            health_check_grace_period_seconds: fields.optional(12),
+            deployment_controller: fields.optional(13),
+            enable_execute_command: fields.optional(14),
+            enable_ecs_managed_tags: fields.optional(15),
+            load_balancers: fields.optional(16),
+            propagate_tags: fields.optional(17),
+            service_registries: fields.optional(18),
+            service_connect_configuration: fields.optional(19),
+            volume_configurations: fields.optional(20),
+            vpc_lattice_configurations: fields.optional(21),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateServiceResponse {
+    pub service: Option<Service>,
+}
+
+impl IntoValue for UpdateServiceResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct UpdateTaskProtectionRequest {
     pub cluster: String,
     pub tasks: Vec<String>,
@@ -6202,6 +8065,33 @@ impl IntoValue for VolumeFrom {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct VpcLatticeConfiguration {
+    pub role_arn: String,
+    pub target_group_arn: String,
+    pub port_name: String,
+}
+
+impl FromValue for VpcLatticeConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            role_arn: fields.required(0),
+            target_group_arn: fields.required(1),
+            port_name: fields.required(2),
+        }
+    }
+}
+impl IntoValue for VpcLatticeConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.role_arn.into_value()),
+            Some(self.target_group_arn.into_value()),
+            Some(self.port_name.into_value()),
+        ])
+    }
+}
+
 static S_ACCELERATOR_COUNT_REQUEST: Shape = Shape {
     name: "AcceleratorCountRequest",
     kind: Kind::Structure(&[
@@ -6300,6 +8190,49 @@ static S_ACCELERATOR_TYPE: Shape = Shape {
 static S_ACCELERATOR_TYPE_SET: Shape = Shape {
     name: "AcceleratorTypeSet",
     kind: Kind::List { member: &S_ACCELERATOR_TYPE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ADVANCED_CONFIGURATION: Shape = Shape {
+    name: "AdvancedConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "alternateTargetGroupArn",
+            query: "alternateTargetGroupArn",
+            xml: "alternateTargetGroupArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "productionListenerRule",
+            query: "productionListenerRule",
+            xml: "productionListenerRule",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "testListenerRule",
+            query: "testListenerRule",
+            xml: "testListenerRule",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -6494,6 +8427,12 @@ static S_AUTO_SCALING_GROUP_PROVIDER: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_AVAILABILITY_ZONE_REBALANCING: Shape = Shape {
+    name: "AvailabilityZoneRebalancing",
+    kind: Kind::String { values: &["ENABLED", "DISABLED"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_AWS_VPC_CONFIGURATION: Shape = Shape {
     name: "AwsVpcConfiguration",
     kind: Kind::Structure(&[
@@ -6588,6 +8527,31 @@ static S_BURSTABLE_PERFORMANCE: Shape = Shape {
 static S_CPU_ARCHITECTURE: Shape = Shape {
     name: "CPUArchitecture",
     kind: Kind::String { values: &["X86_64", "ARM64"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CANARY_CONFIGURATION: Shape = Shape {
+    name: "CanaryConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "canaryPercent",
+            query: "canaryPercent",
+            xml: "canaryPercent",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "canaryBakeTimeInMinutes",
+            query: "canaryBakeTimeInMinutes",
+            xml: "canaryBakeTimeInMinutes",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -7921,6 +9885,261 @@ static S_CREATE_CLUSTER_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_SERVICE_REQUEST: Shape = Shape {
+    name: "CreateServiceRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceName",
+            query: "serviceName",
+            xml: "serviceName",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "availabilityZoneRebalancing",
+            query: "availabilityZoneRebalancing",
+            xml: "availabilityZoneRebalancing",
+            shape: &S_AVAILABILITY_ZONE_REBALANCING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+        Member {
+            name: "desiredCount",
+            query: "desiredCount",
+            xml: "desiredCount",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clientToken",
+            query: "clientToken",
+            xml: "clientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "role",
+            query: "role",
+            xml: "role",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "deploymentConfiguration",
+            query: "deploymentConfiguration",
+            xml: "deploymentConfiguration",
+            shape: &S_DEPLOYMENT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "placementConstraints",
+            query: "placementConstraints",
+            xml: "placementConstraints",
+            shape: &S_PLACEMENT_CONSTRAINTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Fargate places tasks itself"),
+        },
+        Member {
+            name: "placementStrategy",
+            query: "placementStrategy",
+            xml: "placementStrategy",
+            shape: &S_PLACEMENT_STRATEGIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Fargate places tasks itself"),
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "healthCheckGracePeriodSeconds",
+            query: "healthCheckGracePeriodSeconds",
+            xml: "healthCheckGracePeriodSeconds",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "schedulingStrategy",
+            query: "schedulingStrategy",
+            xml: "schedulingStrategy",
+            shape: &S_SCHEDULING_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentController",
+            query: "deploymentController",
+            xml: "deploymentController",
+            shape: &S_DEPLOYMENT_CONTROLLER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "enableECSManagedTags",
+            query: "enableECSManagedTags",
+            xml: "enableECSManagedTags",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "propagateTags",
+            query: "propagateTags",
+            xml: "propagateTags",
+            shape: &S_PROPAGATE_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "enableExecuteCommand",
+            query: "enableExecuteCommand",
+            xml: "enableExecuteCommand",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceConnectConfiguration",
+            query: "serviceConnectConfiguration",
+            xml: "serviceConnectConfiguration",
+            shape: &S_SERVICE_CONNECT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "volumeConfigurations",
+            query: "volumeConfigurations",
+            xml: "volumeConfigurations",
+            shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "vpcLatticeConfigurations",
+            query: "vpcLatticeConfigurations",
+            xml: "vpcLatticeConfigurations",
+            shape: &S_VPC_LATTICE_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_SERVICE_RESPONSE: Shape = Shape {
+    name: "CreateServiceResponse",
+    kind: Kind::Structure(&[Member {
+        name: "service",
+        query: "service",
+        xml: "service",
+        shape: &S_SERVICE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_ACCOUNT_SETTING_REQUEST: Shape = Shape {
     name: "DeleteAccountSettingRequest",
     kind: Kind::Structure(&[
@@ -7988,6 +10207,54 @@ static S_DELETE_CLUSTER_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DELETE_SERVICE_REQUEST: Shape = Shape {
+    name: "DeleteServiceRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "force",
+            query: "force",
+            xml: "force",
+            shape: &S_BOXED_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_SERVICE_RESPONSE: Shape = Shape {
+    name: "DeleteServiceResponse",
+    kind: Kind::Structure(&[Member {
+        name: "service",
+        query: "service",
+        xml: "service",
+        shape: &S_SERVICE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_TASK_DEFINITIONS_REQUEST: Shape = Shape {
     name: "DeleteTaskDefinitionsRequest",
     kind: Kind::Structure(&[Member {
@@ -8024,6 +10291,538 @@ static S_DELETE_TASK_DEFINITIONS_RESPONSE: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT: Shape = Shape {
+    name: "Deployment",
+    kind: Kind::Structure(&[
+        Member {
+            name: "id",
+            query: "id",
+            xml: "id",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "desiredCount",
+            query: "desiredCount",
+            xml: "desiredCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pendingCount",
+            query: "pendingCount",
+            xml: "pendingCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "runningCount",
+            query: "runningCount",
+            xml: "runningCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failedTasks",
+            query: "failedTasks",
+            xml: "failedTasks",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformFamily",
+            query: "platformFamily",
+            xml: "platformFamily",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "rolloutState",
+            query: "rolloutState",
+            xml: "rolloutState",
+            shape: &S_DEPLOYMENT_ROLLOUT_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "rolloutStateReason",
+            query: "rolloutStateReason",
+            xml: "rolloutStateReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceConnectConfiguration",
+            query: "serviceConnectConfiguration",
+            xml: "serviceConnectConfiguration",
+            shape: &S_SERVICE_CONNECT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceConnectResources",
+            query: "serviceConnectResources",
+            xml: "serviceConnectResources",
+            shape: &S_SERVICE_CONNECT_SERVICE_RESOURCE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "volumeConfigurations",
+            query: "volumeConfigurations",
+            xml: "volumeConfigurations",
+            shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fargateEphemeralStorage",
+            query: "fargateEphemeralStorage",
+            xml: "fargateEphemeralStorage",
+            shape: &S_DEPLOYMENT_EPHEMERAL_STORAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "vpcLatticeConfigurations",
+            query: "vpcLatticeConfigurations",
+            xml: "vpcLatticeConfigurations",
+            shape: &S_VPC_LATTICE_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_ALARMS: Shape = Shape {
+    name: "DeploymentAlarms",
+    kind: Kind::Structure(&[
+        Member {
+            name: "alarmNames",
+            query: "alarmNames",
+            xml: "alarmNames",
+            shape: &S_STRING_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+        },
+        Member {
+            name: "rollback",
+            query: "rollback",
+            xml: "rollback",
+            shape: &S_BOOLEAN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+        },
+        Member {
+            name: "enable",
+            query: "enable",
+            xml: "enable",
+            shape: &S_BOOLEAN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_CIRCUIT_BREAKER: Shape = Shape {
+    name: "DeploymentCircuitBreaker",
+    kind: Kind::Structure(&[
+        Member {
+            name: "enable",
+            query: "enable",
+            xml: "enable",
+            shape: &S_BOOLEAN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "rollback",
+            query: "rollback",
+            xml: "rollback",
+            shape: &S_BOOLEAN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
+    name: "DeploymentConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "deploymentCircuitBreaker",
+            query: "deploymentCircuitBreaker",
+            xml: "deploymentCircuitBreaker",
+            shape: &S_DEPLOYMENT_CIRCUIT_BREAKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maximumPercent",
+            query: "maximumPercent",
+            xml: "maximumPercent",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "minimumHealthyPercent",
+            query: "minimumHealthyPercent",
+            xml: "minimumHealthyPercent",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "alarms",
+            query: "alarms",
+            xml: "alarms",
+            shape: &S_DEPLOYMENT_ALARMS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+        },
+        Member {
+            name: "strategy",
+            query: "strategy",
+            xml: "strategy",
+            shape: &S_DEPLOYMENT_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "bakeTimeInMinutes",
+            query: "bakeTimeInMinutes",
+            xml: "bakeTimeInMinutes",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "lifecycleHooks",
+            query: "lifecycleHooks",
+            xml: "lifecycleHooks",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "linearConfiguration",
+            query: "linearConfiguration",
+            xml: "linearConfiguration",
+            shape: &S_LINEAR_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "canaryConfiguration",
+            query: "canaryConfiguration",
+            xml: "canaryConfiguration",
+            shape: &S_CANARY_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_CONTROLLER: Shape = Shape {
+    name: "DeploymentController",
+    kind: Kind::Structure(&[Member {
+        name: "type",
+        query: "type",
+        xml: "type",
+        shape: &S_DEPLOYMENT_CONTROLLER_TYPE,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_CONTROLLER_TYPE: Shape = Shape {
+    name: "DeploymentControllerType",
+    kind: Kind::String { values: &["ECS", "CODE_DEPLOY", "EXTERNAL"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_EPHEMERAL_STORAGE: Shape = Shape {
+    name: "DeploymentEphemeralStorage",
+    kind: Kind::Structure(&[Member {
+        name: "kmsKeyId",
+        query: "kmsKeyId",
+        xml: "kmsKeyId",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
+    name: "DeploymentLifecycleHook",
+    kind: Kind::Structure(&[
+        Member {
+            name: "targetType",
+            query: "targetType",
+            xml: "targetType",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "hookTargetArn",
+            query: "hookTargetArn",
+            xml: "hookTargetArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_IAM_ROLE_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "lifecycleStages",
+            query: "lifecycleStages",
+            xml: "lifecycleStages",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "hookDetails",
+            query: "hookDetails",
+            xml: "hookDetails",
+            shape: &S_HOOK_DETAILS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "timeoutConfiguration",
+            query: "timeoutConfiguration",
+            xml: "timeoutConfiguration",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Shape = Shape {
+    name: "DeploymentLifecycleHookAction",
+    kind: Kind::String { values: &["ROLLBACK", "CONTINUE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_DURATION: Shape = Shape {
+    name: "DeploymentLifecycleHookDuration",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(1), max: Some(20160), pattern: None },
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_LIST: Shape = Shape {
+    name: "DeploymentLifecycleHookList",
+    kind: Kind::List { member: &S_DEPLOYMENT_LIFECYCLE_HOOK, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE: Shape = Shape {
+    name: "DeploymentLifecycleHookStage",
+    kind: Kind::String {
+        values: &[
+            "RECONCILE_SERVICE",
+            "PRE_SCALE_UP",
+            "POST_SCALE_UP",
+            "TEST_TRAFFIC_SHIFT",
+            "POST_TEST_TRAFFIC_SHIFT",
+            "PRE_PRODUCTION_TRAFFIC_SHIFT",
+            "PRODUCTION_TRAFFIC_SHIFT",
+            "POST_PRODUCTION_TRAFFIC_SHIFT",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST: Shape = Shape {
+    name: "DeploymentLifecycleHookStageList",
+    kind: Kind::List {
+        member: &S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Shape = Shape {
+    name: "DeploymentLifecycleHookTargetType",
+    kind: Kind::String { values: &["AWS_LAMBDA", "PAUSE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Shape = Shape {
+    name: "DeploymentLifecycleHookTimeoutConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "timeoutInMinutes",
+            query: "timeoutInMinutes",
+            xml: "timeoutInMinutes",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_DURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "action",
+            query: "action",
+            xml: "action",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_ROLLOUT_STATE: Shape = Shape {
+    name: "DeploymentRolloutState",
+    kind: Kind::String { values: &["COMPLETED", "FAILED", "IN_PROGRESS"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_STRATEGY: Shape = Shape {
+    name: "DeploymentStrategy",
+    kind: Kind::String { values: &["ROLLING", "BLUE_GREEN", "LINEAR", "CANARY"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENTS: Shape = Shape {
+    name: "Deployments",
+    kind: Kind::List { member: &S_DEPLOYMENT, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -8174,6 +10973,65 @@ static S_DESCRIBE_CLUSTERS_RESPONSE: Shape = Shape {
             query: "clusters",
             xml: "clusters",
             shape: &S_CLUSTERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failures",
+            query: "failures",
+            xml: "failures",
+            shape: &S_FAILURES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICES_REQUEST: Shape = Shape {
+    name: "DescribeServicesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "services",
+            query: "services",
+            xml: "services",
+            shape: &S_STRING_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "include",
+            query: "include",
+            xml: "include",
+            shape: &S_SERVICE_FIELD_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICES_RESPONSE: Shape = Shape {
+    name: "DescribeServicesResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "services",
+            query: "services",
+            xml: "services",
+            shape: &S_SERVICES,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -8414,6 +11272,14 @@ static S_DOCKER_VOLUME_CONFIGURATION: Shape = Shape {
         },
     ]),
     constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DOUBLE: Shape =
+    Shape { name: "Double", kind: Kind::Double, constraint: Constraint::NONE, sensitive: false };
+static S_DURATION: Shape = Shape {
+    name: "Duration",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(0), max: Some(2147483647), pattern: None },
     sensitive: false,
 };
 static S_EBSKMS_KEY_ID: Shape = Shape {
@@ -8986,6 +11852,12 @@ static S_HEALTH_STATUS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_HOOK_DETAILS: Shape = Shape {
+    name: "HookDetails",
+    kind: Kind::Structure(&[]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_HOST_ENTRY: Shape = Shape {
     name: "HostEntry",
     kind: Kind::Structure(&[
@@ -9523,6 +12395,31 @@ static S_LAUNCH_TYPE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_LINEAR_CONFIGURATION: Shape = Shape {
+    name: "LinearConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "stepPercent",
+            query: "stepPercent",
+            xml: "stepPercent",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+        Member {
+            name: "stepBakeTimeInMinutes",
+            query: "stepBakeTimeInMinutes",
+            xml: "stepBakeTimeInMinutes",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LINUX_PARAMETERS: Shape = Shape {
     name: "LinuxParameters",
     kind: Kind::Structure(&[
@@ -9711,6 +12608,92 @@ static S_LIST_CLUSTERS_RESPONSE: Shape = Shape {
             name: "clusterArns",
             query: "clusterArns",
             xml: "clusterArns",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICES_REQUEST: Shape = Shape {
+    name: "ListServicesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "schedulingStrategy",
+            query: "schedulingStrategy",
+            xml: "schedulingStrategy",
+            shape: &S_SCHEDULING_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "resourceManagementType",
+            query: "resourceManagementType",
+            xml: "resourceManagementType",
+            shape: &S_RESOURCE_MANAGEMENT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICES_RESPONSE: Shape = Shape {
+    name: "ListServicesResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceArns",
+            query: "serviceArns",
+            xml: "serviceArns",
             shape: &S_STRING_LIST,
             required: false,
             location: Location::Body,
@@ -10021,6 +13004,64 @@ static S_LIST_TASKS_RESPONSE: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LOAD_BALANCER: Shape = Shape {
+    name: "LoadBalancer",
+    kind: Kind::Structure(&[
+        Member {
+            name: "targetGroupArn",
+            query: "targetGroupArn",
+            xml: "targetGroupArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "loadBalancerName",
+            query: "loadBalancerName",
+            xml: "loadBalancerName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "containerName",
+            query: "containerName",
+            xml: "containerName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "containerPort",
+            query: "containerPort",
+            xml: "containerPort",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "advancedConfiguration",
+            query: "advancedConfiguration",
+            xml: "advancedConfiguration",
+            shape: &S_ADVANCED_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LOAD_BALANCERS: Shape = Shape {
+    name: "LoadBalancers",
+    kind: Kind::List { member: &S_LOAD_BALANCER, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -10817,6 +13858,12 @@ static S_PORT_MAPPING_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PORT_NUMBER: Shape = Shape {
+    name: "PortNumber",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(0), max: Some(65535), pattern: None },
+    sensitive: false,
+};
 static S_PROPAGATE_MI_TAGS: Shape = Shape {
     name: "PropagateMITags",
     kind: Kind::String { values: &["CAPACITY_PROVIDER", "NONE"] },
@@ -11264,6 +14311,12 @@ static S_REQUIRES_ATTRIBUTES: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_RESOURCE_MANAGEMENT_TYPE: Shape = Shape {
+    name: "ResourceManagementType",
+    kind: Kind::String { values: &["CUSTOMER", "ECS"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_RESOURCE_REQUIREMENT: Shape = Shape {
     name: "ResourceRequirement",
     kind: Kind::Structure(&[
@@ -11572,6 +14625,43 @@ static S_S3_FILES_VOLUME_CONFIGURATION: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SCALE: Shape = Shape {
+    name: "Scale",
+    kind: Kind::Structure(&[
+        Member {
+            name: "value",
+            query: "value",
+            xml: "value",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "unit",
+            query: "unit",
+            xml: "unit",
+            shape: &S_SCALE_UNIT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SCALE_UNIT: Shape = Shape {
+    name: "ScaleUnit",
+    kind: Kind::String { values: &["PERCENT"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SCHEDULING_STRATEGY: Shape = Shape {
+    name: "SchedulingStrategy",
+    kind: Kind::String { values: &["REPLICA", "DAEMON"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SCOPE: Shape = Shape {
     name: "Scope",
     kind: Kind::String { values: &["task", "shared"] },
@@ -11606,6 +14696,957 @@ static S_SECRET: Shape = Shape {
 static S_SECRET_LIST: Shape = Shape {
     name: "SecretList",
     kind: Kind::List { member: &S_SECRET, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE: Shape = Shape {
+    name: "Service",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceArn",
+            query: "serviceArn",
+            xml: "serviceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceName",
+            query: "serviceName",
+            xml: "serviceName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clusterArn",
+            query: "clusterArn",
+            xml: "clusterArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "desiredCount",
+            query: "desiredCount",
+            xml: "desiredCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "runningCount",
+            query: "runningCount",
+            xml: "runningCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pendingCount",
+            query: "pendingCount",
+            xml: "pendingCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformFamily",
+            query: "platformFamily",
+            xml: "platformFamily",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentConfiguration",
+            query: "deploymentConfiguration",
+            xml: "deploymentConfiguration",
+            shape: &S_DEPLOYMENT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskSets",
+            query: "taskSets",
+            xml: "taskSets",
+            shape: &S_TASK_SETS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deployments",
+            query: "deployments",
+            xml: "deployments",
+            shape: &S_DEPLOYMENTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "events",
+            query: "events",
+            xml: "events",
+            shape: &S_SERVICE_EVENTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "currentServiceDeployment",
+            query: "currentServiceDeployment",
+            xml: "currentServiceDeployment",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "currentServiceRevisions",
+            query: "currentServiceRevisions",
+            xml: "currentServiceRevisions",
+            shape: &S_SERVICE_CURRENT_REVISION_SUMMARY_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "placementConstraints",
+            query: "placementConstraints",
+            xml: "placementConstraints",
+            shape: &S_PLACEMENT_CONSTRAINTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "placementStrategy",
+            query: "placementStrategy",
+            xml: "placementStrategy",
+            shape: &S_PLACEMENT_STRATEGIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "healthCheckGracePeriodSeconds",
+            query: "healthCheckGracePeriodSeconds",
+            xml: "healthCheckGracePeriodSeconds",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "schedulingStrategy",
+            query: "schedulingStrategy",
+            xml: "schedulingStrategy",
+            shape: &S_SCHEDULING_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentController",
+            query: "deploymentController",
+            xml: "deploymentController",
+            shape: &S_DEPLOYMENT_CONTROLLER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdBy",
+            query: "createdBy",
+            xml: "createdBy",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "enableECSManagedTags",
+            query: "enableECSManagedTags",
+            xml: "enableECSManagedTags",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "propagateTags",
+            query: "propagateTags",
+            xml: "propagateTags",
+            shape: &S_PROPAGATE_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "enableExecuteCommand",
+            query: "enableExecuteCommand",
+            xml: "enableExecuteCommand",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "availabilityZoneRebalancing",
+            query: "availabilityZoneRebalancing",
+            xml: "availabilityZoneRebalancing",
+            shape: &S_AVAILABILITY_ZONE_REBALANCING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "resourceManagementType",
+            query: "resourceManagementType",
+            xml: "resourceManagementType",
+            shape: &S_RESOURCE_MANAGEMENT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Shape = Shape {
+    name: "ServiceConnectAccessLogConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "format",
+            query: "format",
+            xml: "format",
+            shape: &S_SERVICE_CONNECT_ACCESS_LOGGING_FORMAT,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "includeQueryParameters",
+            query: "includeQueryParameters",
+            xml: "includeQueryParameters",
+            shape: &S_SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_ACCESS_LOGGING_FORMAT: Shape = Shape {
+    name: "ServiceConnectAccessLoggingFormat",
+    kind: Kind::String { values: &["TEXT", "JSON"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape {
+    name: "ServiceConnectClientAlias",
+    kind: Kind::Structure(&[
+        Member {
+            name: "port",
+            query: "port",
+            xml: "port",
+            shape: &S_PORT_NUMBER,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "dnsName",
+            query: "dnsName",
+            xml: "dnsName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "testTrafficRules",
+            query: "testTrafficRules",
+            xml: "testTrafficRules",
+            shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_RULES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_CLIENT_ALIAS_LIST: Shape = Shape {
+    name: "ServiceConnectClientAliasList",
+    kind: Kind::List { member: &S_SERVICE_CONNECT_CLIENT_ALIAS, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
+    name: "ServiceConnectConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "enabled",
+            query: "enabled",
+            xml: "enabled",
+            shape: &S_BOOLEAN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "namespace",
+            query: "namespace",
+            xml: "namespace",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "services",
+            query: "services",
+            xml: "services",
+            shape: &S_SERVICE_CONNECT_SERVICE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "logConfiguration",
+            query: "logConfiguration",
+            xml: "logConfiguration",
+            shape: &S_LOG_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "accessLogConfiguration",
+            query: "accessLogConfiguration",
+            xml: "accessLogConfiguration",
+            shape: &S_SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Shape = Shape {
+    name: "ServiceConnectIncludeQueryParameters",
+    kind: Kind::String { values: &["DISABLED", "ENABLED"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
+    name: "ServiceConnectService",
+    kind: Kind::Structure(&[
+        Member {
+            name: "portName",
+            query: "portName",
+            xml: "portName",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "discoveryName",
+            query: "discoveryName",
+            xml: "discoveryName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "clientAliases",
+            query: "clientAliases",
+            xml: "clientAliases",
+            shape: &S_SERVICE_CONNECT_CLIENT_ALIAS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "ingressPortOverride",
+            query: "ingressPortOverride",
+            xml: "ingressPortOverride",
+            shape: &S_PORT_NUMBER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "timeout",
+            query: "timeout",
+            xml: "timeout",
+            shape: &S_TIMEOUT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "tls",
+            query: "tls",
+            xml: "tls",
+            shape: &S_SERVICE_CONNECT_TLS_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_SERVICE_LIST: Shape = Shape {
+    name: "ServiceConnectServiceList",
+    kind: Kind::List { member: &S_SERVICE_CONNECT_SERVICE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_SERVICE_RESOURCE: Shape = Shape {
+    name: "ServiceConnectServiceResource",
+    kind: Kind::Structure(&[
+        Member {
+            name: "discoveryName",
+            query: "discoveryName",
+            xml: "discoveryName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "discoveryArn",
+            query: "discoveryArn",
+            xml: "discoveryArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_SERVICE_RESOURCE_LIST: Shape = Shape {
+    name: "ServiceConnectServiceResourceList",
+    kind: Kind::List {
+        member: &S_SERVICE_CONNECT_SERVICE_RESOURCE,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES: Shape = Shape {
+    name: "ServiceConnectTestTrafficHeaderMatchRules",
+    kind: Kind::Structure(&[Member {
+        name: "exact",
+        query: "exact",
+        xml: "exact",
+        shape: &S_STRING,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Refused("Service Connect is not built yet"),
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Shape = Shape {
+    name: "ServiceConnectTestTrafficHeaderRules",
+    kind: Kind::Structure(&[
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "value",
+            query: "value",
+            xml: "value",
+            shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_TEST_TRAFFIC_RULES: Shape = Shape {
+    name: "ServiceConnectTestTrafficRules",
+    kind: Kind::Structure(&[Member {
+        name: "header",
+        query: "header",
+        xml: "header",
+        shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Refused("Service Connect is not built yet"),
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY: Shape = Shape {
+    name: "ServiceConnectTlsCertificateAuthority",
+    kind: Kind::Structure(&[Member {
+        name: "awsPcaAuthorityArn",
+        query: "awsPcaAuthorityArn",
+        xml: "awsPcaAuthorityArn",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Refused("Service Connect is not built yet"),
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CONNECT_TLS_CONFIGURATION: Shape = Shape {
+    name: "ServiceConnectTlsConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "issuerCertificateAuthority",
+            query: "issuerCertificateAuthority",
+            xml: "issuerCertificateAuthority",
+            shape: &S_SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "kmsKey",
+            query: "kmsKey",
+            xml: "kmsKey",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CURRENT_REVISION_SUMMARY: Shape = Shape {
+    name: "ServiceCurrentRevisionSummary",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "requestedTaskCount",
+            query: "requestedTaskCount",
+            xml: "requestedTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "runningTaskCount",
+            query: "runningTaskCount",
+            xml: "runningTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pendingTaskCount",
+            query: "pendingTaskCount",
+            xml: "pendingTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_CURRENT_REVISION_SUMMARY_LIST: Shape = Shape {
+    name: "ServiceCurrentRevisionSummaryList",
+    kind: Kind::List {
+        member: &S_SERVICE_CURRENT_REVISION_SUMMARY,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_EVENT: Shape = Shape {
+    name: "ServiceEvent",
+    kind: Kind::Structure(&[
+        Member {
+            name: "id",
+            query: "id",
+            xml: "id",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "message",
+            query: "message",
+            xml: "message",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_EVENTS: Shape = Shape {
+    name: "ServiceEvents",
+    kind: Kind::List { member: &S_SERVICE_EVENT, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_FIELD: Shape = Shape {
+    name: "ServiceField",
+    kind: Kind::String { values: &["TAGS"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_FIELD_LIST: Shape = Shape {
+    name: "ServiceFieldList",
+    kind: Kind::List { member: &S_SERVICE_FIELD, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
+    name: "ServiceManagedEBSVolumeConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "encrypted",
+            query: "encrypted",
+            xml: "encrypted",
+            shape: &S_BOXED_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "kmsKeyId",
+            query: "kmsKeyId",
+            xml: "kmsKeyId",
+            shape: &S_EBSKMS_KEY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "volumeType",
+            query: "volumeType",
+            xml: "volumeType",
+            shape: &S_EBS_VOLUME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "sizeInGiB",
+            query: "sizeInGiB",
+            xml: "sizeInGiB",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "snapshotId",
+            query: "snapshotId",
+            xml: "snapshotId",
+            shape: &S_EBS_SNAPSHOT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "volumeInitializationRate",
+            query: "volumeInitializationRate",
+            xml: "volumeInitializationRate",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "iops",
+            query: "iops",
+            xml: "iops",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "throughput",
+            query: "throughput",
+            xml: "throughput",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "tagSpecifications",
+            query: "tagSpecifications",
+            xml: "tagSpecifications",
+            shape: &S_EBS_TAG_SPECIFICATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_IAM_ROLE_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "filesystemType",
+            query: "filesystemType",
+            xml: "filesystemType",
+            shape: &S_TASK_FILESYSTEM_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REGISTRIES: Shape = Shape {
+    name: "ServiceRegistries",
+    kind: Kind::List { member: &S_SERVICE_REGISTRY, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REGISTRY: Shape = Shape {
+    name: "ServiceRegistry",
+    kind: Kind::Structure(&[
+        Member {
+            name: "registryArn",
+            query: "registryArn",
+            xml: "registryArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+        Member {
+            name: "port",
+            query: "port",
+            xml: "port",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+        Member {
+            name: "containerName",
+            query: "containerName",
+            xml: "containerName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+        Member {
+            name: "containerPort",
+            query: "containerPort",
+            xml: "containerPort",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_VOLUME_CONFIGURATION: Shape = Shape {
+    name: "ServiceVolumeConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_ECS_VOLUME_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "managedEBSVolume",
+            query: "managedEBSVolume",
+            xml: "managedEBSVolume",
+            shape: &S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_VOLUME_CONFIGURATIONS: Shape = Shape {
+    name: "ServiceVolumeConfigurations",
+    kind: Kind::List { member: &S_SERVICE_VOLUME_CONFIGURATION, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICES: Shape = Shape {
+    name: "Services",
+    kind: Kind::List { member: &S_SERVICE, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -11687,6 +15728,12 @@ static S_SETTINGS: Shape = Shape {
 static S_SORT_ORDER: Shape = Shape {
     name: "SortOrder",
     kind: Kind::String { values: &["ASC", "DESC"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_STABILITY_STATUS: Shape = Shape {
+    name: "StabilityStatus",
+    kind: Kind::String { values: &["STEADY_STATE", "STABILIZING"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -12787,6 +16834,244 @@ static S_TASK_OVERRIDE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_TASK_SET: Shape = Shape {
+    name: "TaskSet",
+    kind: Kind::Structure(&[
+        Member {
+            name: "id",
+            query: "id",
+            xml: "id",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskSetArn",
+            query: "taskSetArn",
+            xml: "taskSetArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceArn",
+            query: "serviceArn",
+            xml: "serviceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clusterArn",
+            query: "clusterArn",
+            xml: "clusterArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "startedBy",
+            query: "startedBy",
+            xml: "startedBy",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "externalId",
+            query: "externalId",
+            xml: "externalId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "computedDesiredCount",
+            query: "computedDesiredCount",
+            xml: "computedDesiredCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pendingCount",
+            query: "pendingCount",
+            xml: "pendingCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "runningCount",
+            query: "runningCount",
+            xml: "runningCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformFamily",
+            query: "platformFamily",
+            xml: "platformFamily",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "scale",
+            query: "scale",
+            xml: "scale",
+            shape: &S_SCALE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "stabilityStatus",
+            query: "stabilityStatus",
+            xml: "stabilityStatus",
+            shape: &S_STABILITY_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "stabilityStatusAt",
+            query: "stabilityStatusAt",
+            xml: "stabilityStatusAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fargateEphemeralStorage",
+            query: "fargateEphemeralStorage",
+            xml: "fargateEphemeralStorage",
+            shape: &S_DEPLOYMENT_EPHEMERAL_STORAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TASK_SETS: Shape = Shape {
+    name: "TaskSets",
+    kind: Kind::List { member: &S_TASK_SET, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TASK_STOP_CODE: Shape = Shape {
     name: "TaskStopCode",
     kind: Kind::String {
@@ -12842,6 +17127,31 @@ static S_TASK_VOLUME_STORAGE_GI_B: Shape = Shape {
 static S_TASKS: Shape = Shape {
     name: "Tasks",
     kind: Kind::List { member: &S_TASK, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TIMEOUT_CONFIGURATION: Shape = Shape {
+    name: "TimeoutConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "idleTimeoutSeconds",
+            query: "idleTimeoutSeconds",
+            xml: "idleTimeoutSeconds",
+            shape: &S_DURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "perRequestTimeoutSeconds",
+            query: "perRequestTimeoutSeconds",
+            xml: "perRequestTimeoutSeconds",
+            shape: &S_DURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -13113,6 +17423,225 @@ static S_UPDATE_CLUSTER_SETTINGS_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
+    name: "UpdateServiceRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "desiredCount",
+            query: "desiredCount",
+            xml: "desiredCount",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentConfiguration",
+            query: "deploymentConfiguration",
+            xml: "deploymentConfiguration",
+            shape: &S_DEPLOYMENT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "availabilityZoneRebalancing",
+            query: "availabilityZoneRebalancing",
+            xml: "availabilityZoneRebalancing",
+            shape: &S_AVAILABILITY_ZONE_REBALANCING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "placementConstraints",
+            query: "placementConstraints",
+            xml: "placementConstraints",
+            shape: &S_PLACEMENT_CONSTRAINTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Fargate places tasks itself"),
+        },
+        Member {
+            name: "placementStrategy",
+            query: "placementStrategy",
+            xml: "placementStrategy",
+            shape: &S_PLACEMENT_STRATEGIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Fargate places tasks itself"),
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "forceNewDeployment",
+            query: "forceNewDeployment",
+            xml: "forceNewDeployment",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "healthCheckGracePeriodSeconds",
+            query: "healthCheckGracePeriodSeconds",
+            xml: "healthCheckGracePeriodSeconds",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentController",
+            query: "deploymentController",
+            xml: "deploymentController",
+            shape: &S_DEPLOYMENT_CONTROLLER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("only the ECS deployment controller is built yet"),
+        },
+        Member {
+            name: "enableExecuteCommand",
+            query: "enableExecuteCommand",
+            xml: "enableExecuteCommand",
+            shape: &S_BOXED_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "enableECSManagedTags",
+            query: "enableECSManagedTags",
+            xml: "enableECSManagedTags",
+            shape: &S_BOXED_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("load balancers are not built yet"),
+        },
+        Member {
+            name: "propagateTags",
+            query: "propagateTags",
+            xml: "propagateTags",
+            shape: &S_PROPAGATE_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("service discovery is not built yet"),
+        },
+        Member {
+            name: "serviceConnectConfiguration",
+            query: "serviceConnectConfiguration",
+            xml: "serviceConnectConfiguration",
+            shape: &S_SERVICE_CONNECT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("Service Connect is not built yet"),
+        },
+        Member {
+            name: "volumeConfigurations",
+            query: "volumeConfigurations",
+            xml: "volumeConfigurations",
+            shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("EBS volumes are not built"),
+        },
+        Member {
+            name: "vpcLatticeConfigurations",
+            query: "vpcLatticeConfigurations",
+            xml: "vpcLatticeConfigurations",
+            shape: &S_VPC_LATTICE_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_SERVICE_RESPONSE: Shape = Shape {
+    name: "UpdateServiceResponse",
+    kind: Kind::Structure(&[Member {
+        name: "service",
+        query: "service",
+        xml: "service",
+        shape: &S_SERVICE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_UPDATE_TASK_PROTECTION_REQUEST: Shape = Shape {
     name: "UpdateTaskProtectionRequest",
     kind: Kind::Structure(&[
@@ -13316,6 +17845,46 @@ static S_VOLUME_FROM_LIST: Shape = Shape {
 static S_VOLUME_LIST: Shape = Shape {
     name: "VolumeList",
     kind: Kind::List { member: &S_VOLUME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_LATTICE_CONFIGURATION: Shape = Shape {
+    name: "VpcLatticeConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_IAM_ROLE_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+        Member {
+            name: "targetGroupArn",
+            query: "targetGroupArn",
+            xml: "targetGroupArn",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+        Member {
+            name: "portName",
+            query: "portName",
+            xml: "portName",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_LATTICE_CONFIGURATIONS: Shape = Shape {
+    name: "VpcLatticeConfigurations",
+    kind: Kind::List { member: &S_VPC_LATTICE_CONFIGURATION, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -4,7 +4,10 @@ use super::Tags;
 use crate::api::{NetworkConfiguration, TaskDefinition, TaskOverride, TaskStopCode};
 use serde::{Deserialize, Serialize};
 use store::Record;
-use world::Timestamp;
+use world::{Timestamp, World};
+
+/// The platform version that this engine answers for `LATEST`.
+pub const PLATFORM: &str = "1.4.0";
 
 /// Where a task is in its life.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-lifecycle-explanation.html>
@@ -129,6 +132,18 @@ pub enum Health {
     Unhealthy,
 }
 
+/// What a service has taken note of, so that each task counts once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reckoned {
+    /// Nothing yet.
+    #[default]
+    Not,
+    /// That it runs well.
+    Ran,
+    /// That it is over.
+    Over,
+}
+
 /// A task. No `Debug`: overrides may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Task {
@@ -174,6 +189,9 @@ pub struct Task {
     pub containers: Vec<Container>,
     /// Counts changes, from 1.
     pub version: i64,
+    /// What its service has taken note of.
+    #[serde(default)]
+    pub reckoned: Reckoned,
     /// When it may be stopped by scale-in again; in the past when it is not protected.
     pub protected_until: Option<Timestamp>,
     /// Its idempotency token.
@@ -201,6 +219,77 @@ pub struct Task {
 }
 
 impl Task {
+    /// A task of `definition` that is not started yet: without ids (see [`Task::number`]), overrides and tags.
+    pub fn new(
+        cluster: (&str, &str),
+        definition: &super::TaskDefinition,
+        launch: Launch,
+        network: NetworkConfiguration,
+        now: Timestamp,
+    ) -> Self {
+        let containers = definition.document.container_definitions.iter().flatten();
+        let containers = containers.map(|container| Container {
+            name: container.name.clone().unwrap_or_default(),
+            image: container.image.clone().unwrap_or_default(),
+            ..Container::default()
+        });
+        Self {
+            realm: cluster.0.to_owned(),
+            cluster: cluster.1.to_owned(),
+            id: String::new(),
+            family: definition.family.clone(),
+            revision: definition.revision,
+            overrides: TaskOverride::default(),
+            group: format!("family:{}", definition.family),
+            started_by: None,
+            launch,
+            platform_version: PLATFORM.to_owned(),
+            execute_command: false,
+            network,
+            availability_zone: None,
+            tags: Tags::new(),
+            last_status: LastStatus::Provisioning,
+            stopping: false,
+            stop_code: None,
+            stopped_reason: None,
+            interface: Interface::default(),
+            containers: containers.collect(),
+            version: 1,
+            reckoned: Reckoned::Not,
+            protected_until: None,
+            client_token: None,
+            journal_seq: 0,
+            credentials_id: String::new(),
+            created_at: now,
+            connectivity_at: None,
+            pull_started_at: None,
+            pull_stopped_at: None,
+            started_at: None,
+            stopping_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+        }
+    }
+
+    /// Gives it and its parts ids of their own.
+    pub fn number(&mut self, world: &World) {
+        self.id = world.hex(32);
+        self.interface.attachment_id = world.uuid();
+        self.credentials_id = world.uuid();
+        self.containers.iter_mut().for_each(|container| container.id = world.uuid());
+    }
+
+    /// What its health checks say together; `None` when it has none.
+    pub fn health(&self) -> Option<Health> {
+        let mut checked = self.containers.iter().filter_map(|container| container.health);
+        let first = checked.next()?;
+        Some(checked.fold(first, |all, one| match (all, one) {
+            (Health::Unhealthy, _) | (_, Health::Unhealthy) => Health::Unhealthy,
+            (Health::Unknown, _) | (_, Health::Unknown) => Health::Unknown,
+            _ => Health::Healthy,
+        }))
+    }
+
     /// How large its disk is, in GiB: as overridden, as `document` (its definition) says, or 20.
     pub fn storage_gib(&self, document: Option<&TaskDefinition>) -> i32 {
         let defined = document.and_then(|document| document.ephemeral_storage.as_ref());

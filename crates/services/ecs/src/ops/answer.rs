@@ -4,7 +4,7 @@ use super::cluster::Shown;
 use crate::{
     Ecs,
     api::*,
-    model::{self, ContainerStatus, Health, LastStatus, Launch, tags_out},
+    model::{self, ContainerStatus, Health, LastStatus, Launch, ServiceStatus, tags_out},
 };
 
 /// A failure of a Describe operation: the thing is not there.
@@ -28,6 +28,9 @@ pub(super) fn cluster(ecs: &Ecs, cluster: &model::Cluster, shown: &Shown) -> Clu
             _ => {}
         }
     }
+    let services = snapshot
+        .scan_prefix::<model::Service>(&format!("{}/{}/", cluster.realm, cluster.name))
+        .filter(|service| service.status == ServiceStatus::Active);
     let statistic = |name: &str, value: usize| KeyValuePair {
         name: Some(name.to_owned()),
         value: Some(value.to_string()),
@@ -46,7 +49,7 @@ pub(super) fn cluster(ecs: &Ecs, cluster: &model::Cluster, shown: &Shown) -> Clu
         registered_container_instances_count: Some(0),
         running_tasks_count: count(running),
         pending_tasks_count: count(pending),
-        active_services_count: Some(0),
+        active_services_count: count(services.count()),
         statistics: Some(statistics),
         tags: Some(if shown.tags { tags_out(&cluster.tags) } else { Vec::new() }),
         settings: Some(if shown.settings { cluster.settings.clone() } else { Vec::new() }),
@@ -137,11 +140,10 @@ pub(super) fn desired_status(task: &model::Task) -> &'static str {
 }
 
 fn health(task: &model::Task) -> HealthStatus {
-    let checked: Vec<Health> = task.containers.iter().filter_map(|c| c.health).collect();
-    match () {
-        () if checked.contains(&Health::Unhealthy) => HealthStatus::Unhealthy,
-        () if checked.is_empty() || checked.contains(&Health::Unknown) => HealthStatus::Unknown,
-        () => HealthStatus::Healthy,
+    match task.health() {
+        Some(Health::Unhealthy) => HealthStatus::Unhealthy,
+        Some(Health::Healthy) => HealthStatus::Healthy,
+        Some(Health::Unknown) | None => HealthStatus::Unknown,
     }
 }
 
@@ -225,5 +227,105 @@ fn container(
             .and_then(|d| d.memory_reservation)
             .map(|mib| mib.to_string()),
         gpu_ids: None,
+    }
+}
+
+pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> Service {
+    let snapshot = ecs.store.read();
+    let prefix = format!("{}/{}/", service.realm, service.cluster);
+    let group = service.group();
+    let tasks: Vec<_> =
+        snapshot.scan_prefix::<model::Task>(&prefix).filter(|task| task.group == group).collect();
+    let counts = |of: Option<&str>| {
+        let of =
+            |task: &&std::sync::Arc<model::Task>| of.is_none() || task.started_by.as_deref() == of;
+        let (mut running, mut pending) = (0, 0);
+        for task in tasks.iter().filter(of) {
+            match task.last_status {
+                LastStatus::Running => running += 1,
+                LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating
+                    if !task.stopping =>
+                {
+                    pending += 1;
+                }
+                _ => {}
+            }
+        }
+        (count(running), count(pending))
+    };
+    let deployment = |(place, deployment): (usize, &model::Deployment)| {
+        let (running, pending) = counts(Some(&deployment.id));
+        let status = if place == 0 { "PRIMARY" } else { "ACTIVE" };
+        let definition = service.definition_arn(&deployment.revision);
+        deployment_out(deployment, definition, status, running, pending)
+    };
+    let events = service.events.iter().map(|event| ServiceEvent {
+        id: Some(event.id.clone()),
+        created_at: Some(event.at),
+        message: Some(event.message.clone()),
+    });
+    let (running_count, pending_count) = counts(None);
+    let primary = service.deployments.first().map(|deployment| &deployment.revision);
+    Service {
+        service_arn: Some(service.arn()),
+        service_name: Some(service.name.clone()),
+        cluster_arn: Some(service.cluster_arn()),
+        load_balancers: Some(Vec::new()),
+        service_registries: Some(Vec::new()),
+        status: Some(service.status.as_str().to_owned()),
+        desired_count: Some(service.desired_count),
+        running_count,
+        pending_count,
+        launch_type: primary.and_then(|revision| revision.launch_type),
+        capacity_provider_strategy: primary.map(|r| r.strategy.clone()).filter(|s| !s.is_empty()),
+        platform_version: primary.map(|revision| revision.platform_version.clone()),
+        platform_family: Some("Linux".to_owned()),
+        task_definition: primary.map(|revision| service.definition_arn(revision)),
+        deployment_configuration: Some(service.configuration.clone()),
+        deployments: Some(service.deployments.iter().enumerate().map(deployment).collect()),
+        events: Some(events.collect()),
+        created_at: Some(service.created_at),
+        placement_constraints: Some(Vec::new()),
+        placement_strategy: Some(Vec::new()),
+        network_configuration: primary.map(|revision| revision.network.clone()),
+        health_check_grace_period_seconds: service.grace_seconds,
+        scheduling_strategy: Some(SchedulingStrategy::Replica),
+        deployment_controller: Some(DeploymentController { r#type: DeploymentControllerType::Ecs }),
+        tags: with_tags.then(|| tags_out(&service.tags)),
+        created_by: Some(service.created_by.clone()),
+        enable_ecs_managed_tags: Some(service.managed_tags),
+        propagate_tags: Some(service.propagate_tags),
+        enable_execute_command: Some(service.execute_command),
+        availability_zone_rebalancing: Some(service.rebalancing),
+        ..Service::default()
+    }
+}
+
+fn deployment_out(
+    deployment: &model::Deployment,
+    definition: String,
+    status: &str,
+    running_count: Option<i32>,
+    pending_count: Option<i32>,
+) -> Deployment {
+    let revision = &deployment.revision;
+    Deployment {
+        id: Some(deployment.id.clone()),
+        status: Some(status.to_owned()),
+        task_definition: Some(definition),
+        desired_count: Some(deployment.desired_count),
+        pending_count,
+        running_count,
+        failed_tasks: Some(deployment.failed_tasks),
+        created_at: Some(deployment.created_at),
+        updated_at: Some(deployment.updated_at),
+        capacity_provider_strategy: Some(revision.strategy.clone()).filter(|s| !s.is_empty()),
+        launch_type: revision.launch_type,
+        platform_version: Some(revision.platform_version.clone()),
+        platform_family: Some("Linux".to_owned()),
+        network_configuration: Some(revision.network.clone()),
+        rollout_state: Some(deployment.rollout),
+        rollout_state_reason: Some(deployment.reason.clone()),
+        ..Deployment::default()
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     Ecs,
     api::*,
     faults,
-    model::{Cluster as Record, LastStatus, Tags, Task},
+    model::{Cluster as Record, LastStatus, Service, ServiceStatus, Tags, Task},
 };
 use std::sync::Arc;
 use wire::{Context, Fault};
@@ -224,6 +224,11 @@ pub(crate) async fn delete_cluster(
             return Err(faults::cluster_has_tasks());
         }
         drop(tasks);
+        let mut services = tx.scan_prefix::<Service>(&format!("{realm}/{name}/"));
+        if services.any(|service| service.status != ServiceStatus::Inactive) {
+            return Err(faults::cluster_has_services());
+        }
+        drop(services);
         let cluster = tx.get::<Record>(&Record::key_of(&realm, &name));
         let mut cluster = Arc::unwrap_or_clone(cluster.ok_or_else(faults::no_cluster)?);
         cluster.active = false;

@@ -6,6 +6,7 @@ pub(crate) mod capacity_provider;
 pub(crate) mod cluster;
 mod listing;
 mod named;
+pub(crate) mod service;
 pub(crate) mod tag;
 pub(crate) mod task;
 pub(crate) mod task_definition;

@@ -35,6 +35,28 @@ pub(super) fn active_cluster(ecs: &Ecs, ctx: &Context, name: &str) -> Result<Arc
     cluster.filter(|cluster| cluster.active).ok_or_else(faults::no_cluster)
 }
 
+/// A service's name from a name or an ARN (of this account, region and cluster).
+pub(super) fn service_name(ctx: &Context, cluster: &str, given: &str) -> Result<String, Fault> {
+    let name = match given.strip_prefix("arn:") {
+        None => given,
+        Some(_) => {
+            let rest = given.strip_prefix(&ctx.arn("ecs", "service/"));
+            let rest = rest.ok_or_else(faults::no_service)?;
+            // The old form of ARNs had no cluster in it.
+            match rest.split_once('/') {
+                Some((named, name)) if named == cluster => name,
+                Some(_) => return Err(faults::no_service()),
+                None => rest,
+            }
+        }
+    };
+    let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    match name.is_empty() || name.len() > MOST_NAME || !name.chars().all(fits) {
+        true => Err(faults::invalid("Invalid service name.")),
+        false => Ok(name.to_owned()),
+    }
+}
+
 /// The id of a task from its id or its ARN (of this account, region and cluster).
 pub(super) fn task_id(ctx: &Context, cluster: &str, given: &str) -> Option<String> {
     let id = match given.strip_prefix("arn:") {

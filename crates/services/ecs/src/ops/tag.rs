@@ -1,12 +1,12 @@
-//! Tags on clusters, task definitions and tasks.
+//! Tags on clusters, services, task definitions and tasks.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-using-tags.html>
 
-use super::named::{cluster_name, task, task_definition};
+use super::named::{cluster_name, service_name, task, task_definition};
 use crate::{
     Ecs,
     api::*,
     faults,
-    model::{Cluster, Tags, Task, TaskDefinition, tags_out},
+    model::{Cluster, Service, Tags, Task, TaskDefinition, tags_out},
 };
 use std::sync::Arc;
 use store::{Record, Tx};
@@ -38,6 +38,7 @@ enum Tagged {
     Cluster(String),
     TaskDefinition(String),
     Task(String),
+    Service(String),
 }
 
 fn find(ecs: &Ecs, ctx: &Context, arn: &str) -> Result<(Tagged, Tags), Fault> {
@@ -59,6 +60,13 @@ fn find(ecs: &Ecs, ctx: &Context, arn: &str) -> Result<(Tagged, Tags), Fault> {
             let task = task(ecs, ctx, cluster, arn).ok_or_else(missing)?;
             Ok((Tagged::Task(task.key()), task.tags.clone()))
         }
+        ("service", rest) => {
+            let cluster = rest.split('/').next().unwrap_or_default();
+            let name = service_name(ctx, cluster, arn)?;
+            let key = Service::key_of(&ctx.realm(), cluster, &name);
+            let service = snapshot.get::<Service>(&key).ok_or_else(missing)?;
+            Ok((Tagged::Service(key), service.tags.clone()))
+        }
         _ => Err(missing()),
     }
 }
@@ -69,6 +77,7 @@ impl Tagged {
             Self::Cluster(key) => tx.update::<Cluster>(key, |cluster| cluster.tags = tags),
             Self::TaskDefinition(key) => tx.update::<TaskDefinition>(key, |d| d.tags = tags),
             Self::Task(key) => tx.update::<Task>(key, |task| task.tags = tags),
+            Self::Service(key) => tx.update::<Service>(key, |service| service.tags = tags),
         };
     }
 
@@ -77,6 +86,7 @@ impl Tagged {
             Self::Cluster(key) => tx.get::<Cluster>(key).map(|cluster| cluster.tags.clone()),
             Self::TaskDefinition(key) => tx.get::<TaskDefinition>(key).map(|d| d.tags.clone()),
             Self::Task(key) => tx.get::<Task>(key).map(|task| task.tags.clone()),
+            Self::Service(key) => tx.get::<Service>(key).map(|service| service.tags.clone()),
         }
     }
 }

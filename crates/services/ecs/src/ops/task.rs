@@ -11,7 +11,7 @@ use crate::{
     api::*,
     faults,
     model::{
-        Cluster as ClusterRecord, Container, Interface, LastStatus, Launch, Tags, Task as Record,
+        Cluster as ClusterRecord, LastStatus, Launch, PLATFORM, Tags, Task as Record,
         TaskDefinition,
     },
     validate,
@@ -20,8 +20,6 @@ use std::sync::Arc;
 use store::Record as _;
 use wire::{Context, Fault};
 
-/// The platform version that this engine answers for `LATEST`.
-const PLATFORM: &str = "1.4.0";
 /// The most tasks of one RunTask.
 const MOST_COUNT: i32 = 10;
 /// The most tasks of one DescribeTasks.
@@ -52,7 +50,8 @@ pub(crate) async fn run_task(
     pass_roles(ctx, &definition, input.overrides.as_ref())?;
     check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
     let template = template(ecs, ctx, &cluster, &definition, input)?;
-    let tasks: Vec<Record> = (0..count).map(|_| numbered(ecs, &template)).collect();
+    let mut tasks = vec![template; usize::try_from(count).unwrap_or(1)];
+    tasks.iter_mut().for_each(|task| task.number(&ecs.world));
     let written = ecs.store.write(move |tx| {
         if let Some(token) = &tasks[0].client_token {
             let prefix = format!("{}/{}/", tasks[0].realm, tasks[0].cluster);
@@ -79,7 +78,7 @@ pub(crate) async fn run_task(
 
 /// Subnets and groups must exist. Nobody has seen an id of the default VPC before it was described, so it may have to
 /// be made only for a caller who guesses; making it does no harm.
-async fn check_network(
+pub(super) async fn check_network(
     ecs: &Ecs,
     ctx: &Context,
     given: Option<&NetworkConfiguration>,
@@ -103,7 +102,7 @@ async fn check_network(
 }
 
 /// Whoever runs a task hands its roles on, so they must be allowed to.
-fn pass_roles(
+pub(super) fn pass_roles(
     ctx: &Context,
     definition: &TaskDefinition,
     overrides: Option<&TaskOverride>,
@@ -129,14 +128,12 @@ fn template(
     definition: &TaskDefinition,
     input: RunTaskRequest,
 ) -> Result<Record, Fault> {
-    let launch = launch(cluster, input.launch_type, input.capacity_provider_strategy)?;
+    let (_, strategy) = capacity(cluster, input.launch_type, input.capacity_provider_strategy)?;
+    let launch = launch(&strategy);
     let network = network(input.network_configuration)?;
     let overrides = input.overrides.unwrap_or_default();
     check_overrides(definition, &overrides)?;
-    let platform_version = match input.platform_version.as_deref() {
-        None | Some("LATEST" | PLATFORM) => PLATFORM.to_owned(),
-        Some(_) => return Err(faults::no_platform()),
-    };
+    let platform_version = platform(input.platform_version.as_deref())?;
     let mut tags = Tags::new();
     if input.propagate_tags == Some(PropagateTags::TaskDefinition) {
         tags = definition.tags.clone();
@@ -145,102 +142,67 @@ fn template(
     if input.enable_ecs_managed_tags == Some(true) {
         tags.insert("aws:ecs:clusterName".to_owned(), cluster.name.clone());
     }
-    let containers = definition.document.container_definitions.iter().flatten();
-    let containers = containers.map(|container| Container {
-        name: container.name.clone().unwrap_or_default(),
-        image: container.image.clone().unwrap_or_default(),
-        ..Container::default()
-    });
-    Ok(Record {
-        realm: ctx.realm(),
-        cluster: cluster.name.clone(),
-        id: String::new(),
-        family: definition.family.clone(),
-        revision: definition.revision,
-        overrides,
-        group: input.group.unwrap_or_else(|| format!("family:{}", definition.family)),
-        started_by: input.started_by,
-        launch,
-        platform_version,
-        execute_command: input.enable_execute_command.unwrap_or(false),
-        network,
-        availability_zone: None,
-        tags,
-        last_status: LastStatus::Provisioning,
-        stopping: false,
-        stop_code: None,
-        stopped_reason: None,
-        interface: Interface::default(),
-        containers: containers.collect(),
-        version: 1,
-        protected_until: None,
-        client_token: input.client_token,
-        journal_seq: 0,
-        credentials_id: String::new(),
-        created_at: ecs.world.now(),
-        connectivity_at: None,
-        pull_started_at: None,
-        pull_stopped_at: None,
-        started_at: None,
-        stopping_at: None,
-        execution_stopped_at: None,
-        stopped_at: None,
-    })
+    let mut task =
+        Record::new((&ctx.realm(), &cluster.name), definition, launch, network, ecs.world.now());
+    task.group = input.group.unwrap_or(task.group);
+    task.overrides = overrides;
+    task.started_by = input.started_by;
+    task.platform_version = platform_version;
+    task.execute_command = input.enable_execute_command.unwrap_or(false);
+    task.tags = tags;
+    task.client_token = input.client_token;
+    Ok(task)
 }
 
-fn numbered(ecs: &Ecs, template: &Record) -> Record {
-    let mut task = template.clone();
-    task.id = ecs.world.hex(32);
-    task.interface.attachment_id = ecs.world.uuid();
-    task.credentials_id = ecs.world.uuid();
-    task.containers.iter_mut().for_each(|container| container.id = ecs.world.uuid());
-    task
-}
-
-fn launch(
-    cluster: &ClusterRecord,
-    launch_type: Option<LaunchType>,
-    strategy: Option<Vec<CapacityProviderStrategyItem>>,
-) -> Result<Launch, Fault> {
-    let strategy = strategy.unwrap_or_default();
-    match (launch_type, strategy.is_empty()) {
-        (Some(_), false) => {
-            let message = "Specifying both a launch type and capacity provider strategy is not supported. \
-                           Remove one and try again.";
-            Err(faults::invalid(message))
-        }
-        (Some(LaunchType::Fargate), true) => Ok(Launch::Fargate),
-        (Some(_), true) => {
-            Err(faults::invalid("No Container Instances were found in your cluster."))
-        }
-        (None, false) => provider(cluster, &strategy),
-        (None, true) if !cluster.default_strategy.is_empty() => {
-            provider(cluster, &cluster.default_strategy)
-        }
-        // AWS would look for EC2 instances; there are none on this engine.
-        (None, true) => Err(faults::invalid("No Container Instances were found in your cluster.")),
+/// The platform version that is meant.
+pub(super) fn platform(given: Option<&str>) -> Result<String, Fault> {
+    match given {
+        None | Some("LATEST" | PLATFORM) => Ok(PLATFORM.to_owned()),
+        Some(_) => Err(faults::no_platform()),
     }
 }
 
-/// The provider that one RunTask's tasks go to: the one with a base first, then the heaviest. (Services spread by base
-/// and weight; a RunTask of up to ten tasks goes to one provider.)
-fn provider(
+/// The launch type, or the capacity providers, that tasks go to.
+pub(super) fn capacity(
     cluster: &ClusterRecord,
-    strategy: &[CapacityProviderStrategyItem],
-) -> Result<Launch, Fault> {
+    launch_type: Option<LaunchType>,
+    strategy: Option<Vec<CapacityProviderStrategyItem>>,
+) -> Result<(Option<LaunchType>, Vec<CapacityProviderStrategyItem>), Fault> {
+    let strategy = strategy.unwrap_or_default();
+    // AWS would look for EC2 instances; there are none on this engine.
+    let no_instances = || faults::invalid("No Container Instances were found in your cluster.");
+    let strategy = match (launch_type, strategy.is_empty()) {
+        (Some(_), false) => {
+            let message = "Specifying both a launch type and capacity provider strategy is not supported. \
+                           Remove one and try again.";
+            return Err(faults::invalid(message));
+        }
+        (Some(LaunchType::Fargate), true) => return Ok((launch_type, Vec::new())),
+        (Some(_), true) => return Err(no_instances()),
+        (None, false) => strategy,
+        (None, true) if !cluster.default_strategy.is_empty() => cluster.default_strategy.clone(),
+        (None, true) => return Err(no_instances()),
+    };
     if strategy.iter().any(|item| !cluster.capacity_providers.contains(&item.capacity_provider)) {
         return Err(faults::invalid(
             "The specified capacity provider strategy cannot contain a capacity provider that is not \
              associated with the cluster. Associate the capacity provider with the cluster and try again.",
         ));
     }
-    let weight =
-        |item: &CapacityProviderStrategyItem| (item.base.unwrap_or(0), item.weight.unwrap_or(0));
-    let best = strategy.iter().max_by_key(|item| weight(item)).expect("a strategy is not empty");
-    Ok(Launch::CapacityProvider(best.capacity_provider.clone()))
+    Ok((None, strategy))
 }
 
-fn network(given: Option<NetworkConfiguration>) -> Result<NetworkConfiguration, Fault> {
+/// Where one RunTask's tasks go: to the provider with a base first, then the heaviest. (Services spread by base and
+/// weight; a RunTask of up to ten tasks goes to one provider.)
+fn launch(strategy: &[CapacityProviderStrategyItem]) -> Launch {
+    let weight =
+        |item: &CapacityProviderStrategyItem| (item.base.unwrap_or(0), item.weight.unwrap_or(0));
+    let best = strategy.iter().max_by_key(|item| weight(item));
+    best.map_or(Launch::Fargate, |best| Launch::CapacityProvider(best.capacity_provider.clone()))
+}
+
+/// The network configuration, which Fargate cannot do without.
+pub(super) fn network(given: Option<NetworkConfiguration>) -> Result<NetworkConfiguration, Fault> {
     let missing = || {
         faults::invalid(
             "Network Configuration must be provided when networkMode 'awsvpc' is specified.",

@@ -1,16 +1,17 @@
-//! Makes what is wanted so. One worker drives one task; the driver starts a worker for every task that is not over, at
+//! Makes what is wanted so. `service` decides which tasks there are; one worker drives one task; the driver starts a worker for every task that is not over, at
 //! start and whenever the table of tasks changes. A wake carries no data: the worker looks.
 
 mod collect;
 mod events;
 mod output;
 pub(crate) mod pull;
+mod service;
 mod spec;
 mod task;
 
 use crate::{
     Ecs,
-    model::{LastStatus, Task, TaskDefinition},
+    model::{LastStatus, Service, Task, TaskDefinition},
 };
 use std::{
     collections::HashSet,
@@ -40,6 +41,8 @@ pub(crate) async fn start(ecs: &Arc<Ecs>) -> Result<(), runtime::EngineError> {
     }
     let driver = ecs.clone();
     ecs.world.spawn("task driver", async move { drive(driver).await });
+    let keeper = ecs.clone();
+    ecs.world.spawn("service driver", async move { service::drive(keeper).await });
     let sweeper = ecs.clone();
     ecs.world.spawn("task sweeper", async move { sweep(sweeper).await });
     let collector = ecs.clone();
@@ -70,7 +73,7 @@ async fn drive(ecs: Arc<Ecs>) {
     }
 }
 
-/// Forgets tasks that stopped long ago, and deleted task definitions that no task uses.
+/// Forgets tasks and services that were over long ago, and deleted task definitions that nothing uses.
 async fn sweep(ecs: Arc<Ecs>) {
     loop {
         ecs.world.sleep(SWEEP).await;
@@ -84,8 +87,20 @@ async fn sweep(ecs: Arc<Ecs>) {
             for key in old {
                 tx.delete::<Task>(&key);
             }
-            let used: HashSet<String> =
+            let over = |service: &Service| {
+                service.inactive_at.is_some_and(|at| now.since(at) > KEEP_STOPPED)
+            };
+            let old: Vec<String> =
+                tx.scan::<Service>().filter(|service| over(service)).map(|s| s.key()).collect();
+            for key in old {
+                tx.delete::<Service>(&key);
+            }
+            let mut used: HashSet<String> =
                 tx.scan::<Task>().map(|task| task.definition_arn()).collect();
+            for service in tx.scan::<Service>() {
+                let revisions = service.deployments.iter().map(|d| &d.revision);
+                used.extend(revisions.map(|revision| service.definition_arn(revision)));
+            }
             let gone: Vec<String> = tx
                 .scan::<TaskDefinition>()
                 .filter(|d| d.status() == crate::api::TaskDefinitionStatus::DeleteInProgress)

@@ -1,0 +1,353 @@
+//! Services.
+//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_services.html>
+
+use super::{
+    answer,
+    listing::page,
+    named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
+    tag::checked,
+    task::{capacity, check_network, network, pass_roles, platform},
+};
+use crate::{
+    Ecs,
+    api::*,
+    faults,
+    model::{self, Deployment, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
+};
+use std::{collections::VecDeque, sync::Arc};
+use store::Record as _;
+use wire::{Context, Fault};
+
+/// The most services of one DescribeServices.
+const MOST_DESCRIBED: usize = 10;
+/// The most tasks of one service.
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
+const MOST_TASKS: i32 = 5000;
+/// Digits of a deployment's id.
+const ID_DIGITS: usize = 19;
+
+/// The task definition of a service, which the caller may hand its roles to.
+fn definition(ecs: &Ecs, ctx: &Context, given: &str) -> Result<Arc<TaskDefinition>, Fault> {
+    let definition = task_definition(ecs, ctx, given).ok_or_else(faults::not_runnable)?;
+    if definition.status() != TaskDefinitionStatus::Active {
+        return Err(faults::inactive_task_definition());
+    }
+    pass_roles(ctx, &definition, None)?;
+    Ok(definition)
+}
+
+fn check_count(desired: i32) -> Result<i32, Fault> {
+    match (0..=MOST_TASKS).contains(&desired) {
+        true => Ok(desired),
+        false => {
+            Err(faults::invalid(format!("desiredCount should be between 0 and {MOST_TASKS}.")))
+        }
+    }
+}
+
+/// `given` over `base`, with AWS's defaults.
+fn configuration(
+    base: DeploymentConfiguration,
+    given: Option<DeploymentConfiguration>,
+) -> Result<DeploymentConfiguration, Fault> {
+    let given = given.unwrap_or_default();
+    if given.strategy.is_some_and(|strategy| strategy != DeploymentStrategy::Rolling) {
+        return Err(faults::invalid("Only the ROLLING deployment strategy is built yet."));
+    }
+    let off = DeploymentCircuitBreaker { enable: false, rollback: false };
+    let breaker = given.deployment_circuit_breaker.or(base.deployment_circuit_breaker);
+    let most = given.maximum_percent.or(base.maximum_percent).unwrap_or(200);
+    let fewest = given.minimum_healthy_percent.or(base.minimum_healthy_percent).unwrap_or(100);
+    if most < 100 {
+        return Err(faults::invalid("maximumPercent must be greater than or equal to 100."));
+    }
+    if !(0..=100).contains(&fewest) {
+        return Err(faults::invalid("minimumHealthyPercent must be between 0 and 100."));
+    }
+    if most == 100 && fewest == 100 {
+        let message = "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.";
+        return Err(faults::invalid(message));
+    }
+    Ok(DeploymentConfiguration {
+        deployment_circuit_breaker: Some(breaker.unwrap_or(off)),
+        maximum_percent: Some(most),
+        minimum_healthy_percent: Some(fewest),
+        strategy: Some(DeploymentStrategy::Rolling),
+        ..DeploymentConfiguration::default()
+    })
+}
+
+fn deployment(ecs: &Ecs, revision: Revision, desired: i32) -> Deployment {
+    let id = format!("ecs-svc/{}", ecs.world.text(ID_DIGITS, b"0123456789"));
+    Deployment::new(id, revision, desired, ecs.world.now())
+}
+
+pub(crate) async fn create_service(
+    ecs: &Arc<Ecs>,
+    ctx: &Context,
+    input: CreateServiceRequest,
+) -> Result<CreateServiceResponse, Fault> {
+    let cluster_name = cluster_name(ctx, input.cluster.as_deref())?;
+    let name = service_name(ctx, &cluster_name, &input.service_name)?;
+    let arn = ctx.arn("ecs", format!("service/{cluster_name}/{name}"));
+    let cluster_arn = ctx.arn("ecs", format!("cluster/{cluster_name}"));
+    let given = input.task_definition.clone().unwrap_or_default();
+    let wanted = task_definition_arn(ctx, &given);
+    let conditions = [("ecs:cluster", &*cluster_arn), ("ecs:task-definition", &wanted)];
+    ctx.authorise_with("ecs:CreateService", &arn, &conditions)?;
+    let cluster = active_cluster(ecs, ctx, &cluster_name)?;
+    if given.is_empty() {
+        return Err(faults::invalid("TaskDefinition can not be blank."));
+    }
+    let definition = definition(ecs, ctx, &given)?;
+    check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
+    let service = record(ecs, ctx, &cluster, name, &definition, input)?;
+    let written = ecs.store.write(move |tx| {
+        if let Some(before) = tx.get::<Record>(&service.key()) {
+            match before.status {
+                ServiceStatus::Active if is_same(&before, &service) => {
+                    return Ok(Arc::unwrap_or_clone(before));
+                }
+                ServiceStatus::Active => {
+                    return Err(faults::invalid("Creation of service was not idempotent."));
+                }
+                ServiceStatus::Draining => {
+                    let message = "Unable to Start a service that is still Draining.";
+                    return Err(faults::invalid(message));
+                }
+                ServiceStatus::Inactive => {}
+            }
+        }
+        tx.put(service.clone());
+        Ok::<_, Fault>(service)
+    });
+    let service = answer::service(ecs, &written.await?, true);
+    Ok(CreateServiceResponse { service: Some(service) })
+}
+
+/// Whether a request that made `new` may have made `old`: the same wish twice is one service.
+fn is_same(old: &Record, new: &Record) -> bool {
+    let revision = |service: &Record| service.deployments.first().map(|d| d.revision.clone());
+    old.desired_count == new.desired_count
+        && old.configuration == new.configuration
+        && revision(old) == revision(new)
+}
+
+/// The record that a request asks for.
+fn record(
+    ecs: &Ecs,
+    ctx: &Context,
+    cluster: &model::Cluster,
+    name: String,
+    definition: &TaskDefinition,
+    input: CreateServiceRequest,
+) -> Result<Record, Fault> {
+    if input.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
+        return Err(faults::invalid("The daemon scheduling strategy is not supported on Fargate."));
+    }
+    let controller = input.deployment_controller.map(|controller| controller.r#type);
+    if controller.is_some_and(|controller| controller != DeploymentControllerType::Ecs) {
+        return Err(faults::invalid("Only the ECS deployment controller is built yet."));
+    }
+    let desired = input.desired_count.ok_or_else(|| {
+        faults::invalid("desiredCount is required when schedulingStrategy is REPLICA.")
+    })?;
+    let desired_count = check_count(desired)?;
+    let (launch_type, strategy) =
+        capacity(cluster, input.launch_type, input.capacity_provider_strategy)?;
+    let revision = Revision {
+        family: definition.family.clone(),
+        revision: definition.revision,
+        launch_type,
+        strategy,
+        platform_version: platform(input.platform_version.as_deref())?,
+        network: network(input.network_configuration)?,
+    };
+    let configuration = configuration(Default::default(), input.deployment_configuration)?;
+    Ok(Record {
+        realm: ctx.realm(),
+        cluster: cluster.name.clone(),
+        name,
+        status: ServiceStatus::Active,
+        desired_count,
+        deployments: vec![deployment(ecs, revision, desired_count)],
+        configuration,
+        grace_seconds: input.health_check_grace_period_seconds,
+        rebalancing: input
+            .availability_zone_rebalancing
+            .unwrap_or(AvailabilityZoneRebalancing::Enabled),
+        propagate_tags: input.propagate_tags.unwrap_or(PropagateTags::None),
+        managed_tags: input.enable_ecs_managed_tags.unwrap_or(false),
+        execute_command: input.enable_execute_command.unwrap_or(false),
+        tags: checked(Tags::new(), input.tags)?,
+        steady: false,
+        events: VecDeque::new(),
+        created_by: ctx.principal.arn.clone(),
+        created_at: ecs.world.now(),
+        inactive_at: None,
+    })
+}
+
+pub(crate) async fn update_service(
+    ecs: &Arc<Ecs>,
+    ctx: &Context,
+    input: UpdateServiceRequest,
+) -> Result<UpdateServiceResponse, Fault> {
+    let cluster_name = cluster_name(ctx, input.cluster.as_deref())?;
+    let name = service_name(ctx, &cluster_name, &input.service)?;
+    let arn = ctx.arn("ecs", format!("service/{cluster_name}/{name}"));
+    let cluster_arn = ctx.arn("ecs", format!("cluster/{cluster_name}"));
+    ctx.authorise_with("ecs:UpdateService", &arn, &[("ecs:cluster", &cluster_arn)])?;
+    let cluster = active_cluster(ecs, ctx, &cluster_name)?;
+    let definition =
+        input.task_definition.as_deref().map(|given| definition(ecs, ctx, given)).transpose()?;
+    if input.network_configuration.is_some() {
+        check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
+    }
+    input.desired_count.map(check_count).transpose()?;
+    let (ecs_of_write, key) = (ecs.clone(), Record::key_of(&ctx.realm(), &cluster_name, &name));
+    let written = ecs.store.write(move |tx| {
+        let service = tx.get::<Record>(&key).ok_or_else(faults::no_service)?;
+        if service.status != ServiceStatus::Active {
+            return Err(faults::service_not_active());
+        }
+        let mut service = Arc::unwrap_or_clone(service);
+        update(&ecs_of_write, &mut service, &cluster, definition.as_deref(), input)?;
+        tx.put(service.clone());
+        Ok(service)
+    });
+    let service = answer::service(ecs, &written.await?, true);
+    Ok(UpdateServiceResponse { service: Some(service) })
+}
+
+/// Changes a service. What its tasks are made from makes another deployment when it changes, or when that is asked for.
+fn update(
+    ecs: &Ecs,
+    service: &mut Record,
+    cluster: &model::Cluster,
+    definition: Option<&TaskDefinition>,
+    input: UpdateServiceRequest,
+) -> Result<(), Fault> {
+    let primary = service.deployments.first().ok_or_else(faults::service_not_active)?;
+    let mut revision = primary.revision.clone();
+    if let Some(definition) = definition.filter(|definition| !revision.is_of(definition)) {
+        (revision.family, revision.revision) = (definition.family.clone(), definition.revision);
+    }
+    if let Some(strategy) = input.capacity_provider_strategy {
+        (revision.launch_type, revision.strategy) = capacity(cluster, None, Some(strategy))?;
+    }
+    if input.platform_version.is_some() {
+        revision.platform_version = platform(input.platform_version.as_deref())?;
+    }
+    if input.network_configuration.is_some() {
+        revision.network = network(input.network_configuration)?;
+    }
+    service.configuration =
+        configuration(std::mem::take(&mut service.configuration), input.deployment_configuration)?;
+    service.desired_count = input.desired_count.unwrap_or(service.desired_count);
+    service.grace_seconds = input.health_check_grace_period_seconds.or(service.grace_seconds);
+    service.rebalancing = input.availability_zone_rebalancing.unwrap_or(service.rebalancing);
+    service.propagate_tags = input.propagate_tags.unwrap_or(service.propagate_tags);
+    service.managed_tags = input.enable_ecs_managed_tags.unwrap_or(service.managed_tags);
+    service.execute_command = input.enable_execute_command.unwrap_or(service.execute_command);
+    service.steady = false;
+    let changed = revision != service.deployments[0].revision;
+    if changed || input.force_new_deployment == Some(true) {
+        let deployment = deployment(ecs, revision, service.desired_count);
+        service.deployments.insert(0, deployment);
+    }
+    Ok(())
+}
+
+pub(crate) async fn delete_service(
+    ecs: &Arc<Ecs>,
+    ctx: &Context,
+    input: DeleteServiceRequest,
+) -> Result<DeleteServiceResponse, Fault> {
+    let cluster = cluster_name(ctx, input.cluster.as_deref())?;
+    let name = service_name(ctx, &cluster, &input.service)?;
+    let arn = ctx.arn("ecs", format!("service/{cluster}/{name}"));
+    let cluster_arn = ctx.arn("ecs", format!("cluster/{cluster}"));
+    ctx.authorise_with("ecs:DeleteService", &arn, &[("ecs:cluster", &cluster_arn)])?;
+    active_cluster(ecs, ctx, &cluster)?;
+    let key = Record::key_of(&ctx.realm(), &cluster, &name);
+    let written = ecs.store.write(move |tx| {
+        let service = tx.get::<Record>(&key).ok_or_else(faults::no_service)?;
+        let mut service = Arc::unwrap_or_clone(service);
+        match service.status {
+            ServiceStatus::Inactive => return Err(faults::no_service()),
+            ServiceStatus::Draining => return Ok(service),
+            ServiceStatus::Active => {}
+        }
+        if service.desired_count > 0 && input.force != Some(true) {
+            let message = "The service cannot be stopped while it is scaled above 0.";
+            return Err(faults::invalid(message));
+        }
+        service.status = ServiceStatus::Draining;
+        service.desired_count = 0;
+        service.steady = false;
+        tx.put(service.clone());
+        Ok::<_, Fault>(service)
+    });
+    let service = answer::service(ecs, &written.await?, true);
+    Ok(DeleteServiceResponse { service: Some(service) })
+}
+
+pub(crate) async fn describe_services(
+    ecs: &Ecs,
+    ctx: &Context,
+    input: DescribeServicesRequest,
+) -> Result<DescribeServicesResponse, Fault> {
+    let cluster = cluster_name(ctx, input.cluster.as_deref())?;
+    if input.services.is_empty() {
+        ctx.authorise("ecs:DescribeServices", &ctx.arn("ecs", format!("service/{cluster}/*")))?;
+        return Err(faults::invalid("Services cannot be empty."));
+    }
+    let with_tags = input.include.is_some_and(|include| include.contains(&ServiceField::Tags));
+    let cluster_arn = ctx.arn("ecs", format!("cluster/{cluster}"));
+    let (mut services, mut failures) = (Vec::new(), Vec::new());
+    for given in input.services.iter().take(MOST_DESCRIBED) {
+        let name = service_name(ctx, &cluster, given).ok();
+        let arn = match (&name, given.starts_with("arn:")) {
+            (Some(name), _) => ctx.arn("ecs", format!("service/{cluster}/{name}")),
+            (None, true) => given.clone(),
+            (None, false) => ctx.arn("ecs", format!("service/{cluster}/{given}")),
+        };
+        ctx.authorise_with("ecs:DescribeServices", &arn, &[("ecs:cluster", &cluster_arn)])?;
+        let key = name.map(|name| Record::key_of(&ctx.realm(), &cluster, &name));
+        match key.and_then(|key| ecs.store.read().get::<Record>(&key)) {
+            Some(service) => services.push(answer::service(ecs, &service, with_tags)),
+            None => failures.push(answer::missing(arn)),
+        }
+    }
+    active_cluster(ecs, ctx, &cluster)?;
+    if input.services.len() > MOST_DESCRIBED {
+        return Err(faults::invalid("Services cannot have more than 10 elements."));
+    }
+    Ok(DescribeServicesResponse { services: Some(services), failures: Some(failures) })
+}
+
+pub(crate) async fn list_services(
+    ecs: &Ecs,
+    ctx: &Context,
+    input: ListServicesRequest,
+) -> Result<ListServicesResponse, Fault> {
+    let cluster = cluster_name(ctx, input.cluster.as_deref())?;
+    let cluster_arn = ctx.arn("ecs", format!("cluster/{cluster}"));
+    ctx.authorise_with("ecs:ListServices", "*", &[("ecs:cluster", &cluster_arn)])?;
+    active_cluster(ecs, ctx, &cluster)?;
+    let wanted = |service: &Record| {
+        let launch_type = service.deployments.first().and_then(|d| d.revision.launch_type);
+        service.status != ServiceStatus::Inactive
+            && input.launch_type.is_none_or(|wanted| launch_type == Some(wanted))
+            && input.scheduling_strategy.is_none_or(|s| s == SchedulingStrategy::Replica)
+            && input.resource_management_type.is_none_or(|t| t == ResourceManagementType::Customer)
+    };
+    let snapshot = ecs.store.read();
+    let services = snapshot.scan_prefix::<Record>(&format!("{}/{cluster}/", ctx.realm()));
+    let arns = services.filter(|service| wanted(service)).map(|s| (s.name.clone(), s.arn()));
+    // Ten at a time unless told otherwise, unlike the other lists.
+    let size = input.max_results.or(Some(10));
+    let (arns, next_token) = page("ListServices", input.next_token.as_deref(), size, arns)?;
+    Ok(ListServicesResponse { service_arns: Some(arns), next_token })
+}
