@@ -3,7 +3,7 @@ CARGO ?= cargo
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 
-.PHONY: demo test lint fuzz bench build deps venv clean
+.PHONY: demo test lint fuzz simulate bench build deps venv clean
 
 demo: deps venv
 	$(CARGO) build --release -p neargate
@@ -29,6 +29,11 @@ fuzz:
 		echo "== $$crate $$name"; \
 		(cd $$crate && $(CARGO) fuzz run -s none $$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0); \
 	done
+
+# Services in a simulated world, SEEDS histories of it.
+SEEDS ?= 10000
+simulate:
+	SEEDS=$(SEEDS) $(CARGO) test --release -p ecs services_come_to_rest -- --nocapture
 
 bench: deps venv
 	$(CARGO) build --release -p neargate

@@ -19,6 +19,10 @@ const SOON: Duration = Duration::from_secs(60);
 /// So many failures in a row are told as an event.
 const TOLD: i32 = 3;
 
+/// What is told when a deployment can neither start nor stop a task.
+const BLOCKED: &str = "was unable to stop or start tasks during a deployment because of the service deployment \
+                       configuration. Update the minimumHealthyPercent or maximumPercent value and try again.";
+
 /// A task to be started.
 #[derive(Debug, PartialEq)]
 pub(super) struct Start {
@@ -49,7 +53,8 @@ pub(super) struct Plan {
 impl Plan {
     /// Whether nothing is to be done.
     pub(super) fn is_nothing(&self, service: &Service) -> bool {
-        self.start.is_empty()
+        self.events.is_empty()
+            && self.start.is_empty()
             && self.stop.is_empty()
             && self.reckon.is_empty()
             && self.service == *service
@@ -237,8 +242,8 @@ impl<'a> Round<'a> {
         self.plan.wake_at = [self.plan.wake_at, at].into_iter().flatten().min();
     }
 
-    /// Stops what the primary deployment has too many of: those that do not run yet first, then from the zone that has
-    /// the most, the newest first.
+    /// Stops what the primary deployment has too many of: those that do not run well (yet) first, then from the zone that
+    /// has the most, the newest first.
     fn scale_in(&mut self) {
         let Some(primary) = self.plan.service.deployments.first() else { return };
         let mut living: Vec<_> = self.living(&primary.id).collect();
@@ -249,7 +254,7 @@ impl<'a> Round<'a> {
             let free = living.iter().filter(|task| !is_protected(task, self.now));
             let best = free.max_by_key(|task| {
                 let order = (task.created_at, Reverse(&task.id));
-                (task.last_status < LastStatus::Running, crowd(task), order)
+                (!is_healthy(task), crowd(task), order)
             });
             let Some(best) = best.copied() else {
                 let ends = living.iter().filter_map(|task| task.protected_until).min();
@@ -298,6 +303,15 @@ impl<'a> Round<'a> {
         }
         let awsvpc = primary.revision.network.awsvpc_configuration.as_ref();
         let subnets = awsvpc.map_or(&[][..], |awsvpc| &awsvpc.subnets);
+        // With so small a service the two shares may leave no room to go either way.
+        if room <= 0
+            && self.plan.stop.is_empty()
+            && service.fewest_healthy() >= service.most_tasks()
+        {
+            let told = service.events.front().is_some_and(|event| event.message.contains(BLOCKED));
+            let news = (!told).then(|| BLOCKED.to_owned());
+            return self.plan.events.extend(news);
+        }
         for _ in 0..lack.min(room) {
             let on = |name: &str| {
                 let same = living.iter().filter(|(_, provider)| provider.as_deref() == Some(name));
