@@ -1,7 +1,7 @@
 //! Elastic Container Service: clusters, task definitions, tasks that really run, and services that keep them.
 //!
-//! Handlers write what is wanted. `reconcile::service` writes the tasks that services lack, and stops those that are too
-//! many; `reconcile::task` makes a task so: it gives a task its network interface, pulls its
+//! Handlers write what is wanted. `reconcile::service` writes the tasks that services lack, and stops those that are
+//! too many; `reconcile::task` makes a task so: it gives a task its network interface, pulls its
 //! images, reads its secrets, hands it to a shim, and follows what the shim's journal tells until the task has
 //! stopped and nothing of it is left.
 
@@ -199,8 +199,8 @@ impl Ecs {
         self.closing.load(Ordering::Acquire)
     }
 
-    /// Wishes every task to stop, with this reason; they are over when [`Ecs::tasks`] is empty. Services stay as they are
-    /// wanted, and start their tasks again with the next control plane.
+    /// Wishes every task to stop, with this reason; they are over when [`Ecs::tasks`] is empty. Services stay as they
+    /// are wanted, and start their tasks again with the next control plane.
     pub async fn stop_all(&self, reason: &str) -> Result<(), store::DiskFault> {
         self.closing.store(true, Ordering::Release);
         let (now, reason) = (self.world.now(), reason.to_owned());

@@ -1,5 +1,6 @@
-//! Makes what is wanted so. `service` decides which tasks there are; one worker drives one task; the driver starts a worker for every task that is not over, at
-//! start and whenever the table of tasks changes. A wake carries no data: the worker looks.
+//! Makes what is wanted so. `service` decides which tasks there are; one worker drives one task; the driver starts a
+//! worker for every task that is not over, at start and whenever the table of tasks changes. A wake carries no data:
+//! the worker looks.
 
 mod collect;
 mod events;

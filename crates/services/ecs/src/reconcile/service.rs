@@ -1,6 +1,6 @@
-//! Keeps services as they are wanted. One driver looks at every service whenever a service or a task changed, and when a
-//! plan asked for it; what a plan says is done in one transaction, with the records that it was made from, so no
-//! two rounds can both start what is missing.
+//! Keeps services as they are wanted. One driver looks at every service whenever a service or a task changed, and when
+//! a plan asked for it; what a plan says is done in one transaction, with the records that it was made from, so no two
+//! rounds can both start what is missing.
 
 mod plan;
 

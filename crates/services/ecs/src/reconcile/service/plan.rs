@@ -242,8 +242,8 @@ impl<'a> Round<'a> {
         self.plan.wake_at = [self.plan.wake_at, at].into_iter().flatten().min();
     }
 
-    /// Stops what the primary deployment has too many of: those that do not run well (yet) first, then from the zone that
-    /// has the most, the newest first.
+    /// Stops what the primary deployment has too many of: those that do not run well (yet) first, then from the zone
+    /// that has the most, the newest first.
     fn scale_in(&mut self) {
         let Some(primary) = self.plan.service.deployments.first() else { return };
         let mut living: Vec<_> = self.living(&primary.id).collect();

@@ -1,5 +1,5 @@
-//! Plans in a simulated world: tasks start, fail, hang, crash and fall ill at random, and somebody keeps changing what is
-//! wanted. `SEEDS` says how many histories are tried, `SEED` tries one again.
+//! Plans in a simulated world: tasks start, fail, hang, crash and fall ill at random, and somebody keeps changing what
+//! is wanted. `SEEDS` says how many histories are tried, `SEED` tries one again.
 
 use super::*;
 use crate::{
