@@ -51,12 +51,13 @@ class Neargate:
         self.listen = f"127.0.0.1:{port}"
         self.process = None
 
-    def start(self, **environment):
+    def start(self, before=(), **environment):
+        """Starts it, with `before` in front of its command."""
         path = self.data_dir.parent / f"{self.data_dir.name}.log"
         LOGS.add(path)
         log = open(path, "a")
         self.process = subprocess.Popen(
-            [BINARY, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
+            [*before, BINARY, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,

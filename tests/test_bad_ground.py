@@ -52,6 +52,54 @@ def test_without_cgroups(tmp_path):
 
 
 @pytest.fixture
+def overlaid(tmp_path_factory):
+    """A directory on overlayfs, as in a container of Docker: overlayfs itself cannot write to such a one."""
+    base = tmp_path_factory.mktemp("overlaid")
+    disk, data = base / "disk", base / "data"
+    for directory in (disk, data):
+        directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], check=True)
+    for name in ("lower", "upper", "work"):
+        (disk / name).mkdir()
+    options = f"lowerdir={disk}/lower,upperdir={disk}/upper,workdir={disk}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, data], check=True)
+    yield data
+    for directory in (data, disk):
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_on_overlayfs_tasks_run_from_disks_of_their_own(overlaid, tmp_path):
+    plane = Neargate(overlaid, PORT + 8).start()
+    try:
+        assert "MISSING" not in plane.cli("doctor").stdout
+        stack = Stack(plane)
+        stack.image = push(plane, tmp_path, "overlaid")
+        ended = stack.finish(stack.container(command="echo here > /x && cat /x"))
+        assert stack.lines(ended["taskArn"]) == ["here"], ended
+    finally:
+        plane.cli("down", check=False)
+        plane.process.wait(timeout=60)
+
+
+def test_where_overlayfs_does_not_work(overlaid, tmp_path):
+    hide = "for f in /usr/sbin/mke2fs /sbin/mke2fs /usr/bin/mke2fs; do [ ! -e $f ] || mount --bind /dev/null $f; done"
+    plane = Neargate(overlaid, PORT + 8)
+    plane.start(before=["unshare", "-m", "sh", "-c", hide + '; exec "$@"', "sh"])
+    try:
+        told = plane.cli("doctor", check=False)
+        assert told.returncode == 1 and "MISSING overlayfs" in told.stdout
+        assert "without ephemeral storage limit" in told.stdout
+        stack = Stack(plane)
+        stack.image = push(plane, tmp_path, "nowhere")
+        ended = stack.finish(stack.container(command="true"))
+        assert ended["stopCode"] == "TaskFailedToStart"
+        assert "overlay" in ended["stoppedReason"] + ended["containers"][0].get("reason", ""), ended
+    finally:
+        plane.cli("down", check=False)
+        plane.process.wait(timeout=60)
+
+
+@pytest.fixture
 def small(tmp_path_factory):
     """A control plane whose data directory is a disk of 64 MB."""
     directory = tmp_path_factory.mktemp("small")

@@ -59,16 +59,19 @@ fn probe(dir: &Path, first: u32) -> Capabilities {
         Ok(_) => Ok("can be made".to_owned()),
         Err(_) => sandbox::create(None, None).map(|_| "can be made".into()).map_err(|e| chain(&e)),
     };
-    let overlay = with_dirs(dir, |layers, own| try_overlay(layers, own, None));
+    let disk = try_disk(dir);
+    let on_disk = disk.is_ok();
+    let overlay = with_dirs(dir, on_disk, |layers, own| try_overlay(layers, own, None, on_disk));
     let mapped = match &userns {
-        Ok(sandbox) => with_dirs(dir, |layers, own| try_overlay(layers, own, Some(sandbox))),
+        Ok(sandbox) => {
+            with_dirs(dir, on_disk, |layers, own| try_overlay(layers, own, Some(sandbox), on_disk))
+        }
         Err(_) => Err("needs user namespaces".to_owned()),
     };
     let user_namespace = userns.is_ok() && mapped.is_ok();
     let userns = userns.map(|_| "root inside is not root outside".to_owned());
     let mapped =
         mapped.map(|()| "layers are shared between tasks, each with its own owners".into());
-    let disk = try_disk(dir);
     Capabilities {
         user_namespace,
         disk_limit: disk.is_ok(),
@@ -109,15 +112,22 @@ fn seccomp() -> Result<String, String> {
     }
 }
 
-/// Runs `f` with a directory that has a layer's files and one that has `upper` and `work`.
-fn with_dirs(dir: &Path, f: impl Fn(&Path, &Path) -> Result<(), String>) -> Result<(), String> {
+/// Runs `f` with a directory that has a layer's files and one that is, or with `on_disk` becomes, a task's own.
+fn with_dirs(
+    dir: &Path,
+    on_disk: bool,
+    f: impl Fn(&Path, &Path) -> Result<(), String>,
+) -> Result<(), String> {
     let base = dir.join(format!(".probe-{}", std::process::id()));
     let (layer, own) = (base.join("layer"), base.join("own"));
     let make = || {
         std::fs::create_dir_all(&layer)?;
         std::fs::write(layer.join("file"), "x")?;
-        std::fs::create_dir_all(own.join("upper"))?;
-        std::fs::create_dir_all(own.join("work"))
+        std::fs::create_dir_all(&own)?;
+        match on_disk {
+            true => disk::make(&own.with_extension("disk"), disk::SMALLEST_BYTES),
+            false => make_own(&own),
+        }
     };
     let outcome =
         make().map_err(|e| format!("{}: {e}", base.display())).and_then(|()| f(&layer, &own));
@@ -125,6 +135,11 @@ fn with_dirs(dir: &Path, f: impl Fn(&Path, &Path) -> Result<(), String>) -> Resu
         Ok(()) => outcome,
         Err(e) => outcome.and(Err(format!("{}: {e}", base.display()))),
     }
+}
+
+fn make_own(own: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(own.join("upper"))?;
+    std::fs::create_dir_all(own.join("work"))
 }
 
 /// Gives a process of its own a small disk.
@@ -148,9 +163,18 @@ fn try_disk(dir: &Path) -> Result<String, String> {
 }
 
 /// Mounts a root file system in a process of its own, and looks whether the owner is right.
-fn try_overlay(layer: &Path, own: &Path, sandbox: Option<&Sandbox>) -> Result<(), String> {
+fn try_overlay(
+    layer: &Path,
+    own: &Path,
+    sandbox: Option<&Sandbox>,
+    on_disk: bool,
+) -> Result<(), String> {
     let userns = sandbox.and_then(|s| s.userns.as_ref());
     in_child(|| {
+        if on_disk {
+            let mounted = super::mount_disk(&own.with_extension("disk"), own);
+            mounted.and_then(|()| make_own(own)).map_err(|e| format!("a disk: {e}"))?;
+        }
         let mount = || {
             Stage::leave_host()?;
             let root = Root::open(&[layer.to_owned()], own, userns.map(AsFd::as_fd))?;
