@@ -90,6 +90,10 @@ pub(crate) struct ServeOptions {
     /// Where tasks' public addresses come from; only this host knows them. A free block of 4096 is taken from it.
     #[arg(long, env = "NEARGATE_PUBLIC_POOL", default_value = "198.18.0.0/15")]
     public_pool: network::Cidr,
+    /// Where names of load balancers are made known to this host's programs, in a block of their own that `down` takes
+    /// away; "none" makes them known nowhere.
+    #[arg(long, env = "NEARGATE_HOSTS_FILE", default_value = "/etc/hosts")]
+    hosts_file: PathBuf,
 }
 
 fn account(text: &str) -> Result<String, String> {

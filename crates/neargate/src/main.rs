@@ -10,11 +10,28 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     // A shim starts for every task and stays small: it does not pass through the command line's parser.
-    if args.next().is_some_and(|word| word == SHIM) {
-        return runtime::shim::main(args);
+    match args.next() {
+        Some(word) if word == SHIM => runtime::shim::main(args),
+        Some(word) if word == BALANCER => data_plane(args.next()),
+        _ => cli::main(),
     }
-    cli::main()
+}
+
+/// Runs the data plane of load balancers in a directory.
+fn data_plane(directory: Option<std::ffi::OsString>) -> ExitCode {
+    serve::log();
+    let Some(directory) = directory else { return ExitCode::FAILURE };
+    match balancer::run(directory.as_ref()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "the balancer ends");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The word that makes this program a task's shim.
 const SHIM: &str = "shim";
+/// The word that makes this program the data plane of load balancers.
+const BALANCER: &str = "balancer";

@@ -7,6 +7,7 @@ mod listen;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, Surroundings};
+use elbv2::ElbV2;
 use iam::Iam;
 use images::{BlobStore, Images, ImagesOptions};
 use logs::Logs;
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub account_key: Option<(String, String)>,
     /// Where public addresses of tasks come from.
     pub public_pool: network::Cidr,
+    /// Where names of load balancers are made known to the host's programs, if anywhere.
+    pub hosts_file: Option<PathBuf>,
 }
 
 /// Why the control plane did not start.
@@ -82,12 +85,13 @@ pub(crate) struct ControlPlane {
     iam: Arc<Iam>,
     network: Arc<Network>,
     ecs: Arc<Ecs>,
+    elb: Arc<ElbV2>,
     logs: Arc<Logs>,
     stop: tokio::sync::Notify,
 }
 
-/// Runs until a signal or `neargate down` ends it.
-pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
+/// Sends what the program logs to standard error.
+pub(crate) fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("NEARGATE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let coloured = std::io::IsTerminal::is_terminal(&std::io::stderr());
@@ -98,6 +102,11 @@ pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
         // A log that cannot be written (a full disk) must not panic whoever logs.
         .log_internal_errors(false)
         .init();
+}
+
+/// Runs until a signal or `neargate down` ends it.
+pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
+    log();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(ServeError::Runtime)?.block_on(serve(settings))
 }
@@ -114,11 +123,13 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let engines = engines(&settings, &world).await?;
     let network = engines.network.clone();
     let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
+    let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone())?;
     let ecs = Ecs::new(
         store.clone(),
         world.clone(),
         iam.clone(),
         ec2.clone(),
+        elb.clone(),
         engines.images,
         engines.engine,
     )?;
@@ -134,6 +145,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         ec2::api::service(ec2.clone()),
         ecr::api::service(ecr.clone()),
         ecs::api::service(ecs.clone()),
+        elbv2::api::service(elb.clone()),
         logs::api::service(logs.clone()),
         ssm::api::service(ssm.clone()),
         secretsmanager::api::service(secrets.clone()),
@@ -149,12 +161,14 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         api: connect::api(front.clone()),
     })
     .await?;
+    elb.start(load_balancing(&settings)?);
     logs.start();
     ecr.start();
     ssm.start();
     secrets.start();
     let stop = tokio::sync::Notify::new();
-    let plane = Arc::new(ControlPlane { settings, world, front, iam, network, ecs, logs, stop });
+    let plane =
+        Arc::new(ControlPlane { settings, world, front, iam, network, ecs, elb, logs, stop });
     listen::api(&plane, listener);
     let control = listen::control(&plane)?;
     let ended = listen::signals()?;
@@ -166,7 +180,8 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     tokio::select! {
         () = ended => {
             tracing::info!("a signal ends this control plane; tasks go on");
-            if plane.ecs.tasks().is_empty() && let Err(error) = plane.network.close().await {
+            let idle = plane.ecs.tasks().is_empty() && !plane.elb.has_balancers();
+            if idle && let Err(error) = plane.network.close().await {
                 tracing::warn!(error = %error, "the network could not be taken away");
             }
         }
@@ -215,6 +230,17 @@ async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeErr
     };
     let network = Arc::new(Network::open(config).await?);
     Ok(Engines { network, images, engine })
+}
+
+fn load_balancing(settings: &Settings) -> Result<elbv2::Setting, ServeError> {
+    let exe = std::env::current_exe().map_err(ServeError::Program)?;
+    Ok(elbv2::Setting {
+        exe: (exe, crate::BALANCER.to_owned()),
+        directory: settings.data_dir.join("balancer"),
+        shared: settings.listen.ip(),
+        hosts_file: settings.hosts_file.clone(),
+        instance: instance(&settings.data_dir),
+    })
 }
 
 /// What sets this Neargate's kernel objects apart from another's on the same host: five letters that follow

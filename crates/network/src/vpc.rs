@@ -11,7 +11,7 @@ use crate::{
     namespace::{self, Namespace},
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::AsFd,
@@ -85,6 +85,8 @@ pub struct Network {
     block: Cidr,
     host: Namespace,
     vpcs: Mutex<HashMap<String, Arc<Vpc>>>,
+    /// The interfaces that have a namespace of their own here.
+    hosts: Mutex<BTreeSet<String>>,
 }
 
 struct Vpc {
@@ -110,7 +112,7 @@ impl Network {
             (config.pool, config.instance.clone(), config.run_dir.join("block"));
         let block =
             host.run(move |inside| host::claim_block(inside, pool, &instance, &file)).await?;
-        let network = Self { config, block, host, vpcs: Mutex::default() };
+        let network = Self { config, block, host, vpcs: Mutex::default(), hosts: Mutex::default() };
         let (table, links) = (network.table(), network.link_prefix());
         let set_up = move |_: &namespace::Inside| {
             host::forward()?;
@@ -239,6 +241,18 @@ impl Network {
         vpc.namespace.run(move |_| host::nft(&script)).await
     }
 
+    /// Makes a network namespace for an interface that is no task's, and answers where it is pinned. It is there until
+    /// the interface is unplugged. Doing it again changes nothing.
+    pub async fn make_host(&self, eni: &str) -> Result<PathBuf, NetworkError> {
+        let mut hosts = self.hosts.lock().await;
+        let pin = self.pin(eni);
+        let place = pin.clone();
+        let namespace = tokio::task::spawn_blocking(move || Namespace::pinned(&place));
+        namespace.await.expect("making a namespace does not panic")?;
+        hosts.insert(eni.to_owned());
+        Ok(pin)
+    }
+
     /// Plugs an interface into a task's namespace. Doing it again changes nothing.
     pub async fn attach(&self, attachment: &Attachment) -> Result<(), NetworkError> {
         let vpc = self.vpc(&attachment.vpc).await?;
@@ -298,6 +312,8 @@ impl Network {
 
     /// Unplugs an interface. Doing it again changes nothing.
     pub async fn detach(&self, vpc: &str, eni: &str) -> Result<(), NetworkError> {
+        self.hosts.lock().await.remove(eni);
+        namespace::unpin(&self.pin(eni))?;
         let vpc = self.vpc(vpc).await?;
         let mut state = vpc.state.lock().await;
         let Some(port) = state.ports.remove(eni) else { return Ok(()) };
@@ -351,7 +367,8 @@ impl Network {
     /// What is ours on this host and belongs to no VPC that was set up.
     pub async fn leaks(&self) -> Result<Vec<Leak>, NetworkError> {
         let vpcs = self.vpcs.lock().await;
-        let pins: Vec<PathBuf> = vpcs.keys().map(|id| self.pin(id)).collect();
+        let hosts = self.hosts.lock().await;
+        let pins: Vec<PathBuf> = vpcs.keys().chain(&*hosts).map(|id| self.pin(id)).collect();
         let links: Vec<String> = vpcs.values().map(|vpc| self.uplink(vpc.number).0).collect();
         let (directory, prefix) = (self.config.run_dir.clone(), self.link_prefix());
         self.host
@@ -381,6 +398,9 @@ impl Network {
         let ids: Vec<String> = self.vpcs.lock().await.keys().cloned().collect();
         for id in ids {
             self.remove_vpc(&id).await?;
+        }
+        for eni in std::mem::take(&mut *self.hosts.lock().await) {
+            namespace::unpin(&self.pin(&eni))?;
         }
         let (table, block) = (self.table(), self.block);
         self.host

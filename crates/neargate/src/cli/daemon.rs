@@ -35,6 +35,7 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         account: options.account.clone(),
         account_key,
         public_pool: options.public_pool,
+        hosts_file: Some(options.hosts_file.clone()).filter(|file| file.as_os_str() != "none"),
     })
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     command.args(["--listen", &options.listen.to_string(), "--region", &options.region]);
     command.args(["--account", &options.account]);
     command.args(["--public-pool", &options.public_pool.to_string()]);
+    command.arg("--hosts-file").arg(&options.hosts_file);
     if let Some(pair) = &options.account_key {
         // Not an argument: arguments can be read by everyone on the machine.
         command.env("NEARGATE_ACCOUNT_KEY", pair);

@@ -188,6 +188,7 @@ async fn down(plane: &ControlPlane, keep_tasks: bool) -> Reply<DownReply> {
         while !plane.ecs.tasks().is_empty() {
             plane.world.sleep(LOOK).await;
         }
+        plane.elb.close().await;
         if let Err(error) = plane.network.close().await {
             return Reply::Failed(chain(&error));
         }

@@ -5,7 +5,12 @@ use crate::{
     model::{NetworkInterface, SecurityGroup, Subnet, Vpc},
 };
 use network::{Attachment, Group, NetworkError, VpcSpec};
-use std::{collections::BTreeSet, net::Ipv4Addr, path::Path, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use store::{DiskFault, Snapshot};
 use thiserror::Error;
 
@@ -151,6 +156,44 @@ impl Ec2 {
         let subnet = subnet.ok_or_else(|| InterfaceError::NoSubnet(interface.subnet.clone()))?;
         let attachment = attachment(interface, &subnet, netns);
         self.network.attach(&attachment).await.map_err(InterfaceError::from)
+    }
+
+    /// Plugs an interface that is no task's into a network namespace of its own, and answers where that is pinned.
+    /// Doing it again changes nothing.
+    pub async fn host_interface(
+        &self,
+        interface: &NetworkInterface,
+    ) -> Result<PathBuf, InterfaceError> {
+        let netns = self.network.make_host(&interface.id).await?;
+        self.attach_interface(interface, &netns).await?;
+        Ok(netns)
+    }
+
+    /// Gives an interface other security groups. Doing it again changes nothing.
+    pub async fn set_interface_groups(
+        &self,
+        interface: &NetworkInterface,
+        groups: &[String],
+    ) -> Result<Arc<NetworkInterface>, InterfaceError> {
+        let key = store::Record::key(interface);
+        let mut changed = interface.clone();
+        changed.groups = groups.to_vec();
+        let changed = Arc::new(changed);
+        let groups = groups.to_vec();
+        self.store
+            .write(move |tx| {
+                tx.update::<NetworkInterface>(&key, |interface| interface.groups = groups);
+                Ok::<_, DiskFault>(())
+            })
+            .await?;
+        Ok(changed)
+    }
+
+    /// The interfaces whose descriptions begin so, of all accounts and regions.
+    pub fn interfaces_described(&self, prefix: &str) -> Vec<Arc<NetworkInterface>> {
+        let snapshot = self.store.read();
+        let all = snapshot.scan::<NetworkInterface>();
+        all.filter(|interface| interface.description.starts_with(prefix)).collect()
     }
 
     /// Sets the VPC up, with its groups and the interfaces that it has on record.

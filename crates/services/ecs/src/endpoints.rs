@@ -80,7 +80,8 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     let serve_api = ecs.surroundings().api.clone();
     let name: Arc<str> = vpc.into();
     accept(ecs, api, move |stream, ip| serve_api(stream, Peer { ip, vpc: Some(name.clone()) }))?;
-    names::serve(&ecs.world, names)?;
+    let (elb, of_vpc) = (ecs.elb.clone(), vpc.to_owned());
+    names::serve(&ecs.world, names, move |name| elb.addresses(&of_vpc, name))?;
     served.insert(vpc.to_owned(), ());
     Ok(())
 }

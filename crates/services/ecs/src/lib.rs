@@ -23,6 +23,7 @@ pub use surroundings::{
 };
 
 use ec2::Ec2;
+use elbv2::ElbV2;
 use iam::Iam;
 use images::Images;
 pub use reconcile::pull::Pulling;
@@ -45,6 +46,7 @@ pub struct Ecs {
     world: World,
     iam: Arc<Iam>,
     ec2: Arc<Ec2>,
+    elb: Arc<ElbV2>,
     images: Images,
     engine: Engine,
     /// Set once, before the first task is driven: the rest of the house depends on this crate being there.
@@ -63,6 +65,7 @@ impl Ecs {
         world: World,
         iam: Arc<Iam>,
         ec2: Arc<Ec2>,
+        elb: Arc<ElbV2>,
         images: Images,
         engine: Engine,
     ) -> Result<Arc<Self>, ReadError> {
@@ -77,6 +80,7 @@ impl Ecs {
             world,
             iam,
             ec2,
+            elb,
             images,
             engine,
             surroundings: OnceLock::new(),

@@ -10,7 +10,8 @@ pub use account_setting::AccountSetting;
 pub use cluster::Cluster;
 pub use service::{Deployment, Revision, Service, ServiceEvent, ServiceStatus};
 pub use task::{
-    Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned, Task,
+    Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned,
+    TargetState, Task, TaskTarget,
 };
 pub use task_definition::{Family, TaskDefinition};
 

@@ -809,11 +809,15 @@ impl IntoValue for AcceleratorType {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AdvancedConfiguration {
+    #[serde(rename = "alternateTargetGroupArn", skip_serializing_if = "Option::is_none")]
     pub alternate_target_group_arn: Option<String>,
+    #[serde(rename = "productionListenerRule", skip_serializing_if = "Option::is_none")]
     pub production_listener_rule: Option<String>,
+    #[serde(rename = "testListenerRule", skip_serializing_if = "Option::is_none")]
     pub test_listener_rule: Option<String>,
+    #[serde(rename = "roleArn", skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
 }
 
@@ -4499,12 +4503,17 @@ impl IntoValue for ListTasksResponse {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LoadBalancer {
+    #[serde(rename = "targetGroupArn", skip_serializing_if = "Option::is_none")]
     pub target_group_arn: Option<String>,
+    #[serde(rename = "loadBalancerName", skip_serializing_if = "Option::is_none")]
     pub load_balancer_name: Option<String>,
+    #[serde(rename = "containerName", skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
+    #[serde(rename = "containerPort", skip_serializing_if = "Option::is_none")]
     pub container_port: Option<i32>,
+    #[serde(rename = "advancedConfiguration", skip_serializing_if = "Option::is_none")]
     pub advanced_configuration: Option<AdvancedConfiguration>,
 }
 
@@ -9931,7 +9940,7 @@ static S_CREATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_LOAD_BALANCERS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "serviceRegistries",
@@ -9994,7 +10003,7 @@ static S_CREATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Refused("with the awsvpc network mode ECS uses its service-linked role"),
         },
         Member {
             name: "deploymentConfiguration",
@@ -13017,7 +13026,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "loadBalancerName",
@@ -13026,7 +13035,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Refused("Classic Load Balancers do not work with Fargate"),
         },
         Member {
             name: "containerName",
@@ -13035,7 +13044,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "containerPort",
@@ -13044,7 +13053,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "advancedConfiguration",
@@ -13053,7 +13062,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_ADVANCED_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Refused("only the ROLLING strategy is built yet"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17577,7 +17586,7 @@ static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_LOAD_BALANCERS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("load balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "propagateTags",

@@ -1,5 +1,5 @@
-//! The name service of a VPC: answers the private names of addresses itself, and hands every other question on
-//! to the host's own name servers. UDP only; an answer that does not fit says so (TC), and the asker's TCP
+//! The name service of a VPC: answers the private names of addresses, and those of load balancers, itself, and hands every
+//! other question on to the host's own name servers. UDP only; an answer that does not fit says so (TC), and the asker's TCP
 //! attempt is refused.
 
 use network::{NAME_SERVICE, NetworkError};
@@ -21,9 +21,19 @@ const MOST_QUESTIONS: usize = 256;
 const TTL_S: u32 = 60;
 
 const SERVER_FAILURE: u8 = 2;
+/// The most addresses in an answer, so that it fits.
+const MOST_ADDRESSES: usize = 16;
 
-/// Answers questions that come to `socket`.
-pub(super) fn serve(world: &World, socket: std::net::UdpSocket) -> Result<(), NetworkError> {
+/// Gives the addresses of a name, in lower case.
+type Known = dyn Fn(&str) -> Vec<Ipv4Addr> + Send + Sync;
+
+/// Answers questions that come to `socket`; `known` gives the addresses of names that the VPC has, none for others.
+pub(super) fn serve(
+    world: &World,
+    socket: std::net::UdpSocket,
+    known: impl Fn(&str) -> Vec<Ipv4Addr> + Send + Sync + 'static,
+) -> Result<(), NetworkError> {
+    let known: Arc<Known> = Arc::new(known);
     let address = (NAME_SERVICE, 53).into();
     let told = |source| NetworkError::Socket { address, source };
     let socket = Arc::new(UdpSocket::from_std(socket).map_err(told)?);
@@ -36,8 +46,9 @@ pub(super) fn serve(world: &World, socket: std::net::UdpSocket) -> Result<(), Ne
             let Ok(permit) = permits.clone().try_acquire_owned() else { continue };
             let (question, socket, world) =
                 (buffer[..length].to_vec(), socket.clone(), spawner.clone());
+            let known = known.clone();
             spawner.spawn("question", async move {
-                if let Some(answer) = answer(&world, question).await
+                if let Some(answer) = answer(&world, &*known, question).await
                     && let Err(error) = socket.send_to(&answer, from).await
                 {
                     tracing::debug!(%error, "a name's answer could not be sent");
@@ -49,10 +60,11 @@ pub(super) fn serve(world: &World, socket: std::net::UdpSocket) -> Result<(), Ne
     Ok(())
 }
 
-async fn answer(world: &World, question: Vec<u8>) -> Option<Vec<u8>> {
+async fn answer(world: &World, known: &Known, question: Vec<u8>) -> Option<Vec<u8>> {
     let (name, kind, end) = parse(&question)?;
-    if let Some(address) = private_address(&name) {
-        return Some(own_answer(&question, end, kind, address));
+    let own = private_address(&name).map_or_else(|| known(&name), |address| vec![address]);
+    if !own.is_empty() {
+        return Some(own_answer(&question, end, kind, &own));
     }
     for server in host_servers() {
         if let Some(Some(answer)) = world.timeout(PATIENCE, ask(server, &question)).await {
@@ -114,19 +126,22 @@ fn header(question: &[u8], end: usize, code: u8, answers: u16) -> Vec<u8> {
     message
 }
 
-fn own_answer(question: &[u8], end: usize, kind: u16, address: Ipv4Addr) -> Vec<u8> {
+fn own_answer(question: &[u8], end: usize, kind: u16, addresses: &[Ipv4Addr]) -> Vec<u8> {
     const A: u16 = 1;
     const ANY: u16 = 255;
     if kind != A && kind != ANY {
         return header(question, end, 0, 0);
     }
-    let mut message = header(question, end, 0, 1);
-    message.extend([0xc0, 12]); // the name: as in the question
-    message.extend(A.to_be_bytes());
-    message.extend(1u16.to_be_bytes()); // the Internet
-    message.extend(TTL_S.to_be_bytes());
-    message.extend(4u16.to_be_bytes());
-    message.extend(address.octets());
+    let addresses = &addresses[..addresses.len().min(MOST_ADDRESSES)];
+    let mut message = header(question, end, 0, addresses.len() as u16);
+    for address in addresses {
+        message.extend([0xc0, 12]); // the name: as in the question
+        message.extend(A.to_be_bytes());
+        message.extend(1u16.to_be_bytes()); // the Internet
+        message.extend(TTL_S.to_be_bytes());
+        message.extend(4u16.to_be_bytes());
+        message.extend(address.octets());
+    }
     message
 }
 
@@ -179,7 +194,7 @@ mod tests {
         let question = question("IP-10-1-2-3.ec2.internal", 1);
         let (name, kind, end) = parse(&question).unwrap();
         let address = private_address(&name).unwrap();
-        let answer = own_answer(&question, end, kind, address);
+        let answer = own_answer(&question, end, kind, &[address]);
         assert_eq!(answer[..2], [0xab, 0xcd]);
         assert_eq!(answer[6..8], [0, 1]);
         assert_eq!(answer[answer.len() - 4..], [10, 1, 2, 3]);
@@ -191,7 +206,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_question_or_none(bytes in proptest::collection::vec(0u8.., 0..64)) {
             if let Some((_, kind, end)) = parse(&bytes) {
-                own_answer(&bytes, end, kind, Ipv4Addr::LOCALHOST);
+                own_answer(&bytes, end, kind, &[Ipv4Addr::LOCALHOST]);
             }
         }
     }

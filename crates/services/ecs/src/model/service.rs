@@ -3,7 +3,7 @@
 use super::{Launch, Tags, TaskDefinition};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
-    DeploymentRolloutState, LaunchType, NetworkConfiguration, PropagateTags,
+    DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, time::Duration};
@@ -53,6 +53,9 @@ pub struct Revision {
     pub platform_version: String,
     /// Subnets, security groups, public address.
     pub network: NetworkConfiguration,
+    /// The target groups that its tasks are registered with.
+    #[serde(default)]
+    pub load_balancers: Vec<LoadBalancer>,
 }
 
 /// A version of a service on its way in, in place, or on its way out.

@@ -144,6 +144,30 @@ pub enum Reckoned {
     Over,
 }
 
+/// What a target group says of a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TargetState {
+    /// It does not know it: the task does not run yet.
+    Awaited,
+    /// Its health is not known yet.
+    Initial,
+    /// It gets requests.
+    Healthy,
+    /// It fails its health checks, for this reason.
+    Unhealthy(String),
+}
+
+/// A target group that a task is to be registered with, as long as it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskTarget {
+    /// The target group's ARN.
+    pub group_arn: String,
+    /// The port of the task.
+    pub port: u16,
+    /// What the target group says.
+    pub state: TargetState,
+}
+
 /// A task. No `Debug`: overrides may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Task {
@@ -192,6 +216,9 @@ pub struct Task {
     /// What its service has taken note of.
     #[serde(default)]
     pub reckoned: Reckoned,
+    /// The target groups that its service has it in.
+    #[serde(default)]
+    pub targets: Vec<TaskTarget>,
     /// When it may be stopped by scale-in again; in the past when it is not protected.
     pub protected_until: Option<Timestamp>,
     /// Its idempotency token.
@@ -256,6 +283,7 @@ impl Task {
             containers: containers.collect(),
             version: 1,
             reckoned: Reckoned::Not,
+            targets: Vec::new(),
             protected_until: None,
             client_token: None,
             journal_seq: 0,

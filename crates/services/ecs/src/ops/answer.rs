@@ -270,7 +270,7 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         service_arn: Some(service.arn()),
         service_name: Some(service.name.clone()),
         cluster_arn: Some(service.cluster_arn()),
-        load_balancers: Some(Vec::new()),
+        load_balancers: Some(primary.map(|r| r.load_balancers.clone()).unwrap_or_default()),
         service_registries: Some(Vec::new()),
         status: Some(service.status.as_str().to_owned()),
         desired_count: Some(service.desired_count),

@@ -23,6 +23,8 @@ const MOST_DESCRIBED: usize = 10;
 /// The most tasks of one service.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
 const MOST_TASKS: i32 = 5000;
+/// The most target groups of one service.
+const MOST_TARGET_GROUPS: usize = 5;
 /// Digits of a deployment's id.
 const ID_DIGITS: usize = 19;
 
@@ -75,6 +77,58 @@ fn configuration(
         strategy: Some(DeploymentStrategy::Rolling),
         ..DeploymentConfiguration::default()
     })
+}
+
+/// The target groups of a service, as far as they and the container ports that they are for exist.
+fn load_balancers(
+    ecs: &Ecs,
+    ctx: &Context,
+    definition: &TaskDefinition,
+    given: Vec<LoadBalancer>,
+) -> Result<Vec<LoadBalancer>, Fault> {
+    if given.len() > MOST_TARGET_GROUPS {
+        return Err(faults::invalid("load balancers can have at most 5 items."));
+    }
+    for balancer in &given {
+        let Some(arn) = &balancer.target_group_arn else {
+            return Err(faults::invalid("targetGroupArn must be specified for a load balancer."));
+        };
+        let realm = ctx.realm();
+        if ecs.elb.target_group(&realm, arn).is_none() {
+            let message = format!("The specified target group does not exist. {arn}");
+            return Err(faults::invalid(message));
+        }
+        if !ecs.elb.is_used(&realm, arn) {
+            return Err(faults::invalid(format!(
+                "The target group with targetGroupArn {arn} does not have an associated load balancer."
+            )));
+        }
+        let name = balancer.container_name.clone().unwrap_or_default();
+        let port = balancer.container_port.unwrap_or(0);
+        let mut containers = definition.document.container_definitions.iter().flatten();
+        let container = containers.find(|c| c.name.as_ref() == Some(&name)).ok_or_else(|| {
+            faults::invalid(format!("The container {name} does not exist in the task definition."))
+        })?;
+        let mut ports = container.port_mappings.iter().flatten();
+        if !ports.any(|mapping| mapping.container_port == Some(port)) {
+            return Err(faults::invalid(format!(
+                "The container {name} did not have a container port {port} defined."
+            )));
+        }
+    }
+    Ok(given)
+}
+
+/// A grace period is for the health checks of target groups.
+fn check_grace(service: &Record) -> Result<(), Fault> {
+    let balanced =
+        service.deployments.first().is_some_and(|d| !d.revision.load_balancers.is_empty());
+    match service.grace_seconds.is_some_and(|seconds| seconds > 0) && !balanced {
+        true => Err(faults::invalid(
+            "Health check grace period is only valid for services configured to use load balancers",
+        )),
+        false => Ok(()),
+    }
 }
 
 fn deployment(ecs: &Ecs, revision: Revision, desired: i32) -> Deployment {
@@ -162,9 +216,15 @@ fn record(
         strategy,
         platform_version: platform(input.platform_version.as_deref())?,
         network: network(input.network_configuration)?,
+        load_balancers: load_balancers(
+            ecs,
+            ctx,
+            definition,
+            input.load_balancers.unwrap_or_default(),
+        )?,
     };
     let configuration = configuration(Default::default(), input.deployment_configuration)?;
-    Ok(Record {
+    let service = Record {
         realm: ctx.realm(),
         cluster: cluster.name.clone(),
         name,
@@ -185,7 +245,9 @@ fn record(
         created_by: ctx.principal.arn.clone(),
         created_at: ecs.world.now(),
         inactive_at: None,
-    })
+    };
+    check_grace(&service)?;
+    Ok(service)
 }
 
 pub(crate) async fn update_service(
@@ -205,7 +267,16 @@ pub(crate) async fn update_service(
         check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
     }
     input.desired_count.map(check_count).transpose()?;
-    let (ecs_of_write, key) = (ecs.clone(), Record::key_of(&ctx.realm(), &cluster_name, &name));
+    let key = Record::key_of(&ctx.realm(), &cluster_name, &name);
+    if let Some(given) = input.load_balancers.clone() {
+        let definition = match &definition {
+            Some(definition) => Some(definition.clone()),
+            None => current_definition(ecs, &key),
+        };
+        let definition = definition.ok_or_else(faults::no_service)?;
+        load_balancers(ecs, ctx, &definition, given)?;
+    }
+    let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
         let service = tx.get::<Record>(&key).ok_or_else(faults::no_service)?;
         if service.status != ServiceStatus::Active {
@@ -218,6 +289,15 @@ pub(crate) async fn update_service(
     });
     let service = answer::service(ecs, &written.await?, true);
     Ok(UpdateServiceResponse { service: Some(service) })
+}
+
+/// The task definition that a service has now.
+fn current_definition(ecs: &Ecs, key: &str) -> Option<Arc<TaskDefinition>> {
+    let snapshot = ecs.store.read();
+    let service = snapshot.get::<Record>(key)?;
+    let revision = &service.deployments.first()?.revision;
+    let key = TaskDefinition::key_of(&service.realm, &revision.family, revision.revision);
+    snapshot.get::<TaskDefinition>(&key)
 }
 
 /// Changes a service. What its tasks are made from makes another deployment when it changes, or when that is asked for.
@@ -242,6 +322,9 @@ fn update(
     if input.network_configuration.is_some() {
         revision.network = network(input.network_configuration)?;
     }
+    if let Some(given) = input.load_balancers {
+        revision.load_balancers = given;
+    }
     service.configuration =
         configuration(std::mem::take(&mut service.configuration), input.deployment_configuration)?;
     service.desired_count = input.desired_count.unwrap_or(service.desired_count);
@@ -256,7 +339,7 @@ fn update(
         let deployment = deployment(ecs, revision, service.desired_count);
         service.deployments.insert(0, deployment);
     }
-    Ok(())
+    check_grace(service)
 }
 
 pub(crate) async fn delete_service(

@@ -3,6 +3,7 @@
 //! rounds can both start what is missing.
 
 mod plan;
+pub(super) mod targets;
 
 use super::chain;
 use crate::{
@@ -22,6 +23,7 @@ const REST: Duration = Duration::from_secs(1);
 pub(super) async fn drive(ecs: Arc<Ecs>) {
     let mut services = ecs.store.watch::<Service>();
     let mut tasks = ecs.store.watch::<Task>();
+    let mut health = ecs.elb.watch_health();
     loop {
         let wake_at = match round(&ecs).await {
             Ok(wake_at) => wake_at,
@@ -36,6 +38,7 @@ pub(super) async fn drive(ecs: Arc<Ecs>) {
         tokio::select! {
             () = services.changed() => {}
             () = tasks.changed() => {}
+            changed = health.changed() => changed.expect("the load balancers' service lives as long"),
             () = ecs.world.sleep(rest.unwrap_or_default()), if rest.is_some() => {}
         }
     }
@@ -43,6 +46,7 @@ pub(super) async fn drive(ecs: Arc<Ecs>) {
 
 /// Does for each service what its plan says. Answers when to look again though nothing changes.
 async fn round(ecs: &Arc<Ecs>) -> Result<Option<Timestamp>, DiskFault> {
+    targets::keep(ecs).await?;
     let mut wake_at = None;
     let snapshot = ecs.store.read();
     let active = |service: &Arc<Service>| service.status != ServiceStatus::Inactive;
@@ -90,6 +94,9 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     for (id, reason) in stop {
         let code = TaskStopCode::ServiceSchedulerInitiated;
         tx.update::<Task>(&format!("{prefix}{id}"), |task| task.stop(code, &reason, now));
+        if let Some(task) = tx.get::<Task>(&format!("{prefix}{id}")) {
+            events.extend(targets::drain(tx, &task, now));
+        }
     }
     let mut started = Vec::new();
     for wanted in start {
@@ -125,6 +132,7 @@ fn task(tx: &Tx, service: &Service, wanted: Start, now: Timestamp) -> Option<Tas
     task.started_by = Some(deployment.id.clone());
     task.platform_version.clone_from(&revision.platform_version);
     task.execute_command = service.execute_command;
+    task.targets = targets::of(revision);
     task.tags = match service.propagate_tags {
         PropagateTags::Service => service.tags.clone(),
         PropagateTags::TaskDefinition => definition.tags.clone(),

@@ -4,7 +4,7 @@
 //! step can be taken again after a crash: what is there already is kept. What cannot work ends the task with
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
-use super::{chain, events, output, pull, spec};
+use super::{chain, events, output, pull, service::targets, spec};
 use crate::{
     Ecs,
     api::{ContainerDefinition, SettingName, TaskStopCode},
@@ -13,7 +13,7 @@ use crate::{
 };
 use ec2::{InterfaceError, InterfaceRequest};
 use runtime::EngineError;
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
 use thiserror::Error as ThisError;
 use wire::Principal;
@@ -318,12 +318,15 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         let definition = containers.iter().find(|c| c.name.as_deref() == Some(name));
         definition.is_some_and(|definition| definition.essential.unwrap_or(true))
     };
-    let mut watch = ecs.store.watch::<Task>();
+    let mut watch = ecs.store.watch_tables(&[Task::TABLE, elbv2::model::Target::TABLE]);
     let mut events = running.events(task.journal_seq + 1);
     let mut asked = false;
     loop {
         let record = ecs.store.read().get::<Task>(&key);
-        if let Some(record) = record.filter(|record| record.stopping && !asked) {
+        let record = record.filter(|record| record.stopping && !asked);
+        if let Some(record) = record
+            && has_left(ecs, &record).await?
+        {
             asked = true;
             // The shim may be ending by itself; then its journal says so.
             if let Err(error) =
@@ -355,6 +358,22 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     clean(ecs, task).await
 }
 
+/// Whether a task that is to stop is out of its target groups, with nothing in flight to it.
+async fn has_left(ecs: &Ecs, task: &Task) -> Result<bool, Trouble> {
+    let targets = targets::addresses(task);
+    let there = |(group, ip, port): &(String, Ipv4Addr, u16)| {
+        let key = elbv2::model::Target::key_of(&task.realm, group, *ip, *port);
+        ecs.store.read().get::<elbv2::model::Target>(&key).is_some()
+    };
+    if !targets.iter().any(there) {
+        return Ok(true);
+    }
+    ecs.elb.deregister(&task.realm, targets.clone()).await?;
+    let now = ecs.world.now();
+    change(ecs, &task.key(), |task| task.advance(LastStatus::Deactivating, now)).await?;
+    Ok(!targets.iter().any(there))
+}
+
 /// Takes away what is left of a task.
 async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
     let key = task.key();
@@ -368,6 +387,9 @@ async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
     .await?;
     ecs.engine.remove(&task.id).await?;
     let record = ecs.store.read().get::<Task>(&key);
+    if let Some(record) = &record {
+        ecs.elb.deregister(&task.realm, targets::addresses(record)).await?;
+    }
     let eni = record.as_ref().and_then(|record| record.interface.eni.clone());
     if let Some(eni) = eni {
         ecs.ec2.delete_interface(&task.realm, &eni).await?;

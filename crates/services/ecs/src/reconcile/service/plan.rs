@@ -4,7 +4,9 @@
 
 use crate::{
     api::DeploymentRolloutState,
-    model::{Deployment, Health, LastStatus, Launch, Reckoned, Service, ServiceStatus, Task},
+    model::{
+        Deployment, Health, LastStatus, Launch, Reckoned, Service, ServiceStatus, TargetState, Task,
+    },
 };
 use std::{cmp::Reverse, sync::Arc, time::Duration};
 use world::Timestamp;
@@ -117,9 +119,7 @@ impl<'a> Round<'a> {
 
     fn is_unhealthy(&self, task: &Task) -> bool {
         let ran = task.started_at.map_or(Duration::ZERO, |at| self.now.since(at));
-        task.last_status == LastStatus::Running
-            && task.health() == Some(Health::Unhealthy)
-            && ran >= self.plan.service.grace()
+        illness(task).is_some() && ran >= self.plan.service.grace()
     }
 
     fn count_healthy<'b>(&self, tasks: impl Iterator<Item = &'b Arc<Task>>) -> i32 {
@@ -228,12 +228,13 @@ impl<'a> Round<'a> {
             if let Some(deployment) = self.plan.service.deployments.iter_mut().find(of) {
                 fail(deployment, self.now);
             }
-            self.plan.events.push(format!("(task {}) failed container health checks.", task.id));
-            self.stop(vec![task], "Task failed container health checks");
+            let Some(illness) = illness(task) else { continue };
+            self.plan.events.push(format!("(task {}) {}", task.id, illness.event));
+            self.stop(vec![task], &illness.reason);
         }
         // While a grace period runs, nothing but time brings its end.
         let grace = self.plan.service.grace();
-        let ill = self.all_living().filter(|task| task.health() == Some(Health::Unhealthy));
+        let ill = self.all_living().filter(|task| illness(task).is_some());
         let ends = ill.filter_map(|task| task.started_at).map(|at| at + grace).min();
         self.wake(ends);
     }
@@ -378,11 +379,40 @@ fn count<'b>(tasks: impl Iterator<Item = &'b Arc<Task>>) -> i32 {
     i32::try_from(tasks.count()).unwrap_or(i32::MAX)
 }
 
-/// Whether it runs, and its health checks pass, if it has any.
+/// Whether it runs, and its health checks and those of its target groups pass, if it has any.
 fn is_healthy(task: &Task) -> bool {
     task.last_status == LastStatus::Running
         && !task.stopping
         && matches!(task.health(), None | Some(Health::Healthy))
+        && task.targets.iter().all(|target| target.state == TargetState::Healthy)
+}
+
+/// What is wrong with a task that runs, in AWS's words.
+struct Illness {
+    event: String,
+    reason: String,
+}
+
+fn illness(task: &Task) -> Option<Illness> {
+    if task.last_status != LastStatus::Running {
+        return None;
+    }
+    if task.health() == Some(Health::Unhealthy) {
+        return Some(Illness {
+            event: "failed container health checks.".to_owned(),
+            reason: "Task failed container health checks".to_owned(),
+        });
+    }
+    task.targets.iter().find_map(|target| match &target.state {
+        TargetState::Unhealthy(why) => Some(Illness {
+            event: format!(
+                "(port {}) is unhealthy in (target-group {}) due to (reason {why}).",
+                target.port, target.group_arn
+            ),
+            reason: format!("Task failed ELB health checks in (target-group {})", target.group_arn),
+        }),
+        _ => None,
+    })
 }
 
 fn is_protected(task: &Task, now: Timestamp) -> bool {

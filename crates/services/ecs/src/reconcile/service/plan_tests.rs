@@ -7,7 +7,7 @@ use crate::{
         AvailabilityZoneRebalancing, AwsVpcConfiguration, DeploymentCircuitBreaker,
         DeploymentConfiguration, LaunchType, NetworkConfiguration, PropagateTags, TaskStopCode,
     },
-    model::{Container, Revision, TaskDefinition},
+    model::{Container, Revision, TargetState, TaskDefinition, TaskTarget},
 };
 use world::World;
 
@@ -23,6 +23,8 @@ struct History {
     revisions: i32,
     deployments: u32,
     events: Vec<String>,
+    /// Whether it is behind a load balancer.
+    balanced: bool,
 }
 
 fn network() -> NetworkConfiguration {
@@ -39,6 +41,7 @@ fn revision(number: i32) -> Revision {
         strategy: Vec::new(),
         platform_version: "1.4.0".to_owned(),
         network: network(),
+        load_balancers: Vec::new(),
     }
 }
 
@@ -83,7 +86,9 @@ impl History {
             revisions: 1,
             deployments: 0,
             events: Vec::new(),
+            balanced: false,
         };
+        history.balanced = history.below(2) == 0;
         let shares = [(100, 200), (50, 100), (0, 100), (50, 200), (100, 150), (0, 200)];
         let (desired, breaker) = (history.below(12), history.below(2) == 0);
         let share = shares[history.below(shares.len() as u32) as usize];
@@ -147,6 +152,13 @@ impl History {
             task.network.awsvpc_configuration.as_mut().unwrap().subnets = vec![start.subnet];
             task.started_by = Some(start.deployment);
             task.containers = vec![Container::default()];
+            if self.balanced {
+                task.targets = vec![TaskTarget {
+                    group_arn: "arn".to_owned(),
+                    port: 80,
+                    state: TargetState::Awaited,
+                }];
+            }
             task.number(&self.world);
             self.tasks.push(task);
         }
@@ -185,8 +197,17 @@ impl History {
                 }
                 2..4 if !kind => task.containers[0].health = Some(Health::Unhealthy),
                 4..6 if !kind => task.stop(TaskStopCode::UserInitiated, "by hand", now),
+                6..8 if !kind => task.targets.iter_mut().for_each(|target| {
+                    target.state = TargetState::Unhealthy("it does not answer".to_owned());
+                }),
                 _ if task.containers[0].health == Some(Health::Unknown) => {
                     task.containers[0].health = Some(Health::Healthy);
+                }
+                _ if task.targets.iter().any(|target| target.state == TargetState::Awaited) => {
+                    task.targets[0].state = TargetState::Initial;
+                }
+                _ if task.targets.iter().any(|target| target.state == TargetState::Initial) => {
+                    task.targets[0].state = TargetState::Healthy;
                 }
                 _ => {}
             },

@@ -1,0 +1,292 @@
+//! What the data plane is told: plain data, so that it can be kept on disk and compared.
+
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddrV4},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// What the data plane is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// So it should be.
+    Configure(Config),
+    /// There is nothing to be done any more.
+    End,
+}
+
+/// Everything, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Counts up; answers name it.
+    pub version: u64,
+    /// Names targets in cookies, so that those neither tell addresses nor can be made up: any text that stays the same.
+    pub secret: String,
+    /// The address of the host on which listeners are told apart by the name that is asked for.
+    pub shared: Option<IpAddr>,
+    /// The load balancers.
+    pub balancers: Vec<Balancer>,
+    /// The target groups, by id.
+    pub groups: BTreeMap<String, Group>,
+}
+
+/// A load balancer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Balancer {
+    /// Its id.
+    pub id: String,
+    /// The names that clients know it by, in lower case.
+    pub names: Vec<String>,
+    /// Where it listens, and from where it connects to targets.
+    pub nodes: Vec<Node>,
+    /// Whether it listens on [`Config::shared`] too.
+    pub on_shared: bool,
+    /// Its listeners.
+    pub listeners: Vec<Listener>,
+    /// How it treats HTTP.
+    pub http: HttpSettings,
+}
+
+/// An address of a load balancer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// Where its network namespace is pinned; none is the host's.
+    pub netns: Option<PathBuf>,
+    /// Its address in there.
+    pub ip: Ipv4Addr,
+}
+
+/// How a load balancer treats HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpSettings {
+    /// A connection on which nothing is sent for so long is closed.
+    pub idle_timeout: Duration,
+    /// A client's connection that is older than that is closed after the next answer.
+    pub keep_alive: Duration,
+    /// What becomes of X-Forwarded-For.
+    pub forwarded_for: ForwardedFor,
+    /// Whether X-Forwarded-For tells the client's port, too.
+    pub client_port: bool,
+    /// Whether headers with names outside `[A-Za-z0-9-]` are dropped.
+    pub drop_invalid_headers: bool,
+}
+
+/// What becomes of X-Forwarded-For.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ForwardedFor {
+    /// The client's address comes after what is there.
+    Append,
+    /// It is passed on as it is.
+    Preserve,
+    /// It is taken away.
+    Remove,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its id.
+    pub id: String,
+    /// Its port.
+    pub port: u16,
+    /// What is spoken on it, and what happens.
+    pub does: Does,
+}
+
+/// What a listener does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Does {
+    /// HTTP/1.1: the first rule that matches decides.
+    Http {
+        /// In the order of their priorities.
+        rules: Vec<Rule>,
+        /// When none matches.
+        default: Action,
+    },
+    /// Connections are passed on as they are.
+    Tcp {
+        /// Where to.
+        forward: Forward,
+    },
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rule {
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    /// What then happens.
+    pub action: Action,
+}
+
+/// A condition: one of its values must match. `*` and `?` are wildcards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Condition {
+    /// The name that is asked for; case does not count.
+    Host(Vec<String>),
+    /// The path; case counts.
+    Path(Vec<String>),
+    /// The values of a header; case does not count.
+    Header {
+        /// Its name.
+        name: String,
+        /// One of these.
+        values: Vec<String>,
+    },
+    /// The method, exactly.
+    Method(Vec<String>),
+    /// A key (none is any) and its value in the query; case does not count.
+    Query(Vec<(Option<String>, String)>),
+    /// The client's address is in one of these blocks: base and prefix length.
+    Source(Vec<(IpAddr, u8)>),
+}
+
+/// What happens to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A target answers it.
+    Forward(Forward),
+    /// The client is sent elsewhere. `#{protocol}`, `#{host}`, `#{port}`, `#{path}` and `#{query}` are the request's.
+    Redirect {
+        /// 301 or 302.
+        status: u16,
+        /// `HTTP`, `HTTPS` or `#{protocol}`.
+        protocol: String,
+        /// The host.
+        host: String,
+        /// The port.
+        port: String,
+        /// The path.
+        path: String,
+        /// The query, without the question mark.
+        query: String,
+    },
+    /// An answer of its own.
+    Fixed {
+        /// The status.
+        status: u16,
+        /// The body's type.
+        content_type: String,
+        /// The body.
+        body: String,
+    },
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// Ids of target groups, and their shares.
+    pub groups: Vec<(String, u32)>,
+    /// How long a client stays with a group, when it does.
+    pub sticky: Option<Duration>,
+}
+
+/// A target group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Which target is next.
+    pub algorithm: Algorithm,
+    /// How long a client stays with a target, when it does.
+    pub sticky: Option<Duration>,
+    /// Whether targets are told the client's address (PROXY protocol version 2); for TCP.
+    pub proxy_protocol: bool,
+    /// How targets are looked after.
+    pub check: Check,
+    /// The targets.
+    pub targets: Vec<Target>,
+}
+
+/// Which target is next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Each in turn.
+    RoundRobin,
+    /// The one with the fewest requests in flight.
+    LeastOutstanding,
+}
+
+/// How targets are looked after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What is asked for; none is a mere connection.
+    pub path: Option<String>,
+    /// The port; none is the target's.
+    pub port: Option<u16>,
+    /// From one check to the next.
+    pub interval: Duration,
+    /// What takes longer has failed.
+    pub timeout: Duration,
+    /// So many good ones in a row make an unhealthy target healthy.
+    pub healthy: u32,
+    /// So many bad ones in a row make a target unhealthy.
+    pub unhealthy: u32,
+    /// The good statuses: first and last.
+    pub statuses: Vec<(u16, u16)>,
+}
+
+/// A target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its address.
+    pub address: SocketAddrV4,
+    /// It gets nothing new.
+    pub draining: bool,
+}
+
+/// What the data plane says: all of it, whenever some of it changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The version of the configuration that it goes by.
+    pub version: u64,
+    /// Listeners' ids, and why they do not listen where they should.
+    pub errors: Vec<(String, String)>,
+    /// All targets of groups that a listener sends to.
+    pub targets: Vec<TargetReport>,
+}
+
+/// What is known of a target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// Its group's id.
+    pub group: String,
+    /// Its address.
+    pub address: SocketAddrV4,
+    /// Its health.
+    pub health: Health,
+    /// What the last check that was not well found.
+    pub cause: Option<Cause>,
+    /// It is draining, and nothing of it is in flight.
+    pub drained: bool,
+}
+
+/// A target's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// Not known yet.
+    Initial,
+    /// Well.
+    Healthy,
+    /// Ill.
+    Unhealthy,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Another status than the good ones.
+    Status(u16),
+    /// No answer in time.
+    Timeout,
+    /// No connection, or no HTTP.
+    Failed,
+}

@@ -1,0 +1,323 @@
+//! HTTP/1.1 from a client to a target, as an Application Load Balancer passes it on.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html>
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html>
+
+use crate::{
+    answer::{self, fixed, page, redirect},
+    config::ForwardedFor,
+    cookie::{GROUP, TARGET, given, set},
+    matching,
+    pool::Link,
+    reply::{Forwarded, Moved, Reply},
+    table::{Act, Busy, Listening, Route},
+    tunnel,
+    worker::Worker,
+};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    body::{Body, Incoming},
+    header::{self, HeaderName, HeaderValue},
+    http::request::Parts,
+};
+use hyper_util::rt::TokioIo;
+use std::{io, net::SocketAddr, rc::Rc, time::Instant};
+
+/// The longest request line, in bytes.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html>
+const LONGEST_LINE: usize = 16 << 10;
+/// The most addresses in X-Forwarded-For.
+const MOST_FORWARDERS: usize = 30;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// A client's connection.
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    pub(crate) began: Instant,
+}
+
+/// Answers a request on a listener.
+pub(crate) async fn handle(
+    worker: &Rc<Worker>,
+    client: &Client,
+    listening: &Listening,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let mut answer = match refuse(&request) {
+        Some(status) => page(status),
+        None => decide(worker, client, listening, request).await,
+    };
+    if client.began.elapsed() >= listening.http.keep_alive {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
+}
+
+/// What no target gets to see.
+fn refuse(request: &Request<Incoming>) -> Option<StatusCode> {
+    let uri = request.uri();
+    let length = uri.path().len() + uri.query().map_or(0, str::len);
+    let forwarders = request.headers().get_all(FORWARDED_FOR).iter();
+    let forwarders: usize =
+        forwarders.map(|value| value.as_bytes().split(|b| *b == b',').count()).sum();
+    if request.method() == Method::TRACE {
+        return Some(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    if length > LONGEST_LINE {
+        return Some(StatusCode::URI_TOO_LONG);
+    }
+    if forwarders > MOST_FORWARDERS {
+        return Some(answer::TOO_MANY_FORWARDERS);
+    }
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let needs_host = request.version() == Version::HTTP_11 && uri.authority().is_none();
+    // Another number of hosts than one is how requests are smuggled past rules.
+    let bad = hosts > 1 || needs_host && hosts == 0 || request.method() == Method::CONNECT;
+    bad.then_some(StatusCode::BAD_REQUEST)
+}
+
+async fn decide(
+    worker: &Rc<Worker>,
+    client: &Client,
+    listening: &Listening,
+    request: Request<Incoming>,
+) -> Response<Reply> {
+    let (parts, body) = request.into_parts();
+    match listening.decide(&parts, client.peer.ip()) {
+        Some(Act::Forward(route)) => {
+            let request = Request::from_parts(parts, body);
+            forward(worker, client, listening, route, request).await
+        }
+        Some(Act::Answer(action)) => match action {
+            crate::config::Action::Fixed { status, content_type, body } => {
+                fixed(*status, content_type, body)
+            }
+            other => redirect(other, &parts, listening.port),
+        },
+        None => page(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Passes a request on to a target, and its answer back.
+async fn forward(
+    worker: &Rc<Worker>,
+    client: &Client,
+    listening: &Listening,
+    route: &Route,
+    mut request: Request<Incoming>,
+) -> Response<Reply> {
+    let cookie = |name| given(request.headers(), name);
+    let Some(group) = route.choose(route.sticky.and_then(|_| cookie(GROUP))) else {
+        return page(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let Some(busy) = group.choose(group.sticky.and_then(|_| cookie(TARGET))) else {
+        return page(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let mut cookies = Vec::new();
+    if let Some(lasts) = route.sticky {
+        cookies.extend(set(GROUP, &group.token, lasts));
+    }
+    if let Some(lasts) = group.sticky {
+        cookies.extend(set(TARGET, &busy.target().token, lasts));
+    }
+    let upgrade = upgrades(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    let moved = Moved::now();
+    let parts = outgoing(worker, client, listening, parts, upgrade.is_some());
+    let sent = exchange(worker, listening, &busy, parts, body, &moved).await;
+    let mut answer = match sent {
+        Err(status) => page(status),
+        Ok((mut answer, link)) => match (answer.status(), upgrade) {
+            (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
+                let upstream = hyper::upgrade::on(&mut answer);
+                let patience = listening.http.idle_timeout;
+                tokio::task::spawn_local(async move {
+                    // The target is busy, and its connection open, until this is over.
+                    let (_busy, _link) = (busy, link);
+                    let Ok((a, b)) = tokio::try_join!(upgrade, upstream) else { return };
+                    if let Err(error) =
+                        tunnel::join(TokioIo::new(a), TokioIo::new(b), patience).await
+                    {
+                        tracing::debug!(%error, "an upgraded connection ended early");
+                    }
+                });
+                answer.map(|_| Reply::Own(None))
+            }
+            // Nobody asked for it.
+            (status, _) if status.is_informational() => page(StatusCode::BAD_GATEWAY),
+            _ => {
+                strip(answer.headers_mut(), false);
+                let patience = listening.http.idle_timeout;
+                answer.map(|body| Reply::of_target(body, patience, link, busy))
+            }
+        },
+    };
+    for cookie in cookies {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// Whether the client asks for another protocol on this connection.
+fn upgrades(headers: &HeaderMap) -> bool {
+    let mut asks = headers.get_all(header::CONNECTION).iter().filter_map(|v| v.to_str().ok());
+    headers.contains_key(header::UPGRADE)
+        && asks.any(|v| v.split(',').any(|word| word.trim().eq_ignore_ascii_case("upgrade")))
+}
+
+/// Takes away what is between two neighbours only (RFC 9110, section 7.6.1); an upgrade is passed on.
+fn strip(headers: &mut HeaderMap, upgrade: bool) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name| *name != header::UPGRADE)
+        .collect();
+    for name in named {
+        // What frames a body is ours to say, whatever a neighbour calls it.
+        if name != header::CONTENT_LENGTH && name != header::HOST {
+            headers.remove(name);
+        }
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(header::TE);
+    headers.remove(header::TRANSFER_ENCODING);
+    headers.remove(header::TRAILER);
+    if upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    } else {
+        headers.remove(header::CONNECTION);
+        headers.remove(header::UPGRADE);
+    }
+}
+
+/// The head that a target gets.
+fn outgoing(
+    worker: &Worker,
+    client: &Client,
+    listening: &Listening,
+    mut parts: Parts,
+    upgrade: bool,
+) -> Parts {
+    if !parts.headers.contains_key(header::HOST)
+        && let Some(host) = matching::host(&parts).and_then(|host| host.parse().ok())
+    {
+        parts.headers.insert(header::HOST, host);
+    }
+    if parts.uri.authority().is_some() {
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    }
+    parts.version = Version::HTTP_11;
+    strip(&mut parts.headers, upgrade);
+    if listening.http.drop_invalid_headers {
+        drop_invalid(&mut parts.headers);
+    }
+    forwarded_for(client, listening, &mut parts.headers);
+    parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    parts.headers.insert(FORWARDED_PORT, HeaderValue::from(listening.port));
+    let trace = parts.headers.get(TRACE_ID).and_then(|value| value.to_str().ok());
+    let trace = worker.trace(trace);
+    if let Ok(trace) = HeaderValue::try_from(trace) {
+        parts.headers.insert(TRACE_ID, trace);
+    }
+    parts
+}
+
+/// Drops headers whose names have other characters than letters, digits and hyphens.
+fn drop_invalid(headers: &mut HeaderMap) {
+    let good = |name: &HeaderName| {
+        name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let bad: Vec<HeaderName> = headers.keys().filter(|name| !good(name)).cloned().collect();
+    for name in bad {
+        headers.remove(name);
+    }
+}
+
+fn forwarded_for(client: &Client, listening: &Listening, headers: &mut HeaderMap) {
+    match listening.http.forwarded_for {
+        ForwardedFor::Preserve => {}
+        ForwardedFor::Remove => {
+            headers.remove(FORWARDED_FOR);
+        }
+        ForwardedFor::Append => {
+            let own = match listening.http.client_port {
+                true => client.peer.to_string(),
+                false => client.peer.ip().to_string(),
+            };
+            let before = headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok());
+            let mut all: Vec<&str> = before.collect();
+            all.push(&own);
+            if let Ok(value) = HeaderValue::try_from(all.join(", ")) {
+                headers.insert(FORWARDED_FOR, value);
+            }
+        }
+    }
+}
+
+/// Sends a request to the target and waits for the head of its answer. A status is what the client is told instead.
+async fn exchange(
+    worker: &Rc<Worker>,
+    listening: &Listening,
+    busy: &Busy,
+    parts: Parts,
+    body: Incoming,
+    moved: &Moved,
+) -> Result<(Response<Incoming>, Link), StatusCode> {
+    let address = busy.target().address;
+    let mut waiting = worker.pool.waiting(listening, address);
+    let bare = body.is_end_stream();
+    // Asking for the same again does no harm, and there is no body that is gone.
+    let again = (waiting.is_some() && bare && parts.method.is_idempotent()).then(|| parts.clone());
+    let patience = listening.http.idle_timeout;
+    let body = match bare {
+        true => Forwarded::empty(),
+        false => Forwarded::new(body, patience, moved.clone()),
+    };
+    let mut request = Request::from_parts(parts, body);
+    let mut again = again;
+    loop {
+        let mut link = match waiting.take() {
+            Some(link) => link,
+            None => worker.pool.connect(listening, address).await.map_err(|error| {
+                tracing::debug!(%error, target = %address, "a target takes no connection");
+                match error.kind() {
+                    io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                    _ => StatusCode::BAD_GATEWAY,
+                }
+            })?,
+        };
+        let mut sending = std::pin::pin!(link.sender.try_send_request(request));
+        let outcome = loop {
+            let until = moved.at() + patience;
+            match tokio::time::timeout_at(until.into(), &mut sending).await {
+                Ok(outcome) => break outcome,
+                Err(_) if moved.at() + patience > until => {}
+                Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
+            }
+        };
+        let mut error = match outcome {
+            Ok(answer) => return Ok((answer, link)),
+            Err(error) => error,
+        };
+        // The target closed a connection that waited, just as it was to be used.
+        request = match (error.take_message(), again.take()) {
+            (Some(unsent), _) if link.used => unsent,
+            (None, Some(parts)) => Request::from_parts(parts, Forwarded::empty()),
+            _ => {
+                let error = error.error();
+                tracing::debug!(%error, target = %address, "a target gives no answer");
+                return Err(StatusCode::BAD_GATEWAY);
+            }
+        };
+    }
+}

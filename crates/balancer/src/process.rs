@@ -1,0 +1,395 @@
+//! The process: takes configurations, keeps the last on disk, and tells what it knows.
+
+use crate::{
+    SOCKET,
+    config::{Config, Order, Report, TargetReport},
+    health::Checker,
+    socket,
+    table::{Current, Maker, Place, Table},
+    worker,
+};
+use nix::fcntl::{Flock, FlockArg};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    io::{self, Write},
+    net::{SocketAddrV4, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    thread,
+    time::Duration,
+};
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    sync::{Notify, mpsc},
+    task::LocalSet,
+};
+
+/// How often is looked whether targets that drain have nothing in flight any more.
+const DRAINING: Duration = Duration::from_millis(50);
+/// How often is tried again to listen where that failed.
+const AGAIN: Duration = Duration::from_secs(5);
+/// The longest configuration, in bytes.
+const LONGEST: usize = 64 << 20;
+
+/// Why the process does not run.
+#[derive(Debug, Error)]
+pub enum ProcessError {
+    /// A file of its directory.
+    #[error("cannot {step} {path}")]
+    File {
+        /// What was tried.
+        step: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process has the directory.
+    #[error("another balancer runs in {0}")]
+    Taken(PathBuf),
+    /// Threads, randomness, signals.
+    #[error("cannot set the process up")]
+    System(#[source] io::Error),
+}
+
+/// Runs the data plane in `directory` until a signal ends it.
+pub fn run(directory: &Path) -> Result<(), ProcessError> {
+    let told = |step, path: &Path| {
+        let path = path.to_owned();
+        move |source| ProcessError::File { step, path, source }
+    };
+    fs::create_dir_all(directory).map_err(told("make", directory))?;
+    let path = directory.join("lock");
+    let file = fs::File::create(&path).map_err(told("make", &path))?;
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    let _lock = lock.map_err(|_| ProcessError::Taken(directory.to_owned()))?;
+    raise_descriptors();
+    let runtime = runtime().map_err(ProcessError::System)?;
+    LocalSet::new().block_on(&runtime, async {
+        let path = directory.join(SOCKET);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(told("remove", &path)(error));
+            }
+            _ => {}
+        }
+        let mut plane = Plane::start(directory).map_err(ProcessError::System)?;
+        plane.restore();
+        let control = UnixListener::bind(&path).map_err(told("listen on", &path))?;
+        plane.serve(control).await.map_err(ProcessError::System)
+    })
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Every connection takes two descriptors.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource::RLIMIT_NOFILE, getrlimit, setrlimit};
+    let raised =
+        getrlimit(RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+}
+
+struct Plane {
+    file: PathBuf,
+    table: Current,
+    maker: Maker,
+    config: Config,
+    workers: Vec<mpsc::UnboundedSender<worker::Order>>,
+    open: HashMap<Place, Arc<TcpListener>>,
+    /// Why there is no socket.
+    failed: BTreeMap<Place, String>,
+    checkers: HashMap<(String, SocketAddrV4), Checker>,
+    changed: Arc<Notify>,
+}
+
+impl Plane {
+    fn start(directory: &Path) -> io::Result<Self> {
+        let table: Current = Arc::new(RwLock::new(Arc::new(Table::default())));
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let mut workers = Vec::new();
+        for number in 0..count {
+            let (send, orders) = mpsc::unbounded_channel();
+            let table = table.clone();
+            let mut random = [0; 8];
+            let rng = ring::rand::SystemRandom::new();
+            ring::rand::SecureRandom::fill(&rng, &mut random)
+                .map_err(|_| io::Error::other("no randomness"))?;
+            let runtime = runtime()?;
+            let work = move || {
+                let run = worker::run(table, u64::from_ne_bytes(random), orders);
+                LocalSet::new().block_on(&runtime, run);
+            };
+            thread::Builder::new().name(format!("worker {number}")).spawn(work)?;
+            workers.push(send);
+        }
+        Ok(Self {
+            file: directory.join("config.json"),
+            table,
+            maker: Maker::default(),
+            config: Config::default(),
+            workers,
+            open: HashMap::new(),
+            failed: BTreeMap::new(),
+            checkers: HashMap::new(),
+            changed: Arc::default(),
+        })
+    }
+
+    /// Goes on with what it was told before it ended.
+    fn restore(&mut self) {
+        let text = match fs::read(&self.file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                return tracing::error!(%error, "the last configuration cannot be read");
+            }
+        };
+        match serde_json::from_slice(&text) {
+            Ok(config) => self.apply(config),
+            Err(error) => tracing::error!(%error, "the last configuration is damaged"),
+        }
+    }
+
+    fn keep(&self, config: &Config) -> io::Result<()> {
+        let next = self.file.with_extension("next");
+        let mut file = fs::File::create(&next)?;
+        file.write_all(&serde_json::to_vec(config)?)?;
+        file.sync_all()?;
+        fs::rename(next, &self.file)
+    }
+
+    fn forget(&self) -> io::Result<()> {
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes it so.
+    fn apply(&mut self, config: Config) {
+        let before = crate::table::current(&self.table);
+        let table = Arc::new(self.maker.make(&config, &before));
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        self.config = config;
+        self.listen(&table);
+        self.look_after(&table);
+        self.changed.notify_one();
+    }
+
+    fn order(&self, order: impl Fn() -> worker::Order) {
+        for worker in &self.workers {
+            worker.send(order()).expect("a worker lives as long as the process");
+        }
+    }
+
+    fn listen(&mut self, table: &Table) {
+        let gone: Vec<Place> =
+            self.open.keys().filter(|place| !table.places.contains_key(place)).cloned().collect();
+        for place in gone {
+            self.order(|| worker::Order::Close(place.clone()));
+            self.open.remove(&place);
+        }
+        self.failed.clear();
+        for (place, listening) in &table.places {
+            if self.open.contains_key(place) {
+                continue;
+            }
+            // What is on the shared address starts in the host's namespace, where connections come from.
+            let inside = listening.first().filter(|_| place.netns.is_some());
+            let namespace = inside.and_then(|listening| listening.namespace.as_deref());
+            match socket::listen(namespace, place.at) {
+                Ok(socket) => {
+                    let socket = Arc::new(socket);
+                    self.order(|| worker::Order::Open(place.clone(), socket.clone()));
+                    self.open.insert(place.clone(), socket);
+                }
+                Err(error) => {
+                    let reason = format!("cannot listen on {}: {error}", place.at);
+                    self.failed.insert(place.clone(), reason);
+                }
+            }
+        }
+    }
+
+    fn look_after(&mut self, table: &Table) {
+        let mut before = std::mem::take(&mut self.checkers);
+        for (id, namespace) in &table.checked {
+            let (Some(group), Some(config)) = (table.groups.get(id), self.config.groups.get(id))
+            else {
+                continue;
+            };
+            for target in &group.serving {
+                let key = (id.clone(), target.address);
+                let known = before.remove(&key);
+                let fits = |known: &Checker| known.fits(target, &config.check, namespace);
+                let checker = known.filter(fits).unwrap_or_else(|| {
+                    Checker::start(target, &config.check, namespace, &self.changed)
+                });
+                self.checkers.insert(key, checker);
+            }
+        }
+    }
+
+    fn report(&self) -> Report {
+        use std::sync::atomic::Ordering::Relaxed;
+        let table = crate::table::current(&self.table);
+        let mut targets = Vec::new();
+        let mut ids: Vec<&String> = table.checked.iter().map(|(id, _)| id).collect();
+        // Targets of groups that nobody sends to any more drain, too.
+        let draining = table.groups.iter().filter(|(_, group)| !group.draining.is_empty());
+        ids.extend(draining.map(|(id, _)| id));
+        ids.sort();
+        ids.dedup();
+        for id in ids {
+            let Some(group) = table.groups.get(id) else { continue };
+            let known = group.serving.iter().map(|target| (target, false));
+            for (target, draining) in known.chain(group.draining.iter().map(|t| (t, true))) {
+                let checker = self.checkers.get(&(id.clone(), target.address));
+                targets.push(TargetReport {
+                    group: id.clone(),
+                    address: target.address,
+                    health: target.health(),
+                    cause: checker.and_then(Checker::cause),
+                    drained: draining && target.in_flight.load(Relaxed) == 0,
+                });
+            }
+        }
+        let mut errors = table.errors.clone();
+        for (place, reason) in &self.failed {
+            let listening = table.places.get(place).into_iter().flatten();
+            errors.extend(listening.map(|listening| (listening.id.clone(), reason.clone())));
+        }
+        errors.sort();
+        Report { version: table.version, errors, targets }
+    }
+
+    fn drains(&self) -> bool {
+        let table = crate::table::current(&self.table);
+        table.groups.values().any(|group| !group.draining.is_empty())
+    }
+
+    async fn serve(&mut self, control: UnixListener) -> io::Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut ended = signal(SignalKind::terminate())?;
+        // The terminal that it was started from is not its own.
+        let _interrupted = signal(SignalKind::interrupt())?;
+        let changed = self.changed.clone();
+        // Only the last control plane that connected is listened to.
+        let mut peer: Option<Peer> = None;
+        let mut said = None;
+        loop {
+            let (drains, failed) = (self.drains(), !self.failed.is_empty());
+            tokio::select! {
+                _ = ended.recv() => return Ok(()),
+                accepted = control.accept() => {
+                    peer = Some(Peer::new(accepted?.0));
+                    said = None;
+                }
+                order = Peer::next(&mut peer) => match order {
+                    Ok(Order::End) => return self.forget(),
+                    Ok(Order::Configure(config)) => {
+                        if let Err(error) = self.keep(&config) {
+                            tracing::error!(%error, "the configuration cannot be kept on disk");
+                        }
+                        self.apply(config);
+                    }
+                    Err(error) => {
+                        tracing::info!(%error, "the control plane is away");
+                        peer = None;
+                    }
+                },
+                () = changed.notified() => {}
+                () = tokio::time::sleep(DRAINING), if drains => {}
+                () = tokio::time::sleep(AGAIN), if failed => {
+                    let table = crate::table::current(&self.table);
+                    self.listen(&table);
+                }
+            }
+            let report = self.report();
+            if let Some(to) = &mut peer
+                && said.as_ref() != Some(&report)
+            {
+                match to.tell(&report).await {
+                    Ok(()) => said = Some(report),
+                    Err(_) => peer = None,
+                }
+            }
+        }
+    }
+}
+
+/// A control plane.
+struct Peer {
+    orders: mpsc::Receiver<io::Result<Order>>,
+    write: tokio::net::unix::OwnedWriteHalf,
+    reading: tokio::task::JoinHandle<()>,
+}
+
+impl Peer {
+    fn new(stream: UnixStream) -> Self {
+        let (read, write) = stream.into_split();
+        let (send, orders) = mpsc::channel(1);
+        let reading = tokio::task::spawn_local(async move {
+            let mut read = BufReader::new(read);
+            loop {
+                let order = read_order(&mut read).await;
+                let ended = order.is_err();
+                if send.send(order).await.is_err() || ended {
+                    return;
+                }
+            }
+        });
+        Self { orders, write, reading }
+    }
+
+    /// The next order; never, without a control plane.
+    async fn next(peer: &mut Option<Self>) -> io::Result<Order> {
+        match peer {
+            None => std::future::pending().await,
+            Some(peer) => {
+                let next = peer.orders.recv().await;
+                next.unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))
+            }
+        }
+    }
+
+    async fn tell(&mut self, report: &Report) -> io::Result<()> {
+        let mut line = serde_json::to_vec(report)?;
+        line.push(b'\n');
+        self.write.write_all(&line).await
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.reading.abort();
+    }
+}
+
+async fn read_order(read: &mut BufReader<OwnedReadHalf>) -> io::Result<Order> {
+    let line = read_line(read).await?;
+    Ok(serde_json::from_slice(&line)?)
+}
+
+/// A line, without its end.
+pub(crate) async fn read_line(
+    read: &mut (impl tokio::io::AsyncBufRead + Unpin),
+) -> io::Result<Vec<u8>> {
+    use tokio::io::AsyncReadExt;
+    let mut line = Vec::new();
+    let mut bounded = read.take(LONGEST as u64);
+    bounded.read_until(b'\n', &mut line).await?;
+    match line.pop() {
+        Some(b'\n') => Ok(line),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}

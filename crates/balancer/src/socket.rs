@@ -1,0 +1,62 @@
+//! Sockets in other network namespaces. A socket stays in the namespace that it was made in, whoever uses it.
+
+use nix::sched::{CloneFlags, setns};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    fs::File,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
+    path::Path,
+    sync::OnceLock,
+};
+
+/// The connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+
+/// A network namespace, open.
+#[derive(Debug)]
+pub(crate) struct Namespace(File);
+
+impl Namespace {
+    /// The one that is pinned at `path`.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        File::open(path).map(Self)
+    }
+}
+
+/// A socket made in `namespace` (the process's own when there is none). The calling thread is back in its own when
+/// this returns.
+fn inside(namespace: Option<&Namespace>) -> io::Result<Socket> {
+    let make = || Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+    let Some(namespace) = namespace else { return make() };
+    static OWN: OnceLock<File> = OnceLock::new();
+    let own = match OWN.get() {
+        Some(own) => own,
+        None => {
+            let file = File::open("/proc/self/ns/net")?;
+            OWN.get_or_init(|| file)
+        }
+    };
+    setns(namespace.0.as_fd(), CloneFlags::CLONE_NEWNET)?;
+    let made = make();
+    // A thread that is lost in another namespace must not go on.
+    setns(own.as_fd(), CloneFlags::CLONE_NEWNET).expect("a thread may return to its namespace");
+    made
+}
+
+/// Listens. The socket does not block.
+pub(crate) fn listen(namespace: Option<&Namespace>, at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = inside(namespace)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// A socket that is ready to connect.
+pub(crate) fn connecting(namespace: Option<&Namespace>) -> io::Result<tokio::net::TcpSocket> {
+    let socket = inside(namespace)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
+}

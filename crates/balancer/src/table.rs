@@ -1,0 +1,399 @@
+//! What requests are answered by: the configuration with what is known of each target. A table is never changed; a new
+//! one takes its place, and takes over the targets that stay.
+
+use crate::{
+    config::{
+        Action, Algorithm, Balancer, Condition, Config, Does, Forward, Group as GroupConfig,
+        Health, HttpSettings,
+    },
+    socket::Namespace,
+};
+use hyper::http::request::Parts;
+use std::{
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr, SocketAddrV4},
+    path::PathBuf,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// A place where connections are accepted: a network namespace (none is the host's), and an address in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) netns: Option<PathBuf>,
+    pub(crate) at: SocketAddr,
+}
+
+/// A target, from its first configuration to the one that no longer has it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddrV4,
+    pub(crate) health: AtomicU8,
+    /// Requests and connections that are not over.
+    pub(crate) in_flight: AtomicUsize,
+    /// What a cookie calls it.
+    pub(crate) token: String,
+}
+
+impl Target {
+    pub(crate) fn health(&self) -> Health {
+        match self.health.load(Relaxed) {
+            0 => Health::Initial,
+            1 => Health::Healthy,
+            _ => Health::Unhealthy,
+        }
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        let code = match health {
+            Health::Initial => 0,
+            Health::Healthy => 1,
+            Health::Unhealthy => 2,
+        };
+        self.health.store(code, Relaxed);
+    }
+}
+
+/// What a target is busy with, as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Target>);
+
+impl Busy {
+    fn new(target: &Arc<Target>) -> Self {
+        target.in_flight.fetch_add(1, Relaxed);
+        Self(target.clone())
+    }
+
+    pub(crate) fn target(&self) -> &Target {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A target group.
+#[derive(Debug)]
+pub(crate) struct Group {
+    pub(crate) token: String,
+    pub(crate) algorithm: Algorithm,
+    pub(crate) sticky: Option<Duration>,
+    pub(crate) proxy_protocol: bool,
+    /// Those that get requests when they are well.
+    pub(crate) serving: Vec<Arc<Target>>,
+    pub(crate) draining: Vec<Arc<Target>>,
+    next: AtomicUsize,
+}
+
+impl Group {
+    /// The target of the next request; `cookie` names one that the client was given. None without targets.
+    ///
+    /// When none is healthy, all are tried: a broken health check must not take a service down that works.
+    pub(crate) fn choose(&self, cookie: Option<&str>) -> Option<Busy> {
+        let healthy = |target: &&Arc<Target>| target.health() == Health::Healthy;
+        if let Some(token) = cookie
+            && let Some(known) = self.serving.iter().filter(healthy).find(|t| t.token == token)
+        {
+            return Some(Busy::new(known));
+        }
+        let count = self.serving.iter().filter(healthy).count();
+        let open = count == 0;
+        let among = if open { self.serving.len() } else { count };
+        let usable = || self.serving.iter().filter(|target| open || healthy(target));
+        let turn = self.next.fetch_add(1, Relaxed).checked_rem(among)?;
+        let chosen = match self.algorithm {
+            Algorithm::RoundRobin => usable().nth(turn),
+            // Those that come after the turn first, so that equals take turns.
+            Algorithm::LeastOutstanding => usable()
+                .skip(turn)
+                .chain(usable().take(turn))
+                .min_by_key(|target| target.in_flight.load(Relaxed)),
+        };
+        chosen.map(Busy::new)
+    }
+}
+
+/// A rule, with its groups at hand.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    conditions: Vec<Condition>,
+    pub(crate) action: Arc<Act>,
+}
+
+/// What happens to a request, with its groups at hand.
+#[derive(Debug)]
+pub(crate) enum Act {
+    Forward(Route),
+    /// Anything but a forward.
+    Answer(Action),
+}
+
+/// Where requests go.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) groups: Vec<(Arc<Group>, u32)>,
+    pub(crate) sticky: Option<Duration>,
+    next: AtomicU64,
+}
+
+impl Route {
+    /// The group of the next request, by share; `cookie` names one that the client was given. None when all shares are
+    /// zero.
+    pub(crate) fn choose(&self, cookie: Option<&str>) -> Option<&Arc<Group>> {
+        if let Some(token) = cookie
+            && let Some((known, _)) = self.groups.iter().find(|(g, w)| g.token == token && *w > 0)
+        {
+            return Some(known);
+        }
+        let total: u64 = self.groups.iter().map(|(_, weight)| u64::from(*weight)).sum();
+        // Steps of the golden ratio fall evenly into every share, also in the short run.
+        let turn = self.next.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut point = ((u128::from(turn) * u128::from(total)) >> 64) as u64;
+        self.groups
+            .iter()
+            .find(|(_, weight)| match point.checked_sub(u64::from(*weight)) {
+                Some(rest) => {
+                    point = rest;
+                    false
+                }
+                None => true,
+            })
+            .map(|(group, _)| group)
+    }
+}
+
+/// What a listener does.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Http { rules: Vec<Rule>, default: Arc<Act> },
+    Tcp(Route),
+}
+
+/// A listener at one of its places.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) id: String,
+    pub(crate) port: u16,
+    pub(crate) names: Vec<String>,
+    pub(crate) http: HttpSettings,
+    /// Where connections to targets start.
+    pub(crate) namespace: Option<Arc<Namespace>>,
+    /// Tells connections of different namespaces apart.
+    pub(crate) node: u64,
+    pub(crate) work: Arc<Work>,
+}
+
+impl Listening {
+    /// What happens to a request.
+    pub(crate) fn decide(&self, parts: &Parts, client: IpAddr) -> Option<&Act> {
+        let Work::Http { rules, default } = &*self.work else { return None };
+        let holds =
+            |rule: &&Rule| rule.conditions.iter().all(|c| crate::matching::meets(c, parts, client));
+        Some(rules.iter().find(holds).map_or(default, |rule| &rule.action))
+    }
+}
+
+/// The table.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) version: u64,
+    pub(crate) places: HashMap<Place, Vec<Arc<Listening>>>,
+    pub(crate) groups: HashMap<String, Arc<Group>>,
+    /// Groups' ids, each with the namespace from which it is looked after: the first that sends to it.
+    pub(crate) checked: Vec<(String, Option<Arc<Namespace>>)>,
+    /// Listeners' ids, and what is wrong.
+    pub(crate) errors: Vec<(String, String)>,
+}
+
+/// The table of the moment.
+pub(crate) type Current = Arc<RwLock<Arc<Table>>>;
+
+/// The table of the moment.
+pub(crate) fn current(table: &Current) -> Arc<Table> {
+    table.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn token(secret: &str, what: &str) -> String {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    let tag = ring::hmac::sign(&key, what.as_bytes());
+    tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -> Group {
+    let known = |address: SocketAddrV4| {
+        let mut all = before.into_iter().flat_map(|g| g.serving.iter().chain(&g.draining));
+        all.find(|target| target.address == address).cloned()
+    };
+    let target = |target: &crate::config::Target| {
+        let new = || {
+            Arc::new(Target {
+                address: target.address,
+                health: AtomicU8::new(0),
+                in_flight: AtomicUsize::new(0),
+                token: token(secret, &format!("{id} {}", target.address)),
+            })
+        };
+        known(target.address).unwrap_or_else(new)
+    };
+    let (draining, serving): (Vec<_>, Vec<_>) = config.targets.iter().partition(|t| t.draining);
+    Group {
+        token: token(secret, id),
+        algorithm: config.algorithm,
+        sticky: config.sticky,
+        proxy_protocol: config.proxy_protocol,
+        serving: serving.into_iter().map(target).collect(),
+        draining: draining.into_iter().map(target).collect(),
+        next: AtomicUsize::new(before.map_or(0, |before| before.next.load(Relaxed))),
+    }
+}
+
+/// Makes tables, and keeps the namespaces open.
+#[derive(Default)]
+pub(crate) struct Maker {
+    namespaces: HashMap<PathBuf, Arc<Namespace>>,
+}
+
+impl Maker {
+    /// The table of a configuration; `before` is what it replaces.
+    pub(crate) fn make(&mut self, config: &Config, before: &Table) -> Table {
+        let groups = config.groups.iter().map(|(id, group_config)| {
+            let before = before.groups.get(id).map(|group| &**group);
+            (id.clone(), Arc::new(group(&config.secret, id, group_config, before)))
+        });
+        let mut table =
+            Table { version: config.version, groups: groups.collect(), ..Table::default() };
+        for balancer in &config.balancers {
+            if let Err((listener, reason)) = self.add(&mut table, config, balancer) {
+                table.errors.push((listener, reason));
+            }
+        }
+        let used = |path: &PathBuf| table.places.keys().any(|p| p.netns.as_ref() == Some(path));
+        self.namespaces.retain(|path, _| used(path));
+        table
+    }
+
+    fn namespace(&mut self, path: Option<&PathBuf>) -> io::Result<Option<Arc<Namespace>>> {
+        let Some(path) = path else { return Ok(None) };
+        if let Some(open) = self.namespaces.get(path) {
+            return Ok(Some(open.clone()));
+        }
+        let open = Arc::new(Namespace::open(path)?);
+        self.namespaces.insert(path.clone(), open.clone());
+        Ok(Some(open))
+    }
+
+    fn add(
+        &mut self,
+        table: &mut Table,
+        config: &Config,
+        balancer: &Balancer,
+    ) -> Result<(), (String, String)> {
+        let first = balancer.listeners.first().map_or("", |listener| listener.id.as_str());
+        let mut nodes = Vec::new();
+        for (number, node) in balancer.nodes.iter().enumerate() {
+            let namespace = self.namespace(node.netns.as_ref()).map_err(|error| {
+                (first.to_owned(), format!("the network namespace of {}: {error}", node.ip))
+            })?;
+            nodes.push((node, namespace, number));
+        }
+        for listener in &balancer.listeners {
+            let work = Arc::new(work(table, &listener.does));
+            let listening = |namespace: Option<Arc<Namespace>>, number: usize| {
+                Arc::new(Listening {
+                    id: listener.id.clone(),
+                    port: listener.port,
+                    names: balancer.names.clone(),
+                    http: balancer.http.clone(),
+                    namespace,
+                    node: node_number(&balancer.id, number),
+                    work: work.clone(),
+                })
+            };
+            for (node, namespace, number) in &nodes {
+                let at = SocketAddr::new(node.ip.into(), listener.port);
+                let place = Place { netns: node.netns.clone(), at };
+                let here = listening(namespace.clone(), *number);
+                table.places.entry(place).or_default().push(here);
+            }
+            let Some((_, namespace, number)) = nodes.first() else { continue };
+            for id in group_ids(&listener.does) {
+                if !table.checked.iter().any(|(known, _)| known == id) {
+                    table.checked.push((id.clone(), namespace.clone()));
+                }
+            }
+            if let Some(shared) = config.shared.filter(|_| balancer.on_shared) {
+                let place = Place { netns: None, at: SocketAddr::new(shared, listener.port) };
+                let here = listening(namespace.clone(), *number);
+                table.places.entry(place).or_default().push(here);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number for a load balancer's node that is the same in every table.
+fn node_number(balancer: &str, number: usize) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (balancer, number).hash(&mut hasher);
+    hasher.finish()
+}
+
+fn forwards(does: &Does) -> Vec<&Forward> {
+    fn of(action: &Action) -> Option<&Forward> {
+        match action {
+            Action::Forward(forward) => Some(forward),
+            _ => None,
+        }
+    }
+    match does {
+        Does::Tcp { forward } => vec![forward],
+        Does::Http { rules, default } => {
+            let actions = rules.iter().map(|rule| &rule.action).chain([default]);
+            actions.filter_map(of).collect()
+        }
+    }
+}
+
+fn group_ids(does: &Does) -> impl Iterator<Item = &String> {
+    forwards(does).into_iter().flat_map(|forward| forward.groups.iter().map(|(id, _)| id))
+}
+
+fn route(table: &Table, forward: &Forward) -> Route {
+    let known = |(id, weight): &(String, u32)| Some((table.groups.get(id)?.clone(), *weight));
+    Route {
+        groups: forward.groups.iter().filter_map(known).collect(),
+        sticky: forward.sticky,
+        next: AtomicU64::new(0),
+    }
+}
+
+fn act(table: &Table, action: &Action) -> Arc<Act> {
+    Arc::new(match action {
+        Action::Forward(forward) => Act::Forward(route(table, forward)),
+        other => Act::Answer(other.clone()),
+    })
+}
+
+fn work(table: &Table, does: &Does) -> Work {
+    match does {
+        Does::Tcp { forward } => Work::Tcp(route(table, forward)),
+        Does::Http { rules, default } => Work::Http {
+            rules: rules
+                .iter()
+                .map(|rule| Rule {
+                    conditions: rule.conditions.clone(),
+                    action: act(table, &rule.action),
+                })
+                .collect(),
+            default: act(table, default),
+        },
+    }
+}

@@ -1,0 +1,208 @@
+//! A worker: one thread that accepts connections and sees them through. Workers share listening sockets and the table,
+//! and nothing else.
+
+use crate::{
+    answer,
+    http::{self, Client},
+    matching,
+    pool::Pool,
+    reply::Reply,
+    table::{Current, Listening, Place, Table, Work, current},
+    tcp,
+};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    convert::Infallible,
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver, task::JoinHandle};
+
+/// How often connections that wait are looked through, and a new table is noticed without a request.
+const SWEEP: Duration = Duration::from_millis(500);
+/// How long accepting rests when the process has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+/// The longest head of a request, in bytes.
+const LONGEST_HEAD: usize = 64 << 10;
+/// The most headers.
+const MOST_HEADERS: usize = 200;
+
+/// What a worker is told.
+pub(crate) enum Order {
+    /// Accept connections here.
+    Open(Place, Arc<TcpListener>),
+    /// No longer.
+    Close(Place),
+}
+
+/// What all connections of a worker share.
+pub(crate) struct Worker {
+    pub(crate) pool: Pool,
+    table: Current,
+    /// The table as it was last looked at.
+    seen: RefCell<Arc<Table>>,
+    random: u64,
+    count: Cell<u32>,
+}
+
+impl Worker {
+    /// A value for X-Amzn-Trace-Id: a new root, or our own part in front of the one that came.
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html>
+    pub(crate) fn trace(&self, given: Option<&str>) -> String {
+        self.count.set(self.count.get().wrapping_add(1));
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_secs());
+        let id = format!("1-{:08x}-{:016x}{:08x}", seconds as u32, self.random, self.count.get());
+        match given {
+            Some(given) if given.contains("Self=") => given.to_owned(),
+            Some(given) if !given.is_empty() => format!("Self={id};{given}"),
+            _ => format!("Root={id}"),
+        }
+    }
+
+    /// The table of the moment; asking costs one look at a counter when it is still the same.
+    fn table(&self) -> Arc<Table> {
+        let newest = current(&self.table);
+        if !Arc::ptr_eq(&newest, &self.seen.borrow()) {
+            let serving = |address| {
+                let mut all = newest.groups.values().flat_map(|group| &group.serving);
+                all.any(|target| target.address == address)
+            };
+            self.pool.sweep(serving);
+            *self.seen.borrow_mut() = newest.clone();
+        }
+        newest
+    }
+
+    fn sweep(&self) {
+        self.table();
+        self.pool.sweep(|_| true);
+    }
+}
+
+/// Runs a worker until nobody gives it orders any more.
+pub(crate) async fn run(table: Current, random: u64, mut orders: UnboundedReceiver<Order>) {
+    let seen = RefCell::new(current(&table));
+    let (pool, count) = (Pool::default(), Cell::new(0));
+    let worker = Rc::new(Worker { pool, table, seen, random, count });
+    let mut accepting: HashMap<Place, JoinHandle<()>> = HashMap::new();
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                None => return,
+                Some(Order::Open(place, socket)) => {
+                    let accept = accept(worker.clone(), place.clone(), socket);
+                    let task = tokio::task::spawn_local(async move {
+                        if let Err(error) = accept.await {
+                            tracing::error!(%error, "a listener cannot be served");
+                        }
+                    });
+                    if let Some(before) = accepting.insert(place, task) {
+                        before.abort();
+                    }
+                }
+                Some(Order::Close(place)) => {
+                    if let Some(task) = accepting.remove(&place) {
+                        task.abort();
+                    }
+                }
+            },
+            () = tokio::time::sleep(SWEEP) => worker.sweep(),
+        }
+    }
+}
+
+async fn accept(worker: Rc<Worker>, place: Place, socket: Arc<TcpListener>) -> io::Result<()> {
+    let socket = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+    let place = Rc::new(place);
+    loop {
+        match socket.accept().await {
+            Ok((stream, peer)) => {
+                tokio::task::spawn_local(serve(worker.clone(), place.clone(), stream, peer));
+            }
+            Err(error) if tcp::is_exhausted(&error) => tokio::time::sleep(EXHAUSTED).await,
+            Err(error) => tracing::debug!(%error, "a connection ended before it was accepted"),
+        }
+    }
+}
+
+/// Those that listen at a place, of one table.
+struct Here {
+    table: Arc<Table>,
+    listening: Vec<Arc<Listening>>,
+}
+
+impl Here {
+    fn of(table: Arc<Table>, place: &Place) -> Self {
+        let listening = table.places.get(place).cloned().unwrap_or_default();
+        Self { table, listening }
+    }
+}
+
+async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
+    let here = Here::of(worker.table(), &place);
+    let Some(first) = here.listening.first().cloned() else { return };
+    if matches!(*first.work, Work::Tcp(_)) {
+        return tcp::serve(stream, peer, &first).await;
+    }
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a client is gone already");
+    }
+    let client = Rc::new(Client { peer, began: Instant::now() });
+    let here = Rc::new(RefCell::new(here));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (worker, client) = (worker.clone(), client.clone());
+        let listening = listening(&worker, &place, &here, &request);
+        async move {
+            let answer = match listening {
+                Some(listening) => http::handle(&worker, &client, &listening, request).await,
+                None => misdirected(),
+            };
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(first.http.idle_timeout)
+        .max_buf_size(LONGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+/// The listener that a request is for: the only one here, or the one whose name is asked for.
+fn listening(
+    worker: &Worker,
+    place: &Place,
+    here: &RefCell<Here>,
+    request: &Request<Incoming>,
+) -> Option<Arc<Listening>> {
+    let newest = worker.table();
+    if !Arc::ptr_eq(&newest, &here.borrow().table) {
+        *here.borrow_mut() = Here::of(newest, place);
+    }
+    let here = here.borrow();
+    match &here.listening[..] {
+        [] => None,
+        [only] => Some(only.clone()),
+        several => {
+            let asked = matching::host_of(request.uri(), request.headers())?;
+            several.iter().find(|listening| listening.names.contains(&asked)).cloned()
+        }
+    }
+}
+
+/// The listener is gone, or several share the address and none has the name that was asked for.
+fn misdirected() -> Response<Reply> {
+    answer::page(StatusCode::MISDIRECTED_REQUEST)
+}

@@ -1,0 +1,139 @@
+//! Elastic Load Balancing v2: Application and Network Load Balancers whose data plane is the `balancer` process.
+//!
+//! Handlers write records. `reconcile` makes the balancers' interfaces, tells the data plane what the records say, and
+//! keeps what it hears of targets' health.
+
+pub mod api {
+    //! Requests and answers, as AWS defines them.
+    mod generated;
+    pub use generated::*;
+}
+mod faults;
+mod health;
+pub mod model;
+mod ops;
+mod reconcile;
+
+pub use health::TargetHealth;
+pub use reconcile::Setting;
+
+use ec2::Ec2;
+use health::Healths;
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use store::{DiskFault, ReadError, Store};
+use tokio::sync::watch;
+use world::World;
+
+/// The service's state.
+pub struct ElbV2 {
+    store: Store,
+    world: World,
+    ec2: Arc<Ec2>,
+    /// What the data plane said of targets.
+    healths: Healths,
+    /// Set once, when the data plane is first driven.
+    setting: OnceLock<Arc<Setting>>,
+    /// Set when everything is to stop: the data plane must not be started again.
+    closing: AtomicBool,
+}
+
+impl ElbV2 {
+    /// The service over `store`. Fails when a stored record cannot be read.
+    pub fn new(store: Store, world: World, ec2: Arc<Ec2>) -> Result<Arc<Self>, ReadError> {
+        store.declare::<model::LoadBalancer>()?;
+        store.declare::<model::Listener>()?;
+        store.declare::<model::Rule>()?;
+        store.declare::<model::TargetGroup>()?;
+        store.declare::<model::Target>()?;
+        store.declare::<model::CookieSecret>()?;
+        Ok(Arc::new(Self {
+            store,
+            world,
+            ec2,
+            healths: Healths::default(),
+            setting: OnceLock::new(),
+            closing: AtomicBool::new(false),
+        }))
+    }
+
+    fn id(&self) -> String {
+        self.world.hex(16)
+    }
+
+    /// Begins to drive load balancers: a data plane that outlived the last control plane is taken up as it is.
+    pub fn start(self: &Arc<Self>, setting: Setting) {
+        let setting = Arc::new(setting);
+        assert!(self.setting.set(setting.clone()).is_ok(), "started once");
+        reconcile::start(self, setting);
+    }
+
+    /// Whether there is any load balancer.
+    pub fn has_balancers(&self) -> bool {
+        self.store.read().scan::<model::LoadBalancer>().next().is_some()
+    }
+
+    /// Ends the data plane, and takes the names on the host away. Load balancers stay as they are wanted, and are there
+    /// again with the next control plane.
+    pub async fn close(&self) {
+        self.closing.store(true, Ordering::Release);
+        if let Some(setting) = self.setting.get() {
+            reconcile::close(self, setting).await;
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// The target group of this ARN.
+    pub fn target_group(&self, realm: &str, arn: &str) -> Option<Arc<model::TargetGroup>> {
+        let key = format!("{realm}/{}", reconcile::group_id(arn));
+        self.store.read().get::<model::TargetGroup>(&key).filter(|group| group.arn() == arn)
+    }
+
+    /// Whether a listener sends to the target group.
+    pub fn is_used(&self, realm: &str, arn: &str) -> bool {
+        ops::is_used(&self.store.read(), realm, arn)
+    }
+
+    /// What was heard of a registered target; none before the first word of it.
+    pub fn health(&self, group_id: &str, ip: Ipv4Addr, port: u16) -> Option<TargetHealth> {
+        self.healths.of(group_id, SocketAddrV4::new(ip, port))
+    }
+
+    /// Is told whenever some target's health is another.
+    pub fn watch_health(&self) -> watch::Receiver<()> {
+        self.healths.watch()
+    }
+
+    /// The addresses that a load balancer's name stands for inside a VPC.
+    pub fn addresses(&self, vpc: &str, name: &str) -> Vec<Ipv4Addr> {
+        let snapshot = self.store.read();
+        let mut own = snapshot.scan::<model::LoadBalancer>().filter(|b| b.vpc == vpc);
+        let found = own.find(|balancer| balancer.dns_name() == name);
+        found.map_or_else(Vec::new, |b| b.nodes.iter().filter_map(|node| node.ip).collect())
+    }
+
+    /// Sets a target group's targets' end in motion when their owner is gone: they drain at once.
+    pub async fn deregister(
+        &self,
+        realm: &str,
+        targets: Vec<(String, Ipv4Addr, u16)>,
+    ) -> Result<(), DiskFault> {
+        let (realm, now) = (realm.to_owned(), self.world.now());
+        self.store
+            .write(move |tx| {
+                for (group, ip, port) in targets {
+                    Self::deregister_target(tx, &realm, &group, ip, port, now);
+                }
+                Ok(())
+            })
+            .await
+    }
+}

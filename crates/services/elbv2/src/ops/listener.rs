@@ -1,0 +1,210 @@
+//! Listeners.
+
+use super::{
+    action::{check_groups, normalise},
+    find::{View, balancer_of, find, listeners_of},
+    listing::{check_one, page},
+    load_balancer::delete_with_rules,
+    tag::{authorise_create, tags_in},
+};
+use crate::{
+    ElbV2,
+    api::*,
+    faults,
+    model::{Listener as Record, LoadBalancer as Balancer},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use wire::{Context, Fault};
+
+/// Listeners of one load balancer.
+const MOST_LISTENERS: usize = 50;
+
+fn answer(view: &impl View, listener: &Record) -> Result<Listener, Fault> {
+    Ok(Listener {
+        listener_arn: Some(listener.arn()),
+        load_balancer_arn: Some(balancer_of(view, listener)?.arn()),
+        port: Some(i32::from(listener.port)),
+        protocol: Some(listener.protocol),
+        default_actions: Some(listener.default_actions.clone()),
+        ..Listener::default()
+    })
+}
+
+/// Whether a load balancer of `kind` can listen so.
+fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<(), Fault> {
+    let (built, all, known): (_, _, &[ProtocolEnum]) = match kind {
+        LoadBalancerTypeEnum::Network => {
+            use ProtocolEnum::{Quic, Tcp, TcpQuic, TcpUdp, Tls, Udp};
+            (Tcp, "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[Tls, TcpUdp, Udp, Quic, TcpQuic])
+        }
+        _ => (ProtocolEnum::Http, "HTTPS, HTTP", &[ProtocolEnum::Https]),
+    };
+    if protocol == built {
+        return Ok(());
+    }
+    let name = protocol.as_str();
+    if !known.contains(&protocol) {
+        let message = format!("Listener protocol '{name}' must be one of '{all}'");
+        return Err(faults::invalid(message));
+    }
+    let reason = match protocol {
+        ProtocolEnum::Https | ProtocolEnum::Tls => "certificates are not built yet",
+        _ => "only TCP is built for Network Load Balancers",
+    };
+    Err(faults::not_built(&format!("listener protocol {name}"), reason))
+}
+
+fn port_in(port: Option<i32>) -> Result<u16, Fault> {
+    let port = port.and_then(|port| u16::try_from(port).ok());
+    port.ok_or_else(|| faults::invalid("A listener port must be specified"))
+}
+
+pub(crate) async fn create_listener(
+    elb: &ElbV2,
+    ctx: &Context,
+    input: CreateListenerInput,
+) -> Result<CreateListenerOutput, Fault> {
+    let arn = input.load_balancer_arn;
+    authorise_create(ctx, "CreateListener", &arn, input.tags.as_ref())?;
+    let port = port_in(input.port)?;
+    let protocol = input.protocol;
+    let protocol =
+        protocol.ok_or_else(|| faults::invalid("A listener protocol must be specified"))?;
+    let tags = tags_in(input.tags)?;
+    let (realm, id, created) = (ctx.realm(), elb.id(), ctx.now);
+    let made = elb.store.write(move |tx| {
+        let balancer = find::<Balancer>(tx, &realm, &arn)?;
+        check_protocol(balancer.kind, protocol)?;
+        let default_actions = normalise(balancer.kind, port, input.default_actions)?;
+        check_groups(tx, &balancer, protocol, &default_actions)?;
+        let listeners = listeners_of(tx, &balancer);
+        if let Some(there) = listeners.iter().find(|there| there.port == port) {
+            let same = there.protocol == protocol
+                && there.default_actions == default_actions
+                && there.tags == tags;
+            return match same {
+                true => answer(tx, there),
+                false => Err(faults::listener_exists(&arn)),
+            };
+        }
+        if listeners.len() >= MOST_LISTENERS {
+            return Err(faults::too_many("TooManyListeners", "listeners", MOST_LISTENERS));
+        }
+        let listener = Record {
+            realm,
+            id,
+            balancer: balancer.id.clone(),
+            balancer_path: balancer.path(),
+            port,
+            protocol,
+            default_actions,
+            attributes: BTreeMap::new(),
+            tags,
+            created,
+        };
+        tx.put(listener.clone());
+        answer(tx, &listener)
+    });
+    Ok(CreateListenerOutput { listeners: Some(vec![made.await?]) })
+}
+
+pub(crate) async fn describe_listeners(
+    elb: &ElbV2,
+    ctx: &Context,
+    input: DescribeListenersInput,
+) -> Result<DescribeListenersOutput, Fault> {
+    ctx.authorise("elasticloadbalancing:DescribeListeners", "*")?;
+    let arns = input.listener_arns.unwrap_or_default();
+    check_one(&[!arns.is_empty(), input.load_balancer_arn.is_some()])?;
+    let snapshot = elb.store.read();
+    let realm = ctx.realm();
+    let listeners: Vec<Arc<Record>> = match &input.load_balancer_arn {
+        Some(arn) => listeners_of(&snapshot, &*find::<Balancer>(&snapshot, &realm, arn)?),
+        None if arns.is_empty() => {
+            let message = "You must specify either listener ARNs or a load balancer ARN";
+            return Err(faults::invalid(message));
+        }
+        None => {
+            let found = arns.iter().map(|arn| find::<Record>(&snapshot, &realm, arn));
+            found.collect::<Result<_, _>>()?
+        }
+    };
+    let mut answers = Vec::new();
+    for listener in listeners {
+        let key = format!("{}/{:05}", listener.balancer, listener.port);
+        answers.push((key, answer(&snapshot, &listener)?));
+    }
+    let (listeners, next_marker) =
+        page("DescribeListeners", input.marker.as_deref(), input.page_size, answers)?;
+    Ok(DescribeListenersOutput { listeners, next_marker })
+}
+
+pub(crate) async fn modify_listener(
+    elb: &ElbV2,
+    ctx: &Context,
+    input: ModifyListenerInput,
+) -> Result<ModifyListenerOutput, Fault> {
+    let arn = input.listener_arn;
+    ctx.authorise("elasticloadbalancing:ModifyListener", &arn)?;
+    let port = input.port.map(|port| port_in(Some(port))).transpose()?;
+    let realm = ctx.realm();
+    let changed = elb.store.write(move |tx| {
+        let mut listener = Arc::unwrap_or_clone(find::<Record>(tx, &realm, &arn)?);
+        let balancer = balancer_of(tx, &listener)?;
+        listener.port = port.unwrap_or(listener.port);
+        listener.protocol = input.protocol.unwrap_or(listener.protocol);
+        check_protocol(balancer.kind, listener.protocol)?;
+        let siblings = listeners_of(tx, &balancer);
+        let taken = |other: &Arc<Record>| other.id != listener.id && other.port == listener.port;
+        if siblings.iter().any(taken) {
+            return Err(faults::listener_exists(&balancer.arn()));
+        }
+        // Also those that stay: a redirect to the port that is new would lead nowhere else.
+        let actions = input.default_actions.unwrap_or(listener.default_actions);
+        listener.default_actions = normalise(balancer.kind, listener.port, actions)?;
+        check_groups(tx, &balancer, listener.protocol, &listener.default_actions)?;
+        tx.put(listener.clone());
+        answer(tx, &listener)
+    });
+    Ok(ModifyListenerOutput { listeners: Some(vec![changed.await?]) })
+}
+
+pub(crate) async fn delete_listener(
+    elb: &ElbV2,
+    ctx: &Context,
+    input: DeleteListenerInput,
+) -> Result<DeleteListenerOutput, Fault> {
+    let arn = input.listener_arn;
+    ctx.authorise("elasticloadbalancing:DeleteListener", &arn)?;
+    let realm = ctx.realm();
+    elb.store
+        .write(move |tx| {
+            let listener = find::<Record>(tx, &realm, &arn)?;
+            delete_with_rules(tx, &listener);
+            Ok::<_, Fault>(())
+        })
+        .await?;
+    Ok(DeleteListenerOutput {})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocols() {
+        use LoadBalancerTypeEnum::{Application, Network};
+        check_protocol(Application, ProtocolEnum::Http).unwrap();
+        check_protocol(Network, ProtocolEnum::Tcp).unwrap();
+        for (kind, protocol, says) in [
+            (Application, ProtocolEnum::Https, "certificates are not built yet"),
+            (Application, ProtocolEnum::Tcp, "must be one of 'HTTPS, HTTP'"),
+            (Network, ProtocolEnum::Tls, "certificates are not built yet"),
+            (Network, ProtocolEnum::Udp, "only TCP is built"),
+            (Network, ProtocolEnum::Http, "must be one of 'TLS, TCP"),
+        ] {
+            let fault = check_protocol(kind, protocol).unwrap_err();
+            assert!(fault.message.contains(says), "{}", fault.message);
+        }
+    }
+}
