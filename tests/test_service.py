@@ -209,7 +209,7 @@ def test_wishes_that_cannot_be_fulfilled(services, stack):
 
     refused("TaskDefinition not found", services.create, "odd", "nothing:1", 1)
     refused("No Container Instances", services.create, "odd", definition, 1, launchType="EC2")
-    refused("load balancers are not built yet", services.create, "odd", definition, 1, loadBalancers=[{"containerPort": 80}])
+    refused("targetGroupArn must be specified", services.create, "odd", definition, 1, loadBalancers=[{"containerPort": 80}])
     refused("cannot be 100", services.create, "odd", definition, 1,
             deploymentConfiguration={"maximumPercent": 100, "minimumHealthyPercent": 100})
     refused("ServiceNotFoundException", services.update, "odd", desiredCount=1)
