@@ -240,12 +240,36 @@ def build(directory, name, files=None, dockerfile=None):
         (directory / path).write_text(content)
     busybox = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nCOPY passwd /etc/passwd\nENV PATH=/bin\n"
     (directory / "Dockerfile").write_text(dockerfile or busybox)
+    return bud(directory, name)
+
+
+def bud(directory, name):
+    """Builds the Dockerfile in a directory; answers how skopeo names the image."""
     tag = f"neargate-test-{name}-{os.getpid()}"
     subprocess.run(["buildah", "bud", "--isolation", "chroot", "-q", "-t", tag, directory], check=True)
     archive = directory / "image"
     run_skopeo("copy", "-q", f"containers-storage:localhost/{tag}:latest", f"oci:{archive}:latest")
     subprocess.run(["buildah", "rmi", "-f", tag], check=True, stdout=subprocess.DEVNULL)
     return f"oci:{archive}:latest"
+
+
+@pytest.fixture(scope="session")
+def debian(tmp_path_factory):
+    """An image of Debian's nginx, redis and python3, with today's boto3; answers how skopeo names it."""
+    directory = tmp_path_factory.mktemp("debian")
+    packages = "nginx-light,redis-server,python3-minimal"
+    suite = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)["VERSION_CODENAME"]
+    rootfs = directory / "rootfs.tar"
+    command = ["mmdebstrap", "--quiet", "--variant=essential", f"--include={packages},python3-urllib3,python3-dateutil", suite]
+    subprocess.run([*command, rootfs], check=True)
+    libraries = directory / "libraries"
+    installed = Path(boto3.__file__).parent.parent
+    for library in ["boto3", "botocore", "s3transfer", "jmespath"]:
+        shutil.copytree(installed / library, libraries / library)
+    (directory / "Dockerfile").write_text(
+        "FROM scratch\nADD rootfs.tar /\nCOPY libraries /usr/lib/python3/dist-packages\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
+    )
+    return bud(directory, "debian")
 
 
 def run_skopeo(*words, check=True):
@@ -262,7 +286,11 @@ def login(ecr):
 
 def push(neargate, directory, name, files=None, dockerfile=None):
     """Builds an image and pushes it to a new repository of ECR; answers how tasks name it."""
-    image = build(directory, name, files, dockerfile)
+    return upload(neargate, build(directory, name, files, dockerfile), name)
+
+
+def upload(neargate, image, name):
+    """Pushes an image to a new repository of ECR; answers how tasks name it."""
     ecr = neargate.client("ecr")
     repository = ecr.create_repository(repositoryName=name)["repository"]["repositoryUri"]
     credentials = f"AWS:{login(ecr)}"
