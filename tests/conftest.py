@@ -272,6 +272,13 @@ def debian(tmp_path_factory):
     return bud(directory, "debian")
 
 
+@pytest.fixture(scope="session")
+def software(stack, debian):
+    """The stack, with that image at hand."""
+    stack.debian = upload(stack.neargate, debian, "debian")
+    return stack
+
+
 def run_skopeo(*words, check=True):
     return subprocess.run(["skopeo", *words], check=check, capture_output=True, text=True)
 

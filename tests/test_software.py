@@ -6,7 +6,7 @@ import urllib.request
 
 import pytest
 
-from conftest import TRUST, eventually, upload
+from conftest import TRUST, eventually
 
 NGINX = (
     "mkdir -p /tmp/w; echo 'a page of nginx' > /tmp/w/index.html; exec nginx -e /dev/stderr -g "
@@ -28,12 +28,6 @@ def script(text):
 
 def python(text):
     return {"entryPoint": ["/usr/bin/python3", "-c"], "command": [text]}
-
-
-@pytest.fixture(scope="module")
-def software(stack, debian):
-    stack.debian = upload(stack.neargate, debian, "debian")
-    return stack
 
 
 def container(stack, name="main", words=None, **more):
