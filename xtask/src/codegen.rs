@@ -37,7 +37,7 @@ pub(crate) fn run(flags: &[&str]) -> Result<(), String> {
         ));
     }
     let mut stale = Vec::new();
-    for plan in &plans {
+    for plan in plans.iter().filter(|plan| plan.service.adapter.is_none()) {
         let path = plan.directory.join("src/api/generated.rs");
         write(&path, &rustfmt(&rust::file(plan)?)?, check, &mut stale)?;
     }

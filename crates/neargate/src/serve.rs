@@ -14,6 +14,7 @@ use logs::Logs;
 use logstore::LogStore;
 use network::{Network, NetworkConfig};
 use runtime::{Engine, EngineConfig};
+use s3::S3;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -63,6 +64,8 @@ pub(crate) enum ServeError {
     Logs(#[from] logstore::OpenError),
     #[error("cannot open the images")]
     Images(#[from] images::DiskError),
+    #[error("cannot open the objects of S3")]
+    Objects(#[from] s3::OpenError),
     #[error("cannot read the registries' configuration")]
     Registries(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot find this program")]
@@ -150,13 +153,17 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
         ssm::api::service(ssm.clone()),
         secretsmanager::api::service(secrets.clone()),
     ];
-    let raw: Vec<Arc<dyn RawHandler>> = vec![Arc::new(Registry(ecr.clone()))];
+    let objects = settings.data_dir.join("s3");
+    let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &objects)?;
+    let raw: Vec<Arc<dyn RawHandler>> =
+        vec![Arc::new(Registry(ecr.clone())), Arc::new(s3::Door::new(s3.clone()))];
     let front = Front::new(services, raw, iam.clone(), world.clone(), Limits::default());
     let front = Arc::new(front);
     let images = connect::Registries::new(ecr.clone(), &world).map_err(ServeError::Registries)?;
     ecs.start(Surroundings {
         images: Arc::new(images),
         secrets: Arc::new(connect::Stored { ssm: ssm.clone(), secrets: secrets.clone() }),
+        files: Arc::new(connect::Objects(s3.clone())),
         logs: Arc::new(connect::LogStreams(logs.clone())),
         api: connect::api(front.clone()),
     })

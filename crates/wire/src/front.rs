@@ -58,8 +58,8 @@ impl Service {
 
 /// Answers requests that speak no AWS protocol (the image registry's) under a path of their own.
 pub trait RawHandler: Send + Sync + 'static {
-    /// Whether the request is one for this handler.
-    fn accepts(&self, path: &str) -> bool;
+    /// Whether the request with this head is one for this handler.
+    fn accepts(&self, head: &hyper::http::request::Parts) -> bool;
     /// Answers it.
     fn handle(
         self: Arc<Self>,
@@ -125,11 +125,11 @@ impl Front {
         request: Request<hyper::body::Incoming>,
         peer: Peer,
     ) -> Response<Body> {
-        if let Some(raw) = self.raw.iter().find(|raw| raw.accepts(request.uri().path())) {
-            return raw.clone().handle(request, peer).await;
+        let (head, body) = request.into_parts();
+        if let Some(raw) = self.raw.iter().find(|raw| raw.accepts(&head)) {
+            return raw.clone().handle(Request::from_parts(head, body), peer).await;
         }
         let request_id = self.world.uuid();
-        let (head, body) = request.into_parts();
         let spoken = spoken(&head.headers, &head.uri);
         let read = read_body(body, &self.limits, &self.world).await;
         let result = match read {

@@ -14,11 +14,17 @@ use std::{
 pub(super) struct Service {
     /// The model's directory in botocore's data.
     pub model: String,
+    /// The crate that reads requests and writes answers, where that is not generated. The marks below then are what its
+    /// handlers say of themselves.
+    pub adapter: Option<String>,
     /// The type that handlers take as their first argument, from the crate's root.
+    #[serde(default)]
     pub state: String,
     /// The code for a broken constraint.
+    #[serde(default)]
     pub constraint_code: String,
     /// The code for a refused member.
+    #[serde(default)]
     pub refusal_code: String,
     /// The service's name in rpcv2Cbor paths.
     #[serde(default)]
@@ -189,6 +195,9 @@ impl Plan {
     }
 
     fn check_patterns(&self) -> Result<(), String> {
+        if self.service.adapter.is_some() {
+            return Ok(());
+        }
         for name in &self.inputs {
             if let Some(pattern) = &self.shape(name).pattern
                 && let Err(error) = regex::Regex::new(&format!("^(?:{pattern})$"))

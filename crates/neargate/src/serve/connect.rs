@@ -1,12 +1,15 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
 use ecr::Ecr;
-use ecs::{ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi};
+use ecs::{
+    EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
+};
 use images::{
     Reference, RegistrySource, Source,
     registry::{AuthFiles, Credentials},
 };
 use logs::Logs;
+use s3::S3;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
 use std::{error::Error, ops::Range, sync::Arc};
@@ -70,6 +73,21 @@ impl Secrets for Stored {
             };
             value.map_err(|fault| format!("{}: {}", fault.code, fault.message))
         })
+    }
+}
+
+/// Files of environment variables come from S3.
+pub(super) struct Objects(pub(super) Arc<S3>);
+
+impl EnvironmentFiles for Objects {
+    fn text<'a>(
+        &'a self,
+        realm: &'a str,
+        principal: &'a Principal,
+        arn: &'a str,
+    ) -> Pending<'a, Result<String, String>> {
+        let (_, region) = realm.split_once('/').expect("realms are account/region");
+        Box::pin(self.0.text_for_task(principal, region, arn))
     }
 }
 

@@ -43,8 +43,8 @@ struct Call {
 }
 
 impl RawHandler for Registry {
-    fn accepts(&self, path: &str) -> bool {
-        path::is_ours(path)
+    fn accepts(&self, head: &hyper::http::request::Parts) -> bool {
+        path::is_ours(head.uri.path())
     }
 
     fn handle(

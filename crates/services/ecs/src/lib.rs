@@ -19,7 +19,8 @@ mod surroundings;
 mod validate;
 
 pub use surroundings::{
-    ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi, Surroundings,
+    EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
+    Surroundings,
 };
 
 use ec2::Ec2;

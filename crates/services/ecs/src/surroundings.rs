@@ -33,6 +33,17 @@ pub trait Secrets: Send + Sync + 'static {
     ) -> Pending<'a, Result<String, String>>;
 }
 
+/// Where files of environment variables come from.
+pub trait EnvironmentFiles: Send + Sync + 'static {
+    /// The text of the file that an ARN of a task definition names, read as `principal`. The error is for people.
+    fn text<'a>(
+        &'a self,
+        realm: &'a str,
+        principal: &'a Principal,
+        arn: &'a str,
+    ) -> Pending<'a, Result<String, String>>;
+}
+
 /// Where a log stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogTarget {
@@ -80,6 +91,8 @@ pub struct Surroundings {
     pub images: Arc<dyn ImageSources>,
     /// Where secrets come from.
     pub secrets: Arc<dyn Secrets>,
+    /// Where files of environment variables come from.
+    pub files: Arc<dyn EnvironmentFiles>,
     /// Where output goes.
     pub logs: Arc<dyn LogSinks>,
     /// Serves a task's connection to the API.

@@ -9378,7 +9378,7 @@ static S_CONTAINER_DEFINITION: Shape = Shape {
             shape: &S_ENVIRONMENT_FILES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3, where environment files live, is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "mountPoints",
@@ -9710,7 +9710,7 @@ static S_CONTAINER_OVERRIDE: Shape = Shape {
             shape: &S_ENVIRONMENT_FILES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3, where environment files live, is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "cpu",
@@ -11460,7 +11460,7 @@ static S_ENVIRONMENT_FILE: Shape = Shape {
             shape: &S_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("S3, where environment files live, is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "type",
@@ -11469,7 +11469,7 @@ static S_ENVIRONMENT_FILE: Shape = Shape {
             shape: &S_ENVIRONMENT_FILE_TYPE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("S3, where environment files live, is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

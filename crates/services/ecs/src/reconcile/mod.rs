@@ -3,6 +3,7 @@
 //! the worker looks.
 
 mod collect;
+mod environment;
 mod events;
 mod output;
 pub(crate) mod pull;

@@ -29,6 +29,8 @@ pub(super) struct Parts<'a> {
     pub images: &'a BTreeMap<String, Image>,
     /// By container name: names and values.
     pub secrets: &'a BTreeMap<String, Vec<(String, String)>>,
+    /// What its files of variables hold, by container.
+    pub files: &'a BTreeMap<String, Vec<(String, String)>>,
     /// What every container's environment holds besides: where the API, the metadata and the credentials are.
     pub environment: &'a [(String, String)],
     /// Where a container finds its metadata, by its id.
@@ -143,7 +145,7 @@ fn args(
     entry_point
 }
 
-/// The image's environment, then ours, the definition's, secrets, and overrides: the later wins.
+/// The image's environment, then ours, files', the definition's, secrets, and overrides: the later wins.
 fn environment(
     parts: &Parts,
     definition: &ContainerDefinition,
@@ -177,8 +179,11 @@ fn environment(
             .filter_map(|pair| Some((pair.name.clone()?, pair.value.clone().unwrap_or_default())))
             .collect()
     };
-    pairs(&definition.environment).into_iter().for_each(|(name, value)| set(name, value));
     let name = definition.name.as_deref().unwrap_or_default();
+    for (name, value) in parts.files.get(name).into_iter().flatten() {
+        set(name.clone(), value.clone());
+    }
+    pairs(&definition.environment).into_iter().for_each(|(name, value)| set(name, value));
     for (name, value) in parts.secrets.get(name).into_iter().flatten() {
         set(name.clone(), value.clone());
     }

@@ -4,16 +4,16 @@
 //! step can be taken again after a crash: what is there already is kept. What cannot work ends the task with
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
-use super::{chain, events, output, pull, service::targets, spec};
+use super::{chain, environment, events, output, pull, service::targets, spec};
 use crate::{
     Ecs,
-    api::{ContainerDefinition, SettingName, TaskStopCode},
+    api::{SettingName, TaskStopCode},
     endpoints,
     model::{self, LastStatus, Task, TaskDefinition},
 };
 use ec2::{InterfaceError, InterfaceRequest};
 use runtime::EngineError;
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
 use thiserror::Error as ThisError;
 use wire::Principal;
@@ -140,7 +140,8 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     .await?;
     let principal = execution_role(ecs, task, &definition)?;
     let images = pull::all(ecs, task, &containers, principal.as_ref()).await?;
-    let secrets = secrets(ecs, task, &containers, principal.as_ref()).await?;
+    let secrets = environment::secrets(ecs, task, &containers, principal.as_ref()).await?;
+    let files = environment::files(ecs, task, &containers, principal.as_ref()).await?;
     // A stream that cannot be opened must fail the task before its first container runs.
     output::open(ecs, task, &containers, principal.as_ref()).await.map_err(failed)?;
     let pulled = ecs.world.now();
@@ -160,13 +161,14 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     })
     .await?;
     let Some(task) = ecs.store.read().get::<Task>(&key) else { return Ok(()) };
-    let environment = endpoints::environment(&task, &definition);
+    let own = endpoints::environment(&task, &definition);
     let parts = spec::Parts {
         task: &task,
         definition: &definition,
         images: &images,
         secrets: &secrets,
-        environment: &environment,
+        files: &files,
+        environment: &own,
         metadata_uri: endpoints::metadata_uri,
         log_mode: &default_log_mode(ecs, &task),
         most_files: most_files(),
@@ -255,34 +257,6 @@ fn execution_role(
         ))
     })?;
     Ok(Some(session.principal))
-}
-
-async fn secrets(
-    ecs: &Ecs,
-    task: &Task,
-    containers: &[ContainerDefinition],
-    principal: Option<&Principal>,
-) -> Result<BTreeMap<String, Vec<(String, String)>>, Trouble> {
-    let mut all = BTreeMap::new();
-    for definition in containers {
-        let mut values = Vec::new();
-        for secret in definition.secrets.iter().flatten() {
-            let principal = principal.ok_or_else(|| {
-                failed("Fargate requires task definition to have execution role ARN to support secrets.")
-            })?;
-            let value =
-                ecs.surroundings().secrets.value(&task.realm, principal, &secret.value_from);
-            let value = value.await.map_err(|reason| {
-                failed(format!(
-                    "ResourceInitializationError: unable to pull secrets or registry auth: \
-                     execution resource retrieval failed: unable to retrieve secret: {reason}"
-                ))
-            })?;
-            values.push((secret.name.clone(), value));
-        }
-        all.insert(definition.name.clone().unwrap_or_default(), values);
-    }
-    Ok(all)
 }
 
 /// Sees that the task runs, and puts what happens into its record until its shim is done.

@@ -45,6 +45,7 @@ pub(super) fn check_all(
     for container in containers {
         let name = container.name.as_deref().unwrap_or_default();
         check_unsupported(container)?;
+        check_environment_files(container.environment_files.as_deref())?;
         check_ports(container)?;
         check_mounts(container, name, volumes, &names)?;
         check_log(container)?;
@@ -53,6 +54,34 @@ pub(super) fn check_all(
         check_health(container)?;
     }
     check_dependencies(containers)
+}
+
+/// The most files of variables of a container.
+const MOST_FILES: usize = 10;
+
+/// Files of variables are objects of S3 whose names end in `.env`.
+pub(crate) fn check_environment_files(files: Option<&[EnvironmentFile]>) -> Result<(), Fault> {
+    let files = files.unwrap_or_default();
+    if files.len() > MOST_FILES {
+        return Err(client("Too many environment files: a container can have 10."));
+    }
+    for file in files {
+        let object =
+            file.value.strip_prefix("arn:aws:s3:::").and_then(|place| place.split_once('/'));
+        if object.is_none_or(|(bucket, key)| bucket.is_empty() || key.is_empty()) {
+            return Err(client(format!(
+                "Invalid environment file: '{}' is not the ARN of an Amazon S3 object.",
+                file.value
+            )));
+        }
+        if !file.value.ends_with(".env") {
+            return Err(client(format!(
+                "Invalid environment file: '{}' does not have the file extension .env.",
+                file.value
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What Fargate does not have.
