@@ -1,6 +1,7 @@
 """Services behind load balancers: registered, routed to, replaced and scaled without losing a request."""
 
 import http.client
+import socket
 import subprocess
 import threading
 import time
@@ -218,6 +219,26 @@ def test_a_task_reaches_a_load_balancer_by_its_name(balanced, software):
     assert software.lines(ended["taskArn"]) == ["from inside"]
     assert balancer["DNSName"] not in open("/etc/hosts").read(), "the host is not in its VPC"
     balanced.clear("inner", balancer, group)
+
+
+def test_a_port_that_cannot_be_had_is_told(balanced):
+    balancer, group = balanced.balancer("taken"), balanced.group("taken")
+    with socket.create_server(("127.0.0.1", LISTENER + 5)):
+        balanced.listener(balancer, group, LISTENER + 5)
+
+        def told():
+            [found] = balanced.elb.describe_load_balancers(Names=["taken"])["LoadBalancers"]
+            return found["State"].get("Reason")
+
+        reason = eventually(told, "the reason")
+        assert f"Listener on port {LISTENER + 5}: cannot listen on 127.0.0.1:{LISTENER + 5}" in reason
+        assert "in use" in reason and reason in balanced.stack.neargate.cli("status").stdout
+        # Its own address is not taken.
+        [address] = [line.split()[0] for line in open("/etc/hosts") if balancer["DNSName"] in line][:1]
+        assert eventually(lambda: fetch(f"http://{address}:{LISTENER + 5}/") == 503, "it listens there")
+    assert eventually(lambda: told() is None, "it listens once it can")
+    balanced.elb.delete_load_balancer(LoadBalancerArn=balancer["LoadBalancerArn"])
+    balanced.elb.delete_target_group(TargetGroupArn=group)
 
 
 def test_services_that_cannot_be(balanced):

@@ -10,7 +10,11 @@ mod status;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::{Failure, Format};
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// AWS Fargate stacks, for real, on one Linux machine.
 #[derive(Parser)]
@@ -94,6 +98,28 @@ pub(crate) struct ServeOptions {
     /// away; "none" makes them known nowhere.
     #[arg(long, env = "NEARGATE_HOSTS_FILE", default_value = "/etc/hosts")]
     hosts_file: PathBuf,
+    /// What names of new load balancers end in: NAME-ID.REGION.elb.DOMAIN. On a server, a domain whose names lead to it.
+    #[arg(long, env = "NEARGATE_DOMAIN", default_value = "localhost", value_parser = domain)]
+    domain: String,
+    /// The host's address on which internet-facing load balancers listen beside their own, told apart by name. The
+    /// address that the APIs listen on unless set; on a server, its public one.
+    #[arg(long, env = "NEARGATE_BALANCER_ADDRESS")]
+    balancer_address: Option<IpAddr>,
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    match text.len() <= 190 && text.split('.').all(label) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => {
+            Err("a domain is labels of letters, digits and hyphens, with dots between".to_owned())
+        }
+    }
 }
 
 fn account(text: &str) -> Result<String, String> {

@@ -79,6 +79,31 @@ pub(crate) struct StatusReply {
     pub region: String,
     pub account: String,
     pub tasks: Vec<TaskStatus>,
+    pub services: Vec<ServiceStatus>,
+    pub load_balancers: Vec<LoadBalancerStatus>,
+}
+
+/// A service that is not gone.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServiceStatus {
+    pub realm: String,
+    pub arn: String,
+    pub definition: String,
+    pub desired: i32,
+    pub running: i32,
+    pub pending: i32,
+    /// What it told last.
+    pub event: Option<String>,
+}
+
+/// A load balancer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LoadBalancerStatus {
+    pub arn: String,
+    pub dns_name: String,
+    pub state: String,
+    pub ports: Vec<u16>,
+    pub troubles: Vec<String>,
 }
 
 /// A task that is not over.

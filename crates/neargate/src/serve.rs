@@ -17,7 +17,11 @@ use runtime::{Engine, EngineConfig};
 use s3::S3;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
 use store::{Sealer, Store};
 use sts::Sts;
 use thiserror::Error;
@@ -33,6 +37,10 @@ pub(crate) struct Settings {
     pub account_key: Option<(String, String)>,
     /// Where public addresses of tasks come from.
     pub public_pool: network::Cidr,
+    /// What names of load balancers end in.
+    pub domain: String,
+    /// The host's address that internet-facing load balancers share.
+    pub balancer_address: IpAddr,
     /// Where names of load balancers are made known to the host's programs, if anywhere.
     pub hosts_file: Option<PathBuf>,
 }
@@ -126,7 +134,7 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     let engines = engines(&settings, &world).await?;
     let network = engines.network.clone();
     let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
-    let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone())?;
+    let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), &settings.domain)?;
     let ecs = Ecs::new(
         store.clone(),
         world.clone(),
@@ -244,7 +252,7 @@ fn load_balancing(settings: &Settings) -> Result<elbv2::Setting, ServeError> {
     Ok(elbv2::Setting {
         exe: (exe, crate::BALANCER.to_owned()),
         directory: settings.data_dir.join("balancer"),
-        shared: settings.listen.ip(),
+        shared: settings.balancer_address,
         hosts_file: settings.hosts_file.clone(),
         instance: instance(&settings.data_dir),
     })

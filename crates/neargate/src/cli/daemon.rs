@@ -35,6 +35,8 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         account: options.account.clone(),
         account_key,
         public_pool: options.public_pool,
+        domain: options.domain.clone(),
+        balancer_address: options.balancer_address.unwrap_or(options.listen.ip()),
         hosts_file: Some(options.hosts_file.clone()).filter(|file| file.as_os_str() != "none"),
     })
 }
@@ -74,6 +76,10 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     command.args(["--account", &options.account]);
     command.args(["--public-pool", &options.public_pool.to_string()]);
     command.arg("--hosts-file").arg(&options.hosts_file);
+    command.args(["--domain", &options.domain]);
+    if let Some(address) = options.balancer_address {
+        command.args(["--balancer-address", &address.to_string()]);
+    }
     if let Some(pair) = &options.account_key {
         // Not an argument: arguments can be read by everyone on the machine.
         command.env("NEARGATE_ACCOUNT_KEY", pair);

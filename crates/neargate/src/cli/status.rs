@@ -35,6 +35,8 @@ fn print(reply: &StatusReply) {
         "neargate {} on {}, {} in {}",
         reply.version, reply.endpoint, reply.account, reply.region
     );
+    balancers(reply);
+    services(reply);
     if reply.tasks.is_empty() {
         println!("no tasks");
         return;
@@ -44,7 +46,7 @@ fn print(reply: &StatusReply) {
         "TASK", "DEFINITION", "STATUS", "PRIVATE", "PUBLIC"
     );
     for task in &reply.tasks {
-        let id = task.arn.rsplit('/').next().unwrap_or(&task.arn);
+        let id = name(&task.arn);
         let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         let (private, public) = (or_dash(&task.private_ip), or_dash(&task.public_ip));
         println!("{id:<34} {:<24} {:<15} {private:<16} {public:<16}", task.definition, task.status);
@@ -52,6 +54,50 @@ fn print(reply: &StatusReply) {
             println!("    pulling {} {}", pulling.image, bar(pulling));
         }
     }
+}
+
+fn name(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+fn balancers(reply: &StatusReply) {
+    if reply.load_balancers.is_empty() {
+        return;
+    }
+    println!("{:<64} {:<13} {:<16}", "LOAD BALANCER", "STATE", "PORTS");
+    for balancer in &reply.load_balancers {
+        let ports: Vec<String> = balancer.ports.iter().map(u16::to_string).collect();
+        let ports = if ports.is_empty() { "-".to_owned() } else { ports.join(" ") };
+        println!("{:<64} {:<13} {ports:<16}", balancer.dns_name, balancer.state);
+        for trouble in &balancer.troubles {
+            println!("    {trouble}");
+        }
+    }
+    println!();
+}
+
+fn services(reply: &StatusReply) {
+    if reply.services.is_empty() {
+        return;
+    }
+    println!(
+        "{:<34} {:<24} {:>7} {:>7} {:>7}",
+        "SERVICE", "DEFINITION", "DESIRED", "RUNNING", "PENDING"
+    );
+    for service in &reply.services {
+        println!(
+            "{:<34} {:<24} {:>7} {:>7} {:>7}",
+            name(&service.arn),
+            service.definition,
+            service.desired,
+            service.running,
+            service.pending
+        );
+        if let Some(event) = &service.event {
+            println!("    {event}");
+        }
+    }
+    println!();
 }
 
 /// `[######--------------]  30%  12.0 of 40.0 MB`

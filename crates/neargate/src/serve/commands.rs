@@ -4,8 +4,8 @@ mod exec;
 
 use super::ControlPlane;
 use crate::control::{
-    BeginReply, DoctorReply, DownReply, EnvReply, LogLine, MOST_LINE, Pulling, Reply, Request,
-    StatusReply, TaskStatus,
+    BeginReply, DoctorReply, DownReply, EnvReply, LoadBalancerStatus, LogLine, MOST_LINE, Pulling,
+    Reply, Request, ServiceStatus, StatusReply, TaskStatus,
 };
 use runtime::Check;
 use serde::Serialize;
@@ -100,12 +100,30 @@ fn status(plane: &ControlPlane) -> StatusReply {
             total_bytes: pulling.total_bytes,
         }),
     });
+    let services = plane.ecs.services().into_iter().map(|service| ServiceStatus {
+        realm: service.realm,
+        arn: service.arn,
+        definition: service.definition,
+        desired: service.desired,
+        running: service.running,
+        pending: service.pending,
+        event: service.event,
+    });
+    let balancers = plane.elb.overview().into_iter().map(|balancer| LoadBalancerStatus {
+        arn: balancer.arn,
+        dns_name: balancer.dns_name,
+        state: format!("{:?}", balancer.state).to_lowercase(),
+        ports: balancer.ports,
+        troubles: balancer.troubles,
+    });
     StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         endpoint: format!("http://{}", plane.settings.listen),
         region: plane.settings.region.clone(),
         account: plane.settings.account.clone(),
         tasks: tasks.collect(),
+        services: services.collect(),
+        load_balancers: balancers.collect(),
     }
 }
 

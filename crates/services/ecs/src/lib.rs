@@ -14,10 +14,12 @@ mod endpoints;
 mod faults;
 pub mod model;
 mod ops;
+mod overview;
 mod reconcile;
 mod surroundings;
 mod validate;
 
+pub use overview::{ServiceLine, TaskLine};
 pub use surroundings::{
     EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
     Surroundings,
@@ -37,7 +39,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
-use store::{ReadError, Record, Store};
+use store::{ReadError, Store};
 use tokio::sync::Mutex;
 use world::World;
 
@@ -106,24 +108,6 @@ impl Ecs {
     }
 }
 
-/// A task as `neargate status` tells it.
-pub struct TaskLine {
-    /// `account/region`.
-    pub realm: String,
-    /// Its ARN.
-    pub arn: String,
-    /// `family:revision`.
-    pub definition: String,
-    /// Where it is in its life.
-    pub status: &'static str,
-    /// Its address in its VPC.
-    pub private_ip: Option<String>,
-    /// The address that the host reaches.
-    pub public_ip: Option<String>,
-    /// How far its image is, while it is pulled.
-    pub pulling: Option<Pulling>,
-}
-
 /// Why a command cannot be run in a container.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
@@ -144,23 +128,6 @@ pub enum ExecError {
 }
 
 impl Ecs {
-    /// All tasks that are not over, of all accounts and regions.
-    pub fn tasks(&self) -> Vec<TaskLine> {
-        let snapshot = self.store.read();
-        let living = snapshot.scan::<model::Task>();
-        let living = living.filter(|task| task.last_status != model::LastStatus::Stopped);
-        let line = |task: Arc<model::Task>| TaskLine {
-            realm: task.realm.clone(),
-            arn: task.arn(),
-            definition: format!("{}:{}", task.family, task.revision),
-            status: task.last_status.as_str(),
-            private_ip: task.interface.private_ip.clone(),
-            public_ip: task.interface.public_ip.clone(),
-            pulling: self.pulls.of(&task.key()),
-        };
-        living.map(line).collect()
-    }
-
     /// Runs a command in a running container of the task with this id (its beginning does) or ARN.
     pub async fn exec(
         &self,

@@ -22,13 +22,27 @@ use health::Healths;
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 use store::{DiskFault, ReadError, Store};
 use tokio::sync::watch;
 use world::World;
+
+/// A load balancer, in short.
+pub struct Overview {
+    /// Its ARN.
+    pub arn: String,
+    /// Its name.
+    pub dns_name: String,
+    /// Where it is in its life.
+    pub state: model::LoadBalancerState,
+    /// Where it listens.
+    pub ports: Vec<u16>,
+    /// What is wrong with it.
+    pub troubles: Vec<String>,
+}
 
 /// The service's state.
 pub struct ElbV2 {
@@ -37,6 +51,10 @@ pub struct ElbV2 {
     ec2: Arc<Ec2>,
     /// What the data plane said of targets.
     healths: Healths,
+    /// What DNS names of new load balancers end in.
+    domain: String,
+    /// Listeners' ids, and why they do not listen where they should: what the data plane said last.
+    troubles: Mutex<Vec<(String, String)>>,
     /// Set once, when the data plane is first driven.
     setting: OnceLock<Arc<Setting>>,
     /// Set when everything is to stop: the data plane must not be started again.
@@ -44,8 +62,13 @@ pub struct ElbV2 {
 }
 
 impl ElbV2 {
-    /// The service over `store`. Fails when a stored record cannot be read.
-    pub fn new(store: Store, world: World, ec2: Arc<Ec2>) -> Result<Arc<Self>, ReadError> {
+    /// The service over `store`; names of load balancers end in `domain`. Fails when a stored record cannot be read.
+    pub fn new(
+        store: Store,
+        world: World,
+        ec2: Arc<Ec2>,
+        domain: &str,
+    ) -> Result<Arc<Self>, ReadError> {
         store.declare::<model::LoadBalancer>()?;
         store.declare::<model::Listener>()?;
         store.declare::<model::Rule>()?;
@@ -57,6 +80,8 @@ impl ElbV2 {
             world,
             ec2,
             healths: Healths::default(),
+            domain: domain.to_owned(),
+            troubles: Mutex::default(),
             setting: OnceLock::new(),
             closing: AtomicBool::new(false),
         }))
@@ -85,6 +110,44 @@ impl ElbV2 {
         if let Some(setting) = self.setting.get() {
             reconcile::close(self, setting).await;
         }
+    }
+
+    /// Why listeners of a load balancer do not listen where they should.
+    pub(crate) fn troubles(&self, balancer: &model::LoadBalancer) -> Vec<String> {
+        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshot = self.store.read();
+        let own = |(id, reason): &(String, String)| {
+            let key = format!("{}/{id}", balancer.realm);
+            let listener = snapshot.get::<model::Listener>(&key)?;
+            (listener.balancer == balancer.id)
+                .then(|| format!("Listener on port {}: {reason}", listener.port))
+        };
+        troubles.iter().filter_map(own).collect()
+    }
+
+    /// All load balancers, for the person at the machine.
+    pub fn overview(&self) -> Vec<Overview> {
+        let snapshot = self.store.read();
+        let told = |balancer: Arc<model::LoadBalancer>| {
+            let listeners =
+                snapshot.scan_prefix::<model::Listener>(&format!("{}/", balancer.realm));
+            let own = listeners.filter(|listener| listener.balancer == balancer.id);
+            let mut ports: Vec<u16> = own.map(|listener| listener.port).collect();
+            ports.sort_unstable();
+            Overview {
+                arn: balancer.arn(),
+                dns_name: balancer.dns_name(),
+                state: balancer.state,
+                ports,
+                troubles: balancer
+                    .reason
+                    .clone()
+                    .into_iter()
+                    .chain(self.troubles(&balancer))
+                    .collect(),
+            }
+        };
+        snapshot.scan::<model::LoadBalancer>().map(told).collect()
     }
 
     fn is_closing(&self) -> bool {

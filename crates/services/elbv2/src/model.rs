@@ -61,6 +61,9 @@ pub struct LoadBalancer {
     pub groups: Vec<String>,
     /// The number in its DNS name.
     pub number: u32,
+    /// What its DNS name ends in.
+    #[serde(default = "localhost")]
+    pub domain: String,
     /// What was set, by key; the defaults are not in it.
     pub attributes: BTreeMap<String, String>,
     /// Its tags.
@@ -71,6 +74,10 @@ pub struct LoadBalancer {
     pub reason: Option<String>,
     /// CreateLoadBalancer.
     pub created: Timestamp,
+}
+
+fn localhost() -> String {
+    "localhost".to_owned()
 }
 
 impl LoadBalancer {
@@ -89,11 +96,12 @@ impl LoadBalancer {
         arn(&self.realm, format_args!("loadbalancer/{}", self.path()))
     }
 
-    /// Its DNS name. AWS's ends in `elb.amazonaws.com`.
+    /// Its DNS name. AWS's ends in `elb.amazonaws.com`; ours in `elb.` and the domain that was set when it was made.
     pub fn dns_name(&self) -> String {
         let (_, region) = self.realm.split_once('/').expect("realms are account/region");
         let internal = if self.internal { "internal-" } else { "" };
-        format!("{internal}{}-{}.{region}.elb.localhost", self.name, self.number).to_lowercase()
+        let domain = &self.domain;
+        format!("{internal}{}-{}.{region}.elb.{domain}", self.name, self.number).to_lowercase()
     }
 }
 

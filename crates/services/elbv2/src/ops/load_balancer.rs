@@ -29,7 +29,7 @@ const MOST_GROUPS: usize = 5;
 /// Clients keep it in alias records; here it means nothing.
 const HOSTED_ZONE: &str = "Z35SXDOTRQ7X7K";
 
-pub(super) fn answer(balancer: &Record) -> LoadBalancer {
+pub(super) fn answer(elb: &ElbV2, balancer: &Record) -> LoadBalancer {
     let network = balancer.kind == LoadBalancerTypeEnum::Network;
     let zone = |node: &Node| {
         let public = node.public_ip.filter(|_| network).map(|ip| LoadBalancerAddress {
@@ -53,6 +53,8 @@ pub(super) fn answer(balancer: &Record) -> LoadBalancer {
         State::Failed => LoadBalancerStateEnum::Failed,
     };
     let groups = Some(balancer.groups.clone());
+    let troubles = Some(elb.troubles(balancer).join("; ")).filter(|text| !text.is_empty());
+    let reason = balancer.reason.clone().or(troubles);
     LoadBalancer {
         load_balancer_arn: Some(balancer.arn()),
         dns_name: Some(balancer.dns_name()),
@@ -61,7 +63,7 @@ pub(super) fn answer(balancer: &Record) -> LoadBalancer {
         load_balancer_name: Some(balancer.name.clone()),
         scheme: Some(scheme),
         vpc_id: Some(balancer.vpc.clone()),
-        state: Some(LoadBalancerState { code: Some(code), reason: balancer.reason.clone() }),
+        state: Some(LoadBalancerState { code: Some(code), reason }),
         r#type: Some(balancer.kind),
         availability_zones: Some(balancer.nodes.iter().map(zone).collect()),
         security_groups: groups.filter(|groups| !groups.is_empty()),
@@ -95,6 +97,7 @@ pub(crate) async fn create_load_balancer(
         nodes: Vec::new(),
         groups: Vec::new(),
         number: number.parse().expect("nine digits fit"),
+        domain: elb.domain.clone(),
         attributes: BTreeMap::new(),
         tags: tags_in(input.tags)?,
         state: State::Provisioning,
@@ -103,7 +106,7 @@ pub(crate) async fn create_load_balancer(
     };
     elb.ec2.ensure_default::<Fault>(&ctx.realm()).await?;
     let made = elb.store.write(move |tx| create(tx, draft, &subnets, groups)).await?;
-    Ok(CreateLoadBalancerOutput { load_balancers: Some(vec![answer(&made)]) })
+    Ok(CreateLoadBalancerOutput { load_balancers: Some(vec![answer(elb, &made)]) })
 }
 
 /// What needs no record to be judged.
@@ -266,7 +269,7 @@ pub(crate) async fn describe_load_balancers(
         }
         balancers.retain(|balancer| names.contains(&balancer.name));
     }
-    let answers = balancers.iter().map(|balancer| (balancer.name.clone(), answer(balancer)));
+    let answers = balancers.iter().map(|balancer| (balancer.name.clone(), answer(elb, balancer)));
     let (load_balancers, next_marker) =
         page("DescribeLoadBalancers", input.marker.as_deref(), input.page_size, answers.collect())?;
     Ok(DescribeLoadBalancersOutput { load_balancers, next_marker })

@@ -20,7 +20,7 @@ use ec2::InterfaceError;
 use std::{
     net::{IpAddr, SocketAddrV4},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 use store::{DiskFault, Record};
@@ -190,6 +190,9 @@ impl Driver {
                 tracing::warn!(listener = error.0, reason = error.1, "a listener does not listen");
             }
         }
+        let mut troubles = self.elb.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.clone_from(&report.errors);
+        drop(troubles);
         self.elb.healths.hear(&report);
         self.heard = report;
     }

@@ -1,0 +1,101 @@
+"""Durable control-plane writes: requests signed beforehand and sent by wrk over 32 connections, beside moto, in one run.
+
+usage: bench/writes.py NEARGATE   (needs root, wrk, and moto in the environment)
+
+Clients that sign as they go (boto3) are the bound themselves on two cores; so signing is done before the clock runs. moto keeps
+what it is told in memory and checks no signature; Neargate checks each, and answers when the write is on disk.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+NEARGATE = Path(sys.argv[1]).resolve()
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+CLIENTS, THREADS = 32, 2
+LUA = """
+local thread = 0
+function setup(t) t:set("number", thread); thread = thread + 1 end
+function init(args)
+    requests, at = {}, 0
+    for line in io.lines(args[1]) do
+        local index, host, date, authorization, body = line:match("^(%d+)\\t(.-)\\t(.-)\\t(.-)\\t(.*)$")
+        if tonumber(index) % THREADS == number then
+            requests[#requests + 1] = wrk.format("POST", "/", {
+                ["Host"] = host, ["X-Amz-Date"] = date, ["Authorization"] = authorization,
+                ["Content-Type"] = "application/x-www-form-urlencoded" }, body)
+        end
+    end
+end
+function request()
+    at = at + 1
+    if at >= #requests then wrk.thread:stop() end
+    return requests[math.min(at, #requests)]
+end
+function response(status) if status ~= 200 then bad = (bad or 0) + 1 end end
+function done(summary)
+    local failed = summary.errors.status + summary.errors.read + summary.errors.connect + summary.errors.timeout
+    io.write(string.format('{"requests": %d, "us": %d, "failed": %d}\\n', summary.requests, summary.duration, failed))
+end
+""".replace("THREADS", str(THREADS))
+
+
+def signed(count, port, key, secret, file):
+    """Writes `count` CreateUser requests, signed for a server on `port`."""
+    signer = SigV4Auth(Credentials(key, secret), "iam", "us-east-1")
+    with open(file, "w") as out:
+        for number in range(count):
+            body = f"Action=CreateUser&Version=2010-05-08&UserName=user-{number}"
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            request = AWSRequest("POST", f"http://127.0.0.1:{port}/", headers=headers, data=body)
+            signer.add_auth(request)
+            head = request.headers
+            out.write("\t".join([str(number), f"127.0.0.1:{port}", head["X-Amz-Date"], head["Authorization"], body]) + "\n")
+
+
+def rate(port, file, script):
+    command = ["wrk", "-t", str(THREADS), "-c", str(CLIENTS), "-d", "120s", "-s", script, f"http://127.0.0.1:{port}/", "--", file]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    figures = json.loads(output.strip().splitlines()[-1])
+    assert figures["failed"] == 0, output
+    return figures["requests"] / figures["us"] * 1e6
+
+
+def main():
+    work = Path(tempfile.mkdtemp())
+    script = work / "writes.lua"
+    script.write_text(LUA)
+    words = [NEARGATE, "--data-dir", work / "data", "serve", "--listen", "127.0.0.1:4610"]
+    serve = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", "4611"], **QUIET)
+    try:
+        assert "ready" in serve.stdout.readline()
+        while True:
+            try:
+                urllib.request.urlopen("http://127.0.0.1:4611/", timeout=5)
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                time.sleep(0.05)
+        env = json.loads(subprocess.run([NEARGATE, "--data-dir", work / "data", "--output", "json", "env"], check=True, capture_output=True).stdout)
+        signed(20_000, 4610, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], work / "ours")
+        signed(3_000, 4611, "key", "secret", work / "theirs")
+        ours, theirs = rate(4610, work / "ours", script), rate(4611, work / "theirs", script)
+        print(f"| durable writes through the API, {CLIENTS} clients | {ours:,.0f}/s | moto, in memory only {theirs:,.0f}/s | {ours / theirs:.1f} |")
+    finally:
+        subprocess.run([NEARGATE, "--data-dir", work / "data", "down"], **QUIET)
+        serve.wait(timeout=60)
+        moto.kill()
+
+
+main()
