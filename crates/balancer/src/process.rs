@@ -15,7 +15,7 @@ use std::{
     io::{self, Write},
     net::{SocketAddrV4, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
     thread,
     time::Duration,
 };
@@ -100,7 +100,7 @@ fn raise_descriptors() {
 
 struct Plane {
     file: PathBuf,
-    table: Current,
+    table: Arc<Current>,
     maker: Maker,
     config: Config,
     workers: Vec<mpsc::UnboundedSender<worker::Order>>,
@@ -113,7 +113,7 @@ struct Plane {
 
 impl Plane {
     fn start(directory: &Path) -> io::Result<Self> {
-        let table: Current = Arc::new(RwLock::new(Arc::new(Table::default())));
+        let table = Arc::new(Current::default());
         let count = thread::available_parallelism().map_or(1, usize::from);
         let mut workers = Vec::new();
         for number in 0..count {
@@ -176,9 +176,9 @@ impl Plane {
 
     /// Makes it so.
     fn apply(&mut self, config: Config) {
-        let before = crate::table::current(&self.table);
+        let before = self.table.table();
         let table = Arc::new(self.maker.make(&config, &before));
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table.clone();
+        self.table.set(table.clone());
         self.config = config;
         self.listen(&table);
         self.look_after(&table);
@@ -241,7 +241,7 @@ impl Plane {
 
     fn report(&self) -> Report {
         use std::sync::atomic::Ordering::Relaxed;
-        let table = crate::table::current(&self.table);
+        let table = self.table.table();
         let mut targets = Vec::new();
         let mut ids: Vec<&String> = table.checked.iter().map(|(id, _)| id).collect();
         // Targets of groups that nobody sends to any more drain, too.
@@ -273,7 +273,7 @@ impl Plane {
     }
 
     fn drains(&self) -> bool {
-        let table = crate::table::current(&self.table);
+        let table = self.table.table();
         table.groups.values().any(|group| !group.draining.is_empty())
     }
 
@@ -310,7 +310,7 @@ impl Plane {
                 () = changed.notified() => {}
                 () = tokio::time::sleep(DRAINING), if drains => {}
                 () = tokio::time::sleep(AGAIN), if failed => {
-                    let table = crate::table::current(&self.table);
+                    let table = self.table.table();
                     self.listen(&table);
                 }
             }

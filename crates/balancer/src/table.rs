@@ -16,7 +16,10 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicU8, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -212,12 +215,28 @@ pub(crate) struct Table {
     pub(crate) errors: Vec<(String, String)>,
 }
 
-/// The table of the moment.
-pub(crate) type Current = Arc<RwLock<Arc<Table>>>;
+/// The table of the moment, for all threads.
+#[derive(Default)]
+pub(crate) struct Current {
+    /// Counts tables, so that a look at a number tells whether there is another.
+    turn: AtomicU64,
+    table: RwLock<Arc<Table>>,
+}
 
-/// The table of the moment.
-pub(crate) fn current(table: &Current) -> Arc<Table> {
-    table.read().unwrap_or_else(PoisonError::into_inner).clone()
+impl Current {
+    /// Another number than before means another table than before.
+    pub(crate) fn turn(&self) -> u64 {
+        self.turn.load(Acquire)
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn set(&self, table: Arc<Table>) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = table;
+        self.turn.fetch_add(1, Release);
+    }
 }
 
 fn token(secret: &str, what: &str) -> String {

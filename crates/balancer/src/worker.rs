@@ -7,7 +7,7 @@ use crate::{
     matching,
     pool::Pool,
     reply::Reply,
-    table::{Current, Listening, Place, Table, Work, current},
+    table::{Current, Listening, Place, Work},
     tcp,
 };
 use hyper::{
@@ -46,9 +46,9 @@ pub(crate) enum Order {
 /// What all connections of a worker share.
 pub(crate) struct Worker {
     pub(crate) pool: Pool,
-    table: Current,
-    /// The table as it was last looked at.
-    seen: RefCell<Arc<Table>>,
+    table: Arc<Current>,
+    /// The turn of the table as it was last looked at.
+    seen: Cell<u64>,
     random: u64,
     count: Cell<u32>,
 }
@@ -67,29 +67,29 @@ impl Worker {
         }
     }
 
-    /// The table of the moment; asking costs one look at a counter when it is still the same.
-    fn table(&self) -> Arc<Table> {
-        let newest = current(&self.table);
-        if !Arc::ptr_eq(&newest, &self.seen.borrow()) {
+    /// The turn of the table of the moment. With another one, connections to targets that are gone are closed.
+    fn turn(&self) -> u64 {
+        let turn = self.table.turn();
+        if self.seen.replace(turn) != turn {
+            let newest = self.table.table();
             let serving = |address| {
                 let mut all = newest.groups.values().flat_map(|group| &group.serving);
                 all.any(|target| target.address == address)
             };
             self.pool.sweep(serving);
-            *self.seen.borrow_mut() = newest.clone();
         }
-        newest
+        turn
     }
 
     fn sweep(&self) {
-        self.table();
+        self.turn();
         self.pool.sweep(|_| true);
     }
 }
 
 /// Runs a worker until nobody gives it orders any more.
-pub(crate) async fn run(table: Current, random: u64, mut orders: UnboundedReceiver<Order>) {
-    let seen = RefCell::new(current(&table));
+pub(crate) async fn run(table: Arc<Current>, random: u64, mut orders: UnboundedReceiver<Order>) {
+    let seen = Cell::new(table.turn());
     let (pool, count) = (Pool::default(), Cell::new(0));
     let worker = Rc::new(Worker { pool, table, seen, random, count });
     let mut accepting: HashMap<Place, JoinHandle<()>> = HashMap::new();
@@ -133,21 +133,36 @@ async fn accept(worker: Rc<Worker>, place: Place, socket: Arc<TcpListener>) -> i
     }
 }
 
-/// Those that listen at a place, of one table.
+/// Those that listen at a place, of the table of one turn. A connection keeps it, so that requests touch nothing that
+/// workers share.
 struct Here {
-    table: Arc<Table>,
+    turn: u64,
     listening: Vec<Arc<Listening>>,
 }
 
 impl Here {
-    fn of(table: Arc<Table>, place: &Place) -> Self {
-        let listening = table.places.get(place).cloned().unwrap_or_default();
-        Self { table, listening }
+    fn now(worker: &Worker, place: &Place) -> Rc<Self> {
+        // The turn first: a table that comes in between is found with the next request.
+        let turn = worker.turn();
+        let listening = worker.table.table().places.get(place).cloned().unwrap_or_default();
+        Rc::new(Self { turn, listening })
+    }
+
+    /// The listener that a request is for: the only one here, or the one whose name is asked for.
+    fn find(&self, request: &Request<Incoming>) -> Option<&Listening> {
+        match &self.listening[..] {
+            [] => None,
+            [only] => Some(only),
+            several => {
+                let asked = matching::host_of(request.uri(), request.headers())?;
+                several.iter().find(|listening| listening.names.contains(&asked)).map(|l| &**l)
+            }
+        }
     }
 }
 
 async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
-    let here = Here::of(worker.table(), &place);
+    let here = Here::now(&worker, &place);
     let Some(first) = here.listening.first().cloned() else { return };
     if matches!(*first.work, Work::Tcp(_)) {
         return tcp::serve(stream, peer, &first).await;
@@ -156,13 +171,16 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         tracing::debug!(%error, "a client is gone already");
     }
     let client = Rc::new(Client { peer, began: Instant::now() });
-    let here = Rc::new(RefCell::new(here));
+    let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client) = (worker.clone(), client.clone());
-        let listening = listening(&worker, &place, &here, &request);
+        if here.borrow().turn != worker.turn() {
+            *here.borrow_mut() = Here::now(&worker, &place);
+        }
+        let here = here.borrow().clone();
         async move {
-            let answer = match listening {
-                Some(listening) => http::handle(&worker, &client, &listening, request).await,
+            let answer = match here.find(&request) {
+                Some(listening) => http::handle(&worker, &client, listening, request).await,
                 None => misdirected(),
             };
             Ok::<_, Infallible>(answer)
@@ -177,28 +195,6 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a client's connection ended early");
-    }
-}
-
-/// The listener that a request is for: the only one here, or the one whose name is asked for.
-fn listening(
-    worker: &Worker,
-    place: &Place,
-    here: &RefCell<Here>,
-    request: &Request<Incoming>,
-) -> Option<Arc<Listening>> {
-    let newest = worker.table();
-    if !Arc::ptr_eq(&newest, &here.borrow().table) {
-        *here.borrow_mut() = Here::of(newest, place);
-    }
-    let here = here.borrow();
-    match &here.listening[..] {
-        [] => None,
-        [only] => Some(only.clone()),
-        several => {
-            let asked = matching::host_of(request.uri(), request.headers())?;
-            several.iter().find(|listening| listening.names.contains(&asked)).cloned()
-        }
     }
 }
 
