@@ -250,6 +250,9 @@ pub struct Report {
     pub errors: Vec<(String, String)>,
     /// All targets of groups that a listener sends to.
     pub targets: Vec<TargetReport>,
+    /// How many requests and connections each group's targets were chosen for, since the process began.
+    #[serde(default)]
+    pub requests: BTreeMap<String, u64>,
 }
 
 /// What is known of a target.

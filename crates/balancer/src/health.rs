@@ -22,7 +22,8 @@ pub(crate) struct Checker {
 }
 
 impl Checker {
-    /// Looks after a target, from now on and until this is dropped. Must be called inside a local set; `changed` is told
+    /// Looks after a target, from now on and until this is dropped. Must be called inside a local set;
+    /// `changed` is told
     /// when there is something new.
     pub(crate) fn start(
         target: &Arc<Target>,

@@ -1,15 +1,18 @@
-//! The data plane of load balancers: listeners, rules, target groups, health checks, draining. It knows nothing of AWS's
+//! The data plane of load balancers: listeners, rules, target groups, health checks, draining. It knows
+//! nothing of AWS's
 //! API, only of connections.
 //!
 //! It is a process of its own ([`run`]), so that it goes on when the control plane does not: that tells it over a unix
-//! socket what should be ([`Config`], whole each time), and hears what is ([`Report`]). The last configuration is on disk.
+//! socket what should be ([`Config`], whole each time), and hears what is ([`Report`]). The last configuration
+//! is on disk.
 //!
 //! ```text
 //!   control plane ──Config──> process ──Table──> workers, one per core: accept, decide, pass on
 //!                 <──Report──         <──health── one task per target
 //! ```
 //!
-//! A worker is one thread, and a connection stays with it; there are no locks on a request's way. Sockets are made in the
+//! A worker is one thread, and a connection stays with it; there are no locks on a request's way. Sockets are
+//! made in the
 //! network namespace of the load balancer's own interface, on both sides, so that the firewall of its network holds.
 //!
 //! Time and tasks are tokio's own here: what can be simulated is decided by the control plane.

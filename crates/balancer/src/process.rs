@@ -29,6 +29,8 @@ use tokio::{
 
 /// How often is looked whether targets that drain have nothing in flight any more.
 const DRAINING: Duration = Duration::from_millis(50);
+/// How often is told how many requests there were.
+const COUNTING: Duration = Duration::from_millis(250);
 /// How often is tried again to listen where that failed.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The longest configuration, in bytes.
@@ -269,7 +271,8 @@ impl Plane {
             errors.extend(listening.map(|listening| (listening.id.clone(), reason.clone())));
         }
         errors.sort();
-        Report { version: table.version, errors, targets }
+        let requests = table.groups.iter().map(|(id, group)| (id.clone(), group.chosen()));
+        Report { version: table.version, errors, targets, requests: requests.collect() }
     }
 
     fn drains(&self) -> bool {
@@ -286,6 +289,9 @@ impl Plane {
         // Only the last control plane that connected is listened to.
         let mut peer: Option<Peer> = None;
         let mut said = None;
+        // Clocks that go on whatever else happens.
+        let (mut draining, mut counting, mut again) =
+            (clock(DRAINING), clock(COUNTING), clock(AGAIN));
         loop {
             let (drains, failed) = (self.drains(), !self.failed.is_empty());
             tokio::select! {
@@ -308,8 +314,9 @@ impl Plane {
                     }
                 },
                 () = changed.notified() => {}
-                () = tokio::time::sleep(DRAINING), if drains => {}
-                () = tokio::time::sleep(AGAIN), if failed => {
+                _ = draining.tick(), if drains => {}
+                _ = counting.tick(), if peer.is_some() => {}
+                _ = again.tick(), if failed => {
                     let table = self.table.table();
                     self.listen(&table);
                 }
@@ -325,6 +332,12 @@ impl Plane {
             }
         }
     }
+}
+
+fn clock(period: Duration) -> tokio::time::Interval {
+    let mut clock = tokio::time::interval(period);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    clock
 }
 
 /// A control plane.

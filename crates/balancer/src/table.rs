@@ -92,15 +92,25 @@ pub(crate) struct Group {
     /// Those that get requests when they are well.
     pub(crate) serving: Vec<Arc<Target>>,
     pub(crate) draining: Vec<Arc<Target>>,
-    next: AtomicUsize,
+    /// Counts choices; also whose turn it is.
+    chosen: Arc<AtomicU64>,
 }
 
 impl Group {
+    /// How often a target was chosen.
+    pub(crate) fn chosen(&self) -> u64 {
+        self.chosen.load(Relaxed)
+    }
+
     /// The target of the next request; `cookie` names one that the client was given. None without targets.
     ///
     /// When none is healthy, all are tried: a broken health check must not take a service down that works.
     pub(crate) fn choose(&self, cookie: Option<&str>) -> Option<Busy> {
         let healthy = |target: &&Arc<Target>| target.health() == Health::Healthy;
+        if self.serving.is_empty() {
+            return None;
+        }
+        let turn = self.chosen.fetch_add(1, Relaxed);
         if let Some(token) = cookie
             && let Some(known) = self.serving.iter().filter(healthy).find(|t| t.token == token)
         {
@@ -110,7 +120,7 @@ impl Group {
         let open = count == 0;
         let among = if open { self.serving.len() } else { count };
         let usable = || self.serving.iter().filter(|target| open || healthy(target));
-        let turn = self.next.fetch_add(1, Relaxed).checked_rem(among)?;
+        let turn = usize::try_from(turn % among as u64).expect("less than the number of targets");
         let chosen = match self.algorithm {
             Algorithm::RoundRobin => usable().nth(turn),
             // Those that come after the turn first, so that equals take turns.
@@ -269,7 +279,7 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
         proxy_protocol: config.proxy_protocol,
         serving: serving.into_iter().map(target).collect(),
         draining: draining.into_iter().map(target).collect(),
-        next: AtomicUsize::new(before.map_or(0, |before| before.next.load(Relaxed))),
+        chosen: before.map_or_else(Arc::default, |before| before.chosen.clone()),
     }
 }
 

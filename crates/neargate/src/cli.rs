@@ -98,13 +98,27 @@ pub(crate) struct ServeOptions {
     /// away; "none" makes them known nowhere.
     #[arg(long, env = "NEARGATE_HOSTS_FILE", default_value = "/etc/hosts")]
     hosts_file: PathBuf,
-    /// What names of new load balancers end in: NAME-ID.REGION.elb.DOMAIN. On a server, a domain whose names lead to it.
+    /// What AWS's waiting times (the minutes and cooldowns of scaling, the bake times of deployments) are
+    /// multiplied with:
+    /// less than 1 is for tests and rehearsals. `neargate status` tells when it is not 1.
+    #[arg(long, env = "NEARGATE_TIME_SCALE", default_value = "1", value_parser = time_scale)]
+    time_scale: f64,
+    /// What names of new load balancers end in: NAME-ID.REGION.elb.DOMAIN. On a server, a domain whose names
+    /// lead to it.
     #[arg(long, env = "NEARGATE_DOMAIN", default_value = "localhost", value_parser = domain)]
     domain: String,
     /// The host's address on which internet-facing load balancers listen beside their own, told apart by name. The
     /// address that the APIs listen on unless set; on a server, its public one.
     #[arg(long, env = "NEARGATE_BALANCER_ADDRESS")]
     balancer_address: Option<IpAddr>,
+}
+
+fn time_scale(text: &str) -> Result<f64, String> {
+    let scale: f64 = text.parse().map_err(|_| "a scale of time is a number".to_owned())?;
+    match (0.001..=1.0).contains(&scale) {
+        true => Ok(scale),
+        false => Err("a scale of time is between 0.001 and 1".to_owned()),
+    }
 }
 
 fn domain(text: &str) -> Result<String, String> {

@@ -78,6 +78,8 @@ pub(crate) struct StatusReply {
     pub endpoint: String,
     pub region: String,
     pub account: String,
+    /// What AWS's waiting times are multiplied with.
+    pub time_scale: f64,
     pub tasks: Vec<TaskStatus>,
     pub services: Vec<ServiceStatus>,
     pub load_balancers: Vec<LoadBalancerStatus>,

@@ -2,30 +2,25 @@
 
 mod commands;
 mod connect;
+mod house;
 mod listen;
 
-use ec2::Ec2;
-use ecr::{Ecr, Registry};
-use ecs::{Ecs, Surroundings};
+use ecs::Ecs;
 use elbv2::ElbV2;
+use house::House;
 use iam::Iam;
-use images::{BlobStore, Images, ImagesOptions};
+use images::{Images, ImagesOptions};
 use logs::Logs;
-use logstore::LogStore;
 use network::{Network, NetworkConfig};
 use runtime::{Engine, EngineConfig};
-use s3::S3;
-use secretsmanager::SecretsManager;
-use ssm::Ssm;
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
 };
-use store::{Sealer, Store};
-use sts::Sts;
+use store::Store;
 use thiserror::Error;
-use wire::{Front, Limits, RawHandler};
+use wire::Front;
 use world::World;
 
 /// What a control plane is started with.
@@ -41,6 +36,8 @@ pub(crate) struct Settings {
     pub domain: String,
     /// The host's address that internet-facing load balancers share.
     pub balancer_address: IpAddr,
+    /// What AWS's waiting times are multiplied with.
+    pub time_scale: f64,
     /// Where names of load balancers are made known to the host's programs, if anywhere.
     pub hosts_file: Option<PathBuf>,
 }
@@ -123,67 +120,26 @@ pub(crate) fn run(settings: Settings) -> Result<(), ServeError> {
 }
 
 async fn serve(settings: Settings) -> Result<(), ServeError> {
-    let world = World::system();
+    let world = World::system_scaled(settings.time_scale);
     private_dir(&settings.data_dir)?;
     let store = Store::open(&settings.data_dir, world.clone())?;
     let (listener, address) = listen::bind(settings.listen).await?;
-    let sealer = Arc::new(Sealer::load(&settings.data_dir, world.clone())?);
-    let iam = Iam::new(store.clone(), world.clone(), sealer.clone())?;
+    let house = House::build(&settings, &world, &store, address).await?;
     let given = settings.account_key.as_ref().map(|(id, secret)| (id.as_str(), secret.as_str()));
-    iam.administrator_key(&settings.account, given).await?;
-    let engines = engines(&settings, &world).await?;
-    let network = engines.network.clone();
-    let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
-    let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), &settings.domain)?;
-    let ecs = Ecs::new(
-        store.clone(),
-        world.clone(),
-        iam.clone(),
-        ec2.clone(),
-        elb.clone(),
-        engines.images,
-        engines.engine,
-    )?;
-    let events = LogStore::open(&settings.data_dir.join("logs"), world.clone())?;
-    let logs = Logs::new(store.clone(), world.clone(), events, iam.clone())?;
-    let ssm = Ssm::new(store.clone(), world.clone(), sealer.clone(), iam.clone())?;
-    let secrets = SecretsManager::new(store.clone(), world.clone(), sealer.clone(), iam.clone())?;
-    let blobs = BlobStore::open(&settings.data_dir.join("registry"), &world)?;
-    let ecr = Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?;
-    let services = vec![
-        iam::api::service(iam.clone()),
-        sts::api::service(Sts::new(iam.clone())),
-        ec2::api::service(ec2.clone()),
-        ecr::api::service(ecr.clone()),
-        ecs::api::service(ecs.clone()),
-        elbv2::api::service(elb.clone()),
-        logs::api::service(logs.clone()),
-        ssm::api::service(ssm.clone()),
-        secretsmanager::api::service(secrets.clone()),
-    ];
-    let objects = settings.data_dir.join("s3");
-    let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &objects)?;
-    let raw: Vec<Arc<dyn RawHandler>> =
-        vec![Arc::new(Registry(ecr.clone())), Arc::new(s3::Door::new(s3.clone()))];
-    let front = Front::new(services, raw, iam.clone(), world.clone(), Limits::default());
-    let front = Arc::new(front);
-    let images = connect::Registries::new(ecr.clone(), &world).map_err(ServeError::Registries)?;
-    ecs.start(Surroundings {
-        images: Arc::new(images),
-        secrets: Arc::new(connect::Stored { ssm: ssm.clone(), secrets: secrets.clone() }),
-        files: Arc::new(connect::Objects(s3.clone())),
-        logs: Arc::new(connect::LogStreams(logs.clone())),
-        api: connect::api(front.clone()),
-    })
-    .await?;
-    elb.start(load_balancing(&settings)?);
-    logs.start();
-    ecr.start();
-    ssm.start();
-    secrets.start();
-    let stop = tokio::sync::Notify::new();
-    let plane =
-        Arc::new(ControlPlane { settings, world, front, iam, network, ecs, elb, logs, stop });
+    house.iam.administrator_key(&settings.account, given).await?;
+    let front = Arc::new(house.front(&world));
+    house.start(&settings, &world, &front).await?;
+    let plane = Arc::new(ControlPlane {
+        settings,
+        world,
+        front,
+        iam: house.iam,
+        network: house.network,
+        ecs: house.ecs,
+        elb: house.elb,
+        logs: house.logs,
+        stop: tokio::sync::Notify::new(),
+    });
     listen::api(&plane, listener);
     let control = listen::control(&plane)?;
     let ended = listen::signals()?;

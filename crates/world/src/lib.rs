@@ -20,6 +20,8 @@ pub struct World {
 
 struct Inner {
     clock: Clock,
+    /// What AWS's waiting times are multiplied with.
+    scale: f64,
     random: Random,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -37,7 +39,13 @@ enum Clock {
 impl World {
     /// The real world: the machine's clock and the kernel's randomness.
     pub fn system() -> Self {
-        Self::new(Clock::System, Random::kernel())
+        Self::system_scaled(1.0)
+    }
+
+    /// The real world, with AWS's waiting times ([`World::scaled`]) multiplied with `scale`.
+    pub fn system_scaled(scale: f64) -> Self {
+        assert!(scale.is_finite() && scale > 0.0, "a scale of time is positive");
+        Self::new(Clock::System, Random::kernel(), scale)
     }
 
     /// A repeatable world. Time starts at `start` and is tokio's, so a runtime started with paused time
@@ -45,13 +53,17 @@ impl World {
     #[allow(clippy::disallowed_methods)] // the one place that anchors simulated time
     pub fn simulated(seed: u64, start: Timestamp) -> Self {
         let began = tokio::time::Instant::now();
-        Self::new(Clock::Simulated { start, began }, Random::seeded(seed))
+        Self::new(Clock::Simulated { start, began }, Random::seeded(seed), 1.0)
     }
 
-    fn new(clock: Clock, random: Random) -> Self {
-        let inner =
-            Inner { clock, random, tasks: TaskTracker::new(), stop: CancellationToken::new() };
-        Self { inner: Arc::new(inner) }
+    fn new(clock: Clock, random: Random, scale: f64) -> Self {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        Self { inner: Arc::new(Inner { clock, scale, random, tasks, stop }) }
+    }
+
+    /// One of AWS's waiting times, as this machine's setting has it: as on AWS, unless a test asked for less.
+    pub fn scaled(&self, wait: Duration) -> Duration {
+        wait.mul_f64(self.inner.scale)
     }
 
     /// The wall-clock time, in milliseconds since the Unix epoch.

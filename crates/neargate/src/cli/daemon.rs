@@ -35,6 +35,7 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         account: options.account.clone(),
         account_key,
         public_pool: options.public_pool,
+        time_scale: options.time_scale,
         domain: options.domain.clone(),
         balancer_address: options.balancer_address.unwrap_or(options.listen.ip()),
         hosts_file: Some(options.hosts_file.clone()).filter(|file| file.as_os_str() != "none"),
@@ -76,7 +77,7 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     command.args(["--account", &options.account]);
     command.args(["--public-pool", &options.public_pool.to_string()]);
     command.arg("--hosts-file").arg(&options.hosts_file);
-    command.args(["--domain", &options.domain]);
+    command.args(["--domain", &options.domain, "--time-scale", &options.time_scale.to_string()]);
     if let Some(address) = options.balancer_address {
         command.args(["--balancer-address", &address.to_string()]);
     }

@@ -35,6 +35,9 @@ fn print(reply: &StatusReply) {
         "neargate {} on {}, {} in {}",
         reply.version, reply.endpoint, reply.account, reply.region
     );
+    if reply.time_scale != 1.0 {
+        println!("AWS's waiting times are multiplied with {}", reply.time_scale);
+    }
     balancers(reply);
     services(reply);
     if reply.tasks.is_empty() {

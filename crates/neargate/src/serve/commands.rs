@@ -121,6 +121,7 @@ fn status(plane: &ControlPlane) -> StatusReply {
         endpoint: format!("http://{}", plane.settings.listen),
         region: plane.settings.region.clone(),
         account: plane.settings.account.clone(),
+        time_scale: plane.settings.time_scale,
         tasks: tasks.collect(),
         services: services.collect(),
         load_balancers: balancers.collect(),

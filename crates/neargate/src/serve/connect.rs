@@ -1,9 +1,11 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
+use application_autoscaling::{Capacity, Scaled, Usage};
 use ecr::Ecr;
 use ecs::{
-    EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
+    Ecs, EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
 };
+use elbv2::ElbV2;
 use images::{
     Reference, RegistrySource, Source,
     registry::{AuthFiles, Credentials},
@@ -73,6 +75,65 @@ impl Secrets for Stored {
             };
             value.map_err(|fault| format!("{}: {}", fault.code, fault.message))
         })
+    }
+}
+
+/// What is scaled are ECS services; requests are counted by load balancers.
+pub(super) struct Services {
+    pub ecs: Arc<Ecs>,
+    pub elb: Arc<ElbV2>,
+}
+
+/// The cluster and the name in `service/CLUSTER/NAME`.
+fn service(resource: &str) -> Option<(&str, &str)> {
+    resource.strip_prefix("service/")?.split_once('/')
+}
+
+impl Scaled for Services {
+    fn capacity(&self, realm: &str, resource: &str) -> Option<Capacity> {
+        let (cluster, name) = service(resource)?;
+        let (desired, running) = self.ecs.task_counts(realm, cluster, name)?;
+        Some(Capacity { desired, running })
+    }
+
+    fn set<'a>(
+        &'a self,
+        realm: &'a str,
+        resource: &'a str,
+        desired: i32,
+    ) -> application_autoscaling::Pending<'a, Result<(), String>> {
+        Box::pin(async move {
+            let gone = || "the service does not exist any more".to_owned();
+            let (cluster, name) = service(resource).ok_or_else(gone)?;
+            match self.ecs.set_desired_count(realm, cluster, name, desired).await {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(gone()),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+    }
+
+    fn usage<'a>(
+        &'a self,
+        realm: &'a str,
+        resource: &'a str,
+    ) -> application_autoscaling::Pending<'a, Vec<Usage>> {
+        Box::pin(async move {
+            let Some((cluster, name)) = service(resource) else { return Vec::new() };
+            let used = self.ecs.task_usage(realm, cluster, name).await;
+            let told = |used: ecs::TaskUsage| Usage {
+                id: used.id,
+                cpu_ns: used.cpu_ns,
+                cpu_ns_per_s: u64::from(used.cpu_units) * 1_000_000_000 / 1024,
+                memory_bytes: used.memory_bytes,
+                memory_limit_bytes: used.memory_limit_bytes,
+            };
+            used.into_iter().map(told).collect()
+        })
+    }
+
+    fn requests(&self, realm: &str, label: &str) -> Option<(u64, u32)> {
+        self.elb.request_count(realm, label)
     }
 }
 

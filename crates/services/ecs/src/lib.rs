@@ -16,10 +16,12 @@ pub mod model;
 mod ops;
 mod overview;
 mod reconcile;
+mod scaling;
 mod surroundings;
 mod validate;
 
 pub use overview::{ServiceLine, TaskLine};
+pub use scaling::TaskUsage;
 pub use surroundings::{
     EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
     Surroundings,

@@ -13,12 +13,14 @@ mod health;
 pub mod model;
 mod ops;
 mod reconcile;
+pub(crate) mod requests;
 
 pub use health::TargetHealth;
 pub use reconcile::Setting;
 
 use ec2::Ec2;
 use health::Healths;
+use requests::Requests;
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     sync::{
@@ -55,6 +57,8 @@ pub struct ElbV2 {
     domain: String,
     /// Listeners' ids, and why they do not listen where they should: what the data plane said last.
     troubles: Mutex<Vec<(String, String)>>,
+    /// How many requests went to each target group.
+    requests: Requests,
     /// Set once, when the data plane is first driven.
     setting: OnceLock<Arc<Setting>>,
     /// Set when everything is to stop: the data plane must not be started again.
@@ -82,6 +86,7 @@ impl ElbV2 {
             healths: Healths::default(),
             domain: domain.to_owned(),
             troubles: Mutex::default(),
+            requests: Requests::default(),
             setting: OnceLock::new(),
             closing: AtomicBool::new(false),
         }))

@@ -21,7 +21,8 @@ use wire::{Body, Context, Denial, Identity, Peer, RawHandler, full_body};
 use world::World;
 
 tokio::task_local! {
-    /// Who makes the request that is being served. s3s asks for secrets by access key alone, and a session's secret is in its
+    /// Who makes the request that is being served. s3s asks for secrets by access key alone, and a session's
+    /// secret is in its
     /// token.
     static CALLER: Caller;
 }
@@ -156,7 +157,8 @@ const LONGEST_CONFIGURATION: usize = 64 << 10;
 /// How long a client may take for it.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The request for s3s. The tags of a bucket that is made are newer than s3s, which would pass over them in silence; they
+/// The request for s3s. The tags of a bucket that is made are newer than s3s, which would pass over them in
+/// silence; they
 /// are told by a header that the access check refuses.
 async fn whole(request: Request<Incoming>, world: &World) -> Request<S3Body> {
     let (mut head, body) = request.into_parts();

@@ -8,7 +8,8 @@ use wire::{Context, Principal};
 const LONGEST: u64 = 128 << 10;
 
 impl S3 {
-    /// The text of the object that an ARN names (`arn:aws:s3:::BUCKET/KEY`), read as `principal`. The error is for people.
+    /// The text of the object that an ARN names (`arn:aws:s3:::BUCKET/KEY`), read as `principal`. The error is
+    /// for people.
     pub async fn text_for_task(
         &self,
         principal: &Principal,

@@ -26,7 +26,8 @@ pub(crate) fn no_key() -> S3Error {
 pub(crate) fn no_upload() -> S3Error {
     error(
         S3ErrorCode::NoSuchUpload,
-        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.",
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may have been \
+         aborted or completed.",
     )
 }
 
@@ -53,7 +54,8 @@ pub(crate) fn location(region: &str) -> S3Error {
     error(
         S3ErrorCode::IllegalLocationConstraintException,
         format!(
-            "The {region} location constraint is incompatible for the region specific endpoint this request was sent to."
+            "The {region} location constraint is incompatible for the region specific endpoint this request \
+             was sent to."
         ),
     )
 }

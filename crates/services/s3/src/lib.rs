@@ -5,7 +5,8 @@
 //! - `ops`: the operations.
 //! - `content`: the files.
 //!
-//! There are no versions of objects yet, no access control lists (buckets are owner-enforced, as AWS makes them today), no
+//! There are no versions of objects yet, no access control lists (buckets are owner-enforced, as AWS makes
+//! them today), no
 //! keys of the customer's.
 
 mod access;

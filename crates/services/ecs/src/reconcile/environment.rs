@@ -42,7 +42,8 @@ pub(super) async fn secrets(
     Ok(all)
 }
 
-/// The variables of the containers' files, read as the execution role. A task's overrides take the place of the definition's.
+/// The variables of the containers' files, read as the execution role. A task's overrides take the place of
+/// the definition's.
 pub(super) async fn files(
     ecs: &Ecs,
     task: &Task,

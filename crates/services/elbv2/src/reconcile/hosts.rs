@@ -42,7 +42,8 @@ fn change(file: &Path, instance: &str, names: &[(Ipv4Addr, String)]) -> io::Resu
     if after == before {
         return Ok(());
     }
-    // In place: in a container this file is a mount, which cannot be replaced. Longer first, so that no moment has less.
+    // In place: in a container this file is a mount, which cannot be replaced. Longer first, so that no moment
+    // has less.
     file.rewind()?;
     file.write_all(after.as_bytes())?;
     file.set_len(after.len() as u64)?;

@@ -193,6 +193,7 @@ impl Driver {
         let mut troubles = self.elb.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.clone_from(&report.errors);
         drop(troubles);
+        self.elb.requests.hear(&report);
         self.elb.healths.hear(&report);
         self.heard = report;
     }

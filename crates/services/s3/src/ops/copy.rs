@@ -75,7 +75,8 @@ pub(super) async fn object(
     let itself = from.bucket == input.bucket && from.key == input.key;
     if itself && !new && !new_tags {
         return Err(faults::invalid_request(
-            "This copy request is illegal because it is trying to copy an object to itself without changing the object's \
+            "This copy request is illegal because it is trying to copy an object to itself without changing \
+             the object's \
              metadata, storage class, website redirect location or encryption attributes.",
         ));
     }
@@ -122,7 +123,10 @@ fn range(text: &str, size: u64) -> S3Result<(u64, u64)> {
     let numbers = text.strip_prefix("bytes=").and_then(|rest| rest.split_once('-'));
     let numbers = numbers.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
     let (first, last): (u64, u64) = numbers.ok_or_else(|| {
-        faults::invalid("The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy")
+        faults::invalid(
+            "The x-amz-copy-source-range value must be of the form bytes=first-last where first \
+         and last are the zero-based offsets of the first and last bytes to copy",
+        )
     })?;
     match first <= last && last < size {
         true => Ok((first, last + 1)),

@@ -85,34 +85,64 @@ macro_rules! operations {
 }
 
 operations! {
-    list_buckets: ListBucketsInput -> ListBucketsOutput = bucket::list, "ListBuckets";
-    create_bucket: CreateBucketInput -> CreateBucketOutput = bucket::create, "CreateBucket";
-    head_bucket: HeadBucketInput -> HeadBucketOutput = bucket::head, "HeadBucket";
-    delete_bucket: DeleteBucketInput -> DeleteBucketOutput = bucket::delete, "DeleteBucket";
-    get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput = bucket::location, "GetBucketLocation";
-    get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput = bucket::versioning, "GetBucketVersioning";
-    get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput = tag::get_of_bucket, "GetBucketTagging";
-    put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput = tag::put_of_bucket, "PutBucketTagging";
-    delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput = tag::delete_of_bucket, "DeleteBucketTagging";
-    get_bucket_policy: GetBucketPolicyInput -> GetBucketPolicyOutput = policy::get, "GetBucketPolicy";
-    put_bucket_policy: PutBucketPolicyInput -> PutBucketPolicyOutput = policy::put, "PutBucketPolicy";
-    delete_bucket_policy: DeleteBucketPolicyInput -> DeleteBucketPolicyOutput = policy::delete, "DeleteBucketPolicy";
-    list_objects: ListObjectsInput -> ListObjectsOutput = listing::first, "ListObjects";
-    list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output = listing::second, "ListObjectsV2";
-    put_object: PutObjectInput -> PutObjectOutput = object::put, "PutObject";
-    get_object: GetObjectInput -> GetObjectOutput = object::get, "GetObject";
-    head_object: HeadObjectInput -> HeadObjectOutput = object::head, "HeadObject";
-    copy_object: CopyObjectInput -> CopyObjectOutput = copy::object, "CopyObject";
-    delete_object: DeleteObjectInput -> DeleteObjectOutput = object::delete, "DeleteObject";
-    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput = object::delete_many, "DeleteObjects";
-    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput = tag::get_of_object, "GetObjectTagging";
-    put_object_tagging: PutObjectTaggingInput -> PutObjectTaggingOutput = tag::put_of_object, "PutObjectTagging";
-    delete_object_tagging: DeleteObjectTaggingInput -> DeleteObjectTaggingOutput = tag::delete_of_object, "DeleteObjectTagging";
-    create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput = multipart::create, "CreateMultipartUpload";
-    upload_part: UploadPartInput -> UploadPartOutput = multipart::upload, "UploadPart";
-    upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput = copy::part, "UploadPartCopy";
-    complete_multipart_upload: CompleteMultipartUploadInput -> CompleteMultipartUploadOutput = multipart::complete, "CompleteMultipartUpload";
-    abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput = multipart::abort, "AbortMultipartUpload";
-    list_parts: ListPartsInput -> ListPartsOutput = multipart::parts, "ListParts";
-    list_multipart_uploads: ListMultipartUploadsInput -> ListMultipartUploadsOutput = multipart::list, "ListMultipartUploads";
+    list_buckets: ListBucketsInput -> ListBucketsOutput
+        = bucket::list, "ListBuckets";
+    create_bucket: CreateBucketInput -> CreateBucketOutput
+        = bucket::create, "CreateBucket";
+    head_bucket: HeadBucketInput -> HeadBucketOutput
+        = bucket::head, "HeadBucket";
+    delete_bucket: DeleteBucketInput -> DeleteBucketOutput
+        = bucket::delete, "DeleteBucket";
+    get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput
+        = bucket::location, "GetBucketLocation";
+    get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput
+        = bucket::versioning, "GetBucketVersioning";
+    get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput
+        = tag::get_of_bucket, "GetBucketTagging";
+    put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput
+        = tag::put_of_bucket, "PutBucketTagging";
+    delete_bucket_tagging: DeleteBucketTaggingInput -> DeleteBucketTaggingOutput
+        = tag::delete_of_bucket, "DeleteBucketTagging";
+    get_bucket_policy: GetBucketPolicyInput -> GetBucketPolicyOutput
+        = policy::get, "GetBucketPolicy";
+    put_bucket_policy: PutBucketPolicyInput -> PutBucketPolicyOutput
+        = policy::put, "PutBucketPolicy";
+    delete_bucket_policy: DeleteBucketPolicyInput -> DeleteBucketPolicyOutput
+        = policy::delete, "DeleteBucketPolicy";
+    list_objects: ListObjectsInput -> ListObjectsOutput
+        = listing::first, "ListObjects";
+    list_objects_v2: ListObjectsV2Input -> ListObjectsV2Output
+        = listing::second, "ListObjectsV2";
+    put_object: PutObjectInput -> PutObjectOutput
+        = object::put, "PutObject";
+    get_object: GetObjectInput -> GetObjectOutput
+        = object::get, "GetObject";
+    head_object: HeadObjectInput -> HeadObjectOutput
+        = object::head, "HeadObject";
+    copy_object: CopyObjectInput -> CopyObjectOutput
+        = copy::object, "CopyObject";
+    delete_object: DeleteObjectInput -> DeleteObjectOutput
+        = object::delete, "DeleteObject";
+    delete_objects: DeleteObjectsInput -> DeleteObjectsOutput
+        = object::delete_many, "DeleteObjects";
+    get_object_tagging: GetObjectTaggingInput -> GetObjectTaggingOutput
+        = tag::get_of_object, "GetObjectTagging";
+    put_object_tagging: PutObjectTaggingInput -> PutObjectTaggingOutput
+        = tag::put_of_object, "PutObjectTagging";
+    delete_object_tagging: DeleteObjectTaggingInput -> DeleteObjectTaggingOutput
+        = tag::delete_of_object, "DeleteObjectTagging";
+    create_multipart_upload: CreateMultipartUploadInput -> CreateMultipartUploadOutput
+        = multipart::create, "CreateMultipartUpload";
+    upload_part: UploadPartInput -> UploadPartOutput
+        = multipart::upload, "UploadPart";
+    upload_part_copy: UploadPartCopyInput -> UploadPartCopyOutput
+        = copy::part, "UploadPartCopy";
+    complete_multipart_upload: CompleteMultipartUploadInput -> CompleteMultipartUploadOutput
+        = multipart::complete, "CompleteMultipartUpload";
+    abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput
+        = multipart::abort, "AbortMultipartUpload";
+    list_parts: ListPartsInput -> ListPartsOutput
+        = multipart::parts, "ListParts";
+    list_multipart_uploads: ListMultipartUploadsInput -> ListMultipartUploadsOutput
+        = multipart::list, "ListMultipartUploads";
 }

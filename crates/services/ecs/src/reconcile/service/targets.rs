@@ -1,4 +1,5 @@
-//! Tasks of services in target groups: registered when they run, followed in their health, and drained before they stop.
+//! Tasks of services in target groups: registered when they run, followed in their health, and drained before
+//! they stop.
 
 use crate::{
     Ecs,

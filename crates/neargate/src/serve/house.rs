@@ -1,0 +1,127 @@
+//! All services of a control plane: built, shown to the front door, set going.
+
+use super::{ServeError, Settings, connect, engines, load_balancing};
+use application_autoscaling::AutoScaling;
+use ec2::Ec2;
+use ecr::{Ecr, Registry};
+use ecs::{Ecs, Surroundings};
+use elbv2::ElbV2;
+use iam::Iam;
+use images::BlobStore;
+use logs::Logs;
+use logstore::LogStore;
+use network::Network;
+use s3::S3;
+use secretsmanager::SecretsManager;
+use ssm::Ssm;
+use std::{net::SocketAddr, sync::Arc};
+use store::{Sealer, Store};
+use sts::Sts;
+use wire::{Front, Limits, RawHandler};
+use world::World;
+
+/// The services.
+pub(super) struct House {
+    pub(super) iam: Arc<Iam>,
+    pub(super) network: Arc<Network>,
+    pub(super) ecs: Arc<Ecs>,
+    pub(super) elb: Arc<ElbV2>,
+    pub(super) logs: Arc<Logs>,
+    ec2: Arc<Ec2>,
+    ecr: Arc<Ecr>,
+    s3: Arc<S3>,
+    scaling: Arc<AutoScaling>,
+    secrets: Arc<SecretsManager>,
+    ssm: Arc<Ssm>,
+}
+
+impl House {
+    /// Builds them over `store`; the front door listens on `address`. None does anything yet.
+    pub(super) async fn build(
+        settings: &Settings,
+        world: &World,
+        store: &Store,
+        address: SocketAddr,
+    ) -> Result<Self, ServeError> {
+        let (directory, world, store) = (&settings.data_dir, world.clone(), store.clone());
+        let sealer = Arc::new(Sealer::load(directory, world.clone())?);
+        let iam = Iam::new(store.clone(), world.clone(), sealer.clone())?;
+        let engines = engines(settings, &world).await?;
+        let network = engines.network.clone();
+        let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
+        let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), &settings.domain)?;
+        let ecs = Ecs::new(
+            store.clone(),
+            world.clone(),
+            iam.clone(),
+            ec2.clone(),
+            elb.clone(),
+            engines.images,
+            engines.engine,
+        )?;
+        let events = LogStore::open(&directory.join("logs"), world.clone())?;
+        let blobs = BlobStore::open(&directory.join("registry"), &world)?;
+        let sealed = (sealer.clone(), iam.clone());
+        Ok(Self {
+            logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
+            ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
+            secrets: SecretsManager::new(store.clone(), world.clone(), sealed.0, sealed.1)?,
+            ecr: Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?,
+            s3: S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?,
+            scaling: AutoScaling::new(store, world)?,
+            iam,
+            network,
+            ec2,
+            elb,
+            ecs,
+        })
+    }
+
+    /// The front door of all of them.
+    pub(super) fn front(&self, world: &World) -> Front {
+        let services = vec![
+            iam::api::service(self.iam.clone()),
+            sts::api::service(Sts::new(self.iam.clone())),
+            ec2::api::service(self.ec2.clone()),
+            ecr::api::service(self.ecr.clone()),
+            ecs::api::service(self.ecs.clone()),
+            elbv2::api::service(self.elb.clone()),
+            application_autoscaling::api::service(self.scaling.clone()),
+            logs::api::service(self.logs.clone()),
+            ssm::api::service(self.ssm.clone()),
+            secretsmanager::api::service(self.secrets.clone()),
+        ];
+        let raw: Vec<Arc<dyn RawHandler>> =
+            vec![Arc::new(Registry(self.ecr.clone())), Arc::new(s3::Door::new(self.s3.clone()))];
+        Front::new(services, raw, self.iam.clone(), world.clone(), Limits::default())
+    }
+
+    /// Connects them with each other and sets them going.
+    pub(super) async fn start(
+        &self,
+        settings: &Settings,
+        world: &World,
+        front: &Arc<Front>,
+    ) -> Result<(), ServeError> {
+        let images =
+            connect::Registries::new(self.ecr.clone(), world).map_err(ServeError::Registries)?;
+        let (ssm, secrets) = (self.ssm.clone(), self.secrets.clone());
+        self.ecs
+            .start(Surroundings {
+                images: Arc::new(images),
+                secrets: Arc::new(connect::Stored { ssm, secrets }),
+                files: Arc::new(connect::Objects(self.s3.clone())),
+                logs: Arc::new(connect::LogStreams(self.logs.clone())),
+                api: connect::api(front.clone()),
+            })
+            .await?;
+        self.elb.start(load_balancing(settings)?);
+        let (ecs, elb) = (self.ecs.clone(), self.elb.clone());
+        self.scaling.start(Arc::new(connect::Services { ecs, elb }));
+        self.logs.start();
+        self.ecr.start();
+        self.ssm.start();
+        self.secrets.start();
+        Ok(())
+    }
+}
