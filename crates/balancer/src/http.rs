@@ -25,6 +25,9 @@ use std::{io, net::SocketAddr, rc::Rc, time::Instant};
 /// The longest request line, in bytes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html>
 const LONGEST_LINE: usize = 16 << 10;
+/// The longest header, and the longest of all together, in bytes.
+const LONGEST_HEADER: usize = 16 << 10;
+const LONGEST_HEADERS: usize = 64 << 10;
 /// The most addresses in X-Forwarded-For.
 const MOST_FORWARDERS: usize = 30;
 
@@ -77,8 +80,21 @@ fn refuse(request: &Request<Incoming>) -> Option<StatusCode> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     let needs_host = request.version() == Version::HTTP_11 && uri.authority().is_none();
     // Another number of hosts than one is how requests are smuggled past rules.
-    let bad = hosts > 1 || needs_host && hosts == 0 || request.method() == Method::CONNECT;
+    let bad = hosts > 1
+        || needs_host && hosts == 0
+        || request.method() == Method::CONNECT
+        || are_too_long(request.headers());
     bad.then_some(StatusCode::BAD_REQUEST)
+}
+
+fn are_too_long(headers: &HeaderMap) -> bool {
+    let lengths = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    let (mut longest, mut all) = (0, 0);
+    for length in lengths {
+        longest = longest.max(length);
+        all += length;
+    }
+    longest > LONGEST_HEADER || all > LONGEST_HEADERS
 }
 
 async fn decide(

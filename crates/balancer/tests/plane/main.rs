@@ -1,0 +1,6 @@
+//! The data plane with real connections.
+#![allow(clippy::disallowed_methods)]
+
+mod harness;
+mod hostile;
+mod traffic;
