@@ -1,4 +1,5 @@
-//! Application Auto Scaling of ECS services: scalable targets, target tracking, schedules. It stands alone: what it needs of
+//! Application Auto Scaling of ECS services: scalable targets, target tracking, schedules. It stands alone:
+//! what it needs of
 //! services and their figures it names itself ([`Scaled`]), and the binary connects it.
 //!
 //! - `plan`: what a policy wants, from figures alone. Pure.
@@ -66,7 +67,8 @@ pub trait Scaled: Send + Sync + 'static {
     ) -> Pending<'a, Result<(), String>>;
     /// What the copies that run have used.
     fn usage<'a>(&'a self, realm: &'a str, resource: &'a str) -> Pending<'a, Vec<Usage>>;
-    /// How many requests a load balancer has sent to a target group so far, and how many targets are well; none when there
+    /// How many requests a load balancer has sent to a target group so far, and how many targets are well;
+    /// none when there
     /// is no such group. `label` is `app/NAME/ID/targetgroup/NAME/ID`.
     fn requests(&self, realm: &str, label: &str) -> Option<(u64, u32)>;
 }

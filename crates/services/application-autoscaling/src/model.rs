@@ -157,7 +157,8 @@ impl ScheduledAction {
         let (account, region) = parts(&self.realm);
         let Self { id, resource, name, .. } = self;
         format!(
-            "arn:aws:autoscaling:{region}:{account}:scheduledAction:{id}:resource/ecs/{resource}:scheduledActionName/{name}"
+            "arn:aws:autoscaling:{region}:{account}:scheduledAction:{id}:resource/ecs/{resource}\
+             :scheduledActionName/{name}"
         )
     }
 }

@@ -78,9 +78,11 @@ fn cooldown(given: Option<i32>, scale: impl Fn(Duration) -> Duration) -> Duratio
     scale(Duration::from_secs(u64::from(seconds)))
 }
 
-/// What a target's policies, each with its figures, amount to. `scale` shortens waiting times as the machine's setting says.
+/// What a target's policies, each with its figures, amount to. `scale` shortens waiting times as the machine's
+/// setting says.
 ///
-/// The largest that any policy wants is added at once. Something is taken away only when all policies that may take want
+/// The largest that any policy wants is added at once. Something is taken away only when all policies that may
+/// take want
 /// that, and then as little as any of them.
 pub(crate) fn decide(
     target: &Target,

@@ -1,6 +1,8 @@
-//! Samples figures every minute and runs policies on them; runs scheduled actions when they are due; follows what was begun.
+//! Samples figures every minute and runs policies on them; runs scheduled actions when they are due; follows
+//! what was begun.
 //!
-//! Figures are kept in memory: after a restart a policy waits until it knows enough again, as one that was just put does.
+//! Figures are kept in memory: after a restart a policy waits until it knows enough again, as one that was
+//! just put does.
 
 use crate::{
     AutoScaling, Usage,
@@ -229,7 +231,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Sets the limits and, when it is outside them, the number of copies. The limits and the next time are one transaction;
+    /// Sets the limits and, when it is outside them, the number of copies. The limits and the next time are
+    /// one transaction;
     /// whoever dies before the copies are set is followed by [`Driver::keep_within`] of the next run.
     async fn run(&self, action: &ScheduledAction, now: Timestamp) -> Result<(), DiskFault> {
         let target_key = Target::key_of(&action.realm, &action.resource);
@@ -299,7 +302,8 @@ impl Driver {
                 _ => (
                     ActivityStatus::Overridden,
                     format!(
-                        "Successfully set desired count to {to}. Another change was made before it was fulfilled by ecs."
+                        "Successfully set desired count to {to}. Another change was made before it was \
+                         fulfilled by ecs."
                     ),
                 ),
             };

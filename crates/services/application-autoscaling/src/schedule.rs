@@ -18,7 +18,8 @@ pub(crate) enum Schedule {
     Cron(Box<croner::Cron>, Tz),
 }
 
-/// Reads `at(yyyy-mm-ddThh:mm:ss)`, `rate(VALUE UNIT)` or `cron(MINUTE HOUR DAY MONTH WEEKDAY YEAR)`. The error is for people.
+/// Reads `at(yyyy-mm-ddThh:mm:ss)`, `rate(VALUE UNIT)` or `cron(MINUTE HOUR DAY MONTH WEEKDAY YEAR)`. The
+/// error is for people.
 pub(crate) fn read(text: &str, zone: Option<&str>) -> Result<Schedule, String> {
     let zone: Tz = match zone {
         None => Tz::UTC,

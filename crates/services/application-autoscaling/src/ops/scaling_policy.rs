@@ -42,7 +42,8 @@ fn check(
             match scaling.scaled().requests(realm, label) {
                 Some(_) => Ok(()),
                 None => Err(faults::invalid(format!(
-                    "Resource label '{label}' names no target group that a load balancer sends to; it must have the form \
+                    "Resource label '{label}' names no target group that a load balancer sends to; it must \
+                     have the form \
                      app/<load-balancer-name>/<load-balancer-id>/targetgroup/<target-group-name>/<target-group-id>"
                 ))),
             }
@@ -72,7 +73,8 @@ pub(crate) async fn put_scaling_policy(
         None | Some(PolicyType::TargetTrackingScaling) => {}
         Some(PolicyType::StepScaling) => {
             return Err(faults::invalid(
-                "Neargate does not support StepScaling: step scaling acts on CloudWatch alarms, which are not built yet",
+                "Neargate does not support StepScaling: step scaling acts on CloudWatch alarms, which are \
+                 not built yet",
             ));
         }
         Some(PolicyType::PredictiveScaling) => {

@@ -20,8 +20,8 @@ fn check_name(name: &str) -> Result<(), Fault> {
     let bad = |c: char| c.is_control() || matches!(c, ':' | '/' | '|');
     match name.contains(bad) || name.starts_with(' ') || name.ends_with(' ') {
         true => Err(faults::invalid(format!(
-            "1 validation error detected: Value '{name}' at 'scheduledActionName' failed to satisfy constraint: Member must \
-             satisfy regular expression pattern: (?!((^[ ]+.*)|(.*([\\u0000-\\u001f]|[\\u007f-\\u009f]|[:/|])+.*)|(.*[ ]+$))).+"
+            "1 validation error detected: Value '{name}' at 'scheduledActionName' failed to satisfy \
+             constraint: Member must have no control characters, none of :/| and no spaces around it"
         ))),
         false => Ok(()),
     }
