@@ -7,6 +7,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 
 import pytest
 from botocore.exceptions import ClientError
@@ -64,8 +65,9 @@ class Balanced(Services):
         super().__init__(stack)
         self.elb = stack.neargate.client("elbv2")
         stack.subnets = [subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]]
-        self.front = stack.group("front", *range(LISTENER, LISTENER + 10))
-        self.back = stack.group("back")
+        these = uuid.uuid4().hex[:6]
+        self.front = stack.group(f"front-{these}", *range(LISTENER, LISTENER + 10))
+        self.back = stack.group(f"back-{these}")
         rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "UserIdGroupPairs": [{"GroupId": self.front}]}
         stack.ec2.authorize_security_group_ingress(GroupId=self.back, IpPermissions=[rule])
 
@@ -130,7 +132,7 @@ def fetch(url):
         return None
 
 
-def test_a_new_version_replaces_the_old_one_and_no_request_fails(balanced):
+def test_a_new_version_replaces_the_old_one_and_no_request_fails(balanced, software):
     balancer, group = balanced.balancer("roll"), balanced.group("roll")
     balanced.listener(balancer, group)
     host = balancer["DNSName"]
@@ -143,9 +145,10 @@ def test_a_new_version_replaces_the_old_one_and_no_request_fails(balanced):
     assert fetch(f"http://{host}:{LISTENER}/") == "one"
     first = balanced.tasks("roll")
     # Their security group lets only the load balancer in.
-    around = f"wget -q -T 2 -O - http://{balanced.stack.address(first[0], 'private')}:8080/ || echo refused"
-    ended = balanced.stack.finish(balanced.stack.container(command=around))
-    assert balanced.stack.lines(ended["taskArn"])[-1] == "refused"
+    text = f"import socket; print(socket.socket().connect_ex(('{balanced.stack.address(first[0], 'private')}', 8080)))"
+    text = text.replace("socket.socket()", "(lambda s: (s.settimeout(2), s)[1])(socket.socket())")
+    container = {**software.container(), "image": software.debian, "command": ["python3", "-c", text]}
+    assert software.lines(software.finish(container)["taskArn"]) != ["0"], "it connected"
     with Load(host, LISTENER) as kept, Load(host, LISTENER, keep_alive=False) as fresh:
         for version in ["two", "three"]:
             balanced.update("roll", taskDefinition=balanced.page(version))

@@ -45,14 +45,19 @@ fn own(status: StatusCode, content_type: &str, body: Bytes) -> Response<Reply> {
 }
 
 /// Sends the client elsewhere.
-pub(crate) fn redirect(action: &Action, parts: &Parts, own_port: u16) -> Response<Reply> {
+pub(crate) fn redirect(
+    action: &Action,
+    parts: &Parts,
+    scheme: &str,
+    own_port: u16,
+) -> Response<Reply> {
     let Action::Redirect { status, protocol, host, port, path, query } = action else {
         return page(StatusCode::INTERNAL_SERVER_ERROR);
     };
     let asked = matching::host(parts).unwrap_or_default();
     let own_port = own_port.to_string();
     let known = [
-        ("#{protocol}", "http"),
+        ("#{protocol}", scheme),
         ("#{host}", &*asked),
         ("#{port}", &*own_port),
         ("#{path}", parts.uri.path().trim_start_matches('/')),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddrV4},
     path::PathBuf,
     time::Duration,
@@ -93,8 +94,37 @@ pub struct Listener {
     pub id: String,
     /// Its port.
     pub port: u16,
+    /// How it is secured, when it is.
+    #[serde(default)]
+    pub tls: Option<Tls>,
     /// What is spoken on it, and what happens.
     pub does: Does,
+}
+
+/// How a listener is secured: TLS 1.3, and 1.2 unless it asks for more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tls {
+    /// The first is for clients that name none of them.
+    pub certificates: Vec<Certificate>,
+    /// Nothing older than TLS 1.3.
+    pub only_13: bool,
+}
+
+/// A certificate and its key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certificate {
+    /// The names that it is for, in lower case; `*.` stands for one label.
+    pub names: Vec<String>,
+    /// It and those that vouch for it, PEM.
+    pub chain: String,
+    /// Its private key, PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("names", &self.names).finish_non_exhaustive()
+    }
 }
 
 /// What a listener does.

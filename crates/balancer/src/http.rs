@@ -42,6 +42,14 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     pub(crate) began: Instant,
+    /// It speaks TLS.
+    pub(crate) secure: bool,
+}
+
+impl Client {
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
 }
 
 /// Answers a request on a listener.
@@ -113,7 +121,7 @@ async fn decide(
             crate::config::Action::Fixed { status, content_type, body } => {
                 fixed(*status, content_type, body)
             }
-            other => redirect(other, &parts, listening.port),
+            other => redirect(other, &parts, client.scheme(), listening.port),
         },
         None => page(StatusCode::BAD_REQUEST),
     }
@@ -238,7 +246,7 @@ fn outgoing(
         drop_invalid(&mut parts.headers);
     }
     forwarded_for(client, listening, &mut parts.headers);
-    parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
     parts.headers.insert(FORWARDED_PORT, HeaderValue::from(listening.port));
     let trace = parts.headers.get(TRACE_ID).and_then(|value| value.to_str().ok());
     let trace = worker.trace(trace);

@@ -31,6 +31,7 @@ mod reply;
 mod socket;
 mod table;
 mod tcp;
+mod tls;
 mod tunnel;
 mod worker;
 

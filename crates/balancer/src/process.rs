@@ -14,6 +14,7 @@ use std::{
     fs,
     io::{self, Write},
     net::{SocketAddrV4, TcpListener},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -64,7 +65,11 @@ pub fn run(directory: &Path) -> Result<(), ProcessError> {
         let path = path.to_owned();
         move |source| ProcessError::File { step, path, source }
     };
-    fs::create_dir_all(directory).map_err(told("make", directory))?;
+    // For its owner only: it holds private keys, and the socket that takes orders.
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(told("make", directory))?;
+    let private = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    private.map_err(told("close", directory))?;
     let path = directory.join("lock");
     let file = fs::File::create(&path).map_err(told("make", &path))?;
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
@@ -163,7 +168,9 @@ impl Plane {
 
     fn keep(&self, config: &Config) -> io::Result<()> {
         let next = self.file.with_extension("next");
-        let mut file = fs::File::create(&next)?;
+        // It holds private keys.
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
         file.write_all(&serde_json::to_vec(config)?)?;
         file.sync_all()?;
         fs::rename(next, &self.file)

@@ -4,9 +4,10 @@
 use crate::{
     config::{
         Action, Algorithm, Balancer, Condition, Config, Does, Forward, Group as GroupConfig,
-        Health, HttpSettings,
+        Health, HttpSettings, Tls,
     },
     socket::Namespace,
+    tls::Secured,
 };
 use hyper::http::request::Parts;
 use std::{
@@ -201,6 +202,8 @@ pub(crate) struct Listening {
     /// Tells connections of different namespaces apart.
     pub(crate) node: u64,
     pub(crate) work: Arc<Work>,
+    /// How it is secured, when it is.
+    pub(crate) secured: Option<Arc<Secured>>,
 }
 
 impl Listening {
@@ -287,6 +290,8 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
 #[derive(Default)]
 pub(crate) struct Maker {
     namespaces: HashMap<PathBuf, Arc<Namespace>>,
+    /// What was read already: reading keys takes a while.
+    secured: Vec<(Tls, Arc<Secured>)>,
 }
 
 impl Maker {
@@ -305,6 +310,7 @@ impl Maker {
         }
         let used = |path: &PathBuf| table.places.keys().any(|p| p.netns.as_ref() == Some(path));
         self.namespaces.retain(|path, _| used(path));
+        self.secured.retain(|(_, secured)| Arc::strong_count(secured) > 1);
         table
     }
 
@@ -316,6 +322,16 @@ impl Maker {
         let open = Arc::new(Namespace::open(path)?);
         self.namespaces.insert(path.clone(), open.clone());
         Ok(Some(open))
+    }
+
+    fn secure(&mut self, tls: Option<&Tls>) -> Result<Option<Arc<Secured>>, String> {
+        let Some(tls) = tls else { return Ok(None) };
+        if let Some((_, known)) = self.secured.iter().find(|(known, _)| known == tls) {
+            return Ok(Some(known.clone()));
+        }
+        let secured = Arc::new(Secured::new(tls)?);
+        self.secured.push((tls.clone(), secured.clone()));
+        Ok(Some(secured))
     }
 
     fn add(
@@ -334,6 +350,14 @@ impl Maker {
         }
         for listener in &balancer.listeners {
             let work = Arc::new(work(table, &listener.does));
+            let secured = match self.secure(listener.tls.as_ref()) {
+                Ok(secured) => secured,
+                Err(reason) => {
+                    let reason = format!("its certificate cannot be served: {reason}");
+                    table.errors.push((listener.id.clone(), reason));
+                    continue;
+                }
+            };
             let listening = |namespace: Option<Arc<Namespace>>, number: usize| {
                 Arc::new(Listening {
                     id: listener.id.clone(),
@@ -343,6 +367,7 @@ impl Maker {
                     namespace,
                     node: node_number(&balancer.id, number),
                     work: work.clone(),
+                    secured: secured.clone(),
                 })
             };
             for (node, namespace, number) in &nodes {

@@ -9,6 +9,7 @@ use crate::{
     reply::Reply,
     table::{Current, Listening, Place, Work},
     tcp,
+    tls::Hello,
 };
 use hyper::{
     Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
@@ -24,7 +25,14 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpStream, sync::mpsc::UnboundedReceiver, task::JoinHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    sync::mpsc::UnboundedReceiver,
+    task::JoinHandle,
+};
+
+use tokio_rustls::server::TlsStream;
 
 /// How often connections that wait are looked through, and a new table is noticed without a request.
 const SWEEP: Duration = Duration::from_millis(500);
@@ -149,11 +157,12 @@ impl Here {
     }
 
     /// The listener that a request is for: the only one here, or the one whose name is asked for.
-    fn find(&self, request: &Request<Incoming>) -> Option<&Listening> {
-        match &self.listening[..] {
-            [] => None,
-            [only] => Some(only),
-            several => {
+    fn find(&self, id: Option<&str>, request: &Request<Incoming>) -> Option<&Listening> {
+        match (&self.listening[..], id) {
+            ([], _) => None,
+            ([only], _) => Some(only),
+            (several, Some(id)) => several.iter().find(|l| l.id == id).map(|l| &**l),
+            (several, None) => {
                 let asked = matching::host_of(request.uri(), request.headers())?;
                 several.iter().find(|listening| listening.names.contains(&asked)).map(|l| &**l)
             }
@@ -170,16 +179,57 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client is gone already");
     }
-    let client = Rc::new(Client { peer, began: Instant::now() });
+    if first.secured.is_none() {
+        return converse(worker, place, here, None, &first, stream, peer).await;
+    }
+    match secure(&here, stream).await {
+        Ok((chosen, stream)) => {
+            let listening = here.listening[chosen].clone();
+            let id = Some(listening.id.clone());
+            converse(worker, place, here, id, &listening, stream, peer).await;
+        }
+        Err(error) => tracing::debug!(%error, "a client and this did not agree on TLS"),
+    }
+}
+
+/// Agrees on TLS as the listener whose name, or whose certificate's name, the client asks for; else as the first.
+async fn secure(here: &Here, stream: TcpStream) -> io::Result<(usize, TlsStream<TcpStream>)> {
+    let hello = Hello::read(stream).await?;
+    let asked = hello.host();
+    let for_host = |listening: &Arc<Listening>, host: &String| {
+        let secured = listening.secured.as_ref();
+        secured.is_some_and(|s| listening.names.contains(host) || s.is_for(host))
+    };
+    let chosen = asked.and_then(|host| here.listening.iter().position(|l| for_host(l, &host)));
+    let chosen = chosen.unwrap_or(0);
+    let secured = here.listening[chosen].secured.as_ref();
+    let secured = secured.ok_or_else(|| io::Error::other("this listener is not secured"))?;
+    Ok((chosen, hello.agree(secured).await?))
+}
+
+/// Answers a client's requests; `id` is the listener's that the connection is for, when that is settled already.
+async fn converse<S>(
+    worker: Rc<Worker>,
+    place: Rc<Place>,
+    here: Rc<Here>,
+    id: Option<String>,
+    first: &Listening,
+    stream: S,
+    peer: SocketAddr,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let secure = id.is_some();
+    let client = Rc::new(Client { peer, began: Instant::now(), secure });
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client) = (worker.clone(), client.clone());
         if here.borrow().turn != worker.turn() {
             *here.borrow_mut() = Here::now(&worker, &place);
         }
-        let here = here.borrow().clone();
+        let (here, id) = (here.borrow().clone(), id.clone());
         async move {
-            let answer = match here.find(&request) {
+            let answer = match here.find(id.as_deref(), &request) {
                 Some(listening) => http::handle(&worker, &client, listening, request).await,
                 None => misdirected(),
             };

@@ -211,6 +211,7 @@ async fn upgraded_connections_and_plain_ones_are_passed_on() {
     both.balancers[0].listeners.push(Listener {
         id: "l2".into(),
         port: tcp,
+        tls: None,
         does: Does::Tcp { forward },
     });
     let mut plane = Plane::start(both).await;

@@ -1,6 +1,7 @@
 //! All services of a control plane: built, shown to the front door, set going.
 
 use super::{ServeError, Settings, connect, engines, load_balancing};
+use acm::Acm;
 use application_autoscaling::AutoScaling;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
@@ -27,6 +28,7 @@ pub(super) struct House {
     pub(super) ecs: Arc<Ecs>,
     pub(super) elb: Arc<ElbV2>,
     pub(super) logs: Arc<Logs>,
+    acm: Arc<Acm>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
     s3: Arc<S3>,
@@ -49,7 +51,11 @@ impl House {
         let engines = engines(settings, &world).await?;
         let network = engines.network.clone();
         let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
-        let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), &settings.domain)?;
+        let acm = Acm::new(store.clone(), world.clone(), sealer.clone())?;
+        let (domain, secured) = (&settings.domain, acm.clone());
+        let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), secured, domain)?;
+        let users = elb.clone();
+        acm.used_by(Arc::new(move |arn| users.certificate_users(arn)));
         let ecs = Ecs::new(
             store.clone(),
             world.clone(),
@@ -69,6 +75,7 @@ impl House {
             ecr: Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?,
             s3: S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?,
             scaling: AutoScaling::new(store, world)?,
+            acm,
             iam,
             network,
             ec2,
@@ -81,6 +88,7 @@ impl House {
     pub(super) fn front(&self, world: &World) -> Front {
         let services = vec![
             iam::api::service(self.iam.clone()),
+            acm::api::service(self.acm.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
             ec2::api::service(self.ec2.clone()),
             ecr::api::service(self.ecr.clone()),

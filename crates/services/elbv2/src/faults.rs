@@ -125,3 +125,15 @@ pub(crate) fn invalid(message: impl Into<String>) -> Fault {
 pub(crate) fn not_built(what: &str, reason: &str) -> Fault {
     invalid(format!("Neargate does not support {what}: {reason}"))
 }
+
+pub(crate) fn no_certificate(arn: &str) -> Fault {
+    Fault::new("CertificateNotFound", format!("Certificate ARN '{arn}' is not valid"))
+}
+
+pub(crate) fn certificate_needed() -> Fault {
+    invalid("A certificate must be specified for HTTPS listeners")
+}
+
+pub(crate) fn no_ssl_policy(name: &str) -> Fault {
+    Fault::new("SSLPolicyNotFound", format!("SSL policy '{name}' not found"))
+}

@@ -18,6 +18,7 @@ pub(crate) mod requests;
 pub use health::TargetHealth;
 pub use reconcile::Setting;
 
+use acm::Acm;
 use ec2::Ec2;
 use health::Healths;
 use requests::Requests;
@@ -51,6 +52,7 @@ pub struct ElbV2 {
     store: Store,
     world: World,
     ec2: Arc<Ec2>,
+    acm: Arc<Acm>,
     /// What the data plane said of targets.
     healths: Healths,
     /// What DNS names of new load balancers end in.
@@ -71,6 +73,7 @@ impl ElbV2 {
         store: Store,
         world: World,
         ec2: Arc<Ec2>,
+        acm: Arc<Acm>,
         domain: &str,
     ) -> Result<Arc<Self>, ReadError> {
         store.declare::<model::LoadBalancer>()?;
@@ -83,6 +86,7 @@ impl ElbV2 {
             store,
             world,
             ec2,
+            acm,
             healths: Healths::default(),
             domain: domain.to_owned(),
             troubles: Mutex::default(),
@@ -153,6 +157,20 @@ impl ElbV2 {
             }
         };
         snapshot.scan::<model::LoadBalancer>().map(told).collect()
+    }
+
+    /// The ARNs of the load balancers that serve a certificate.
+    pub fn certificate_users(&self, certificate: &str) -> Vec<String> {
+        let snapshot = self.store.read();
+        let serves = |listener: &Arc<model::Listener>| {
+            listener.certificates.iter().any(|arn| arn == certificate)
+        };
+        let balancer = |listener: Arc<model::Listener>| {
+            let key = format!("{}/{}", listener.realm, listener.balancer);
+            snapshot.get::<model::LoadBalancer>(&key).map(|balancer| balancer.arn())
+        };
+        let users = snapshot.scan::<model::Listener>().filter(serves).filter_map(balancer);
+        users.collect::<std::collections::BTreeSet<_>>().into_iter().collect()
     }
 
     fn is_closing(&self) -> bool {

@@ -127,6 +127,12 @@ pub struct Listener {
     pub port: u16,
     /// What is spoken on it.
     pub protocol: ProtocolEnum,
+    /// ARNs of its certificates; the first is the default one.
+    #[serde(default)]
+    pub certificates: Vec<String>,
+    /// Its SSL policy, when it is secured.
+    #[serde(default)]
+    pub ssl_policy: Option<String>,
     /// What happens to a request that no rule matches.
     pub default_actions: Vec<Action>,
     /// What was set, by key; the defaults are not in it.

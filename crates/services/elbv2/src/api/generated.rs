@@ -72,6 +72,48 @@ pub fn service(state: Arc<crate::ElbV2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_ADD_LISTENER_CERTIFICATES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::listener_certificate::add_listener_certificates(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_LISTENER_CERTIFICATES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::listener_certificate::describe_listener_certificates(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_REMOVE_LISTENER_CERTIFICATES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::listener_certificate::remove_listener_certificates(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_LOAD_BALANCER, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -203,6 +245,18 @@ pub fn service(state: Arc<crate::ElbV2>) -> wire::Service {
                 Box::pin(async move {
                     let input = FromValue::from_value(value);
                     crate::ops::rule::set_rule_priorities(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_SSL_POLICIES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::ssl_policy::describe_ssl_policies(&state, &context, input)
                         .await
                         .map(IntoValue::into_value)
                 })
@@ -386,6 +440,27 @@ pub static OP_DELETE_LISTENER: Operation = Operation {
     result_wrapper: "DeleteListenerResult",
     http: ("POST", "/"),
 };
+pub static OP_ADD_LISTENER_CERTIFICATES: Operation = Operation {
+    name: "AddListenerCertificates",
+    input: &S_ADD_LISTENER_CERTIFICATES_INPUT,
+    output: &S_ADD_LISTENER_CERTIFICATES_OUTPUT,
+    result_wrapper: "AddListenerCertificatesResult",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_LISTENER_CERTIFICATES: Operation = Operation {
+    name: "DescribeListenerCertificates",
+    input: &S_DESCRIBE_LISTENER_CERTIFICATES_INPUT,
+    output: &S_DESCRIBE_LISTENER_CERTIFICATES_OUTPUT,
+    result_wrapper: "DescribeListenerCertificatesResult",
+    http: ("POST", "/"),
+};
+pub static OP_REMOVE_LISTENER_CERTIFICATES: Operation = Operation {
+    name: "RemoveListenerCertificates",
+    input: &S_REMOVE_LISTENER_CERTIFICATES_INPUT,
+    output: &S_REMOVE_LISTENER_CERTIFICATES_OUTPUT,
+    result_wrapper: "RemoveListenerCertificatesResult",
+    http: ("POST", "/"),
+};
 pub static OP_CREATE_LOAD_BALANCER: Operation = Operation {
     name: "CreateLoadBalancer",
     input: &S_CREATE_LOAD_BALANCER_INPUT,
@@ -461,6 +536,13 @@ pub static OP_SET_RULE_PRIORITIES: Operation = Operation {
     input: &S_SET_RULE_PRIORITIES_INPUT,
     output: &S_SET_RULE_PRIORITIES_OUTPUT,
     result_wrapper: "SetRulePrioritiesResult",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_SSL_POLICIES: Operation = Operation {
+    name: "DescribeSSLPolicies",
+    input: &S_DESCRIBE_SSL_POLICIES_INPUT,
+    output: &S_DESCRIBE_SSL_POLICIES_OUTPUT,
+    result_wrapper: "DescribeSSLPoliciesResult",
     http: ("POST", "/"),
 };
 pub static OP_ADD_TAGS: Operation = Operation {
@@ -661,6 +743,29 @@ impl FromValue for ActionTypeEnum {
 impl IntoValue for ActionTypeEnum {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AddListenerCertificatesInput {
+    pub listener_arn: String,
+    pub certificates: Vec<Certificate>,
+}
+
+impl FromValue for AddListenerCertificatesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { listener_arn: fields.required(0), certificates: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AddListenerCertificatesOutput {
+    pub certificates: Option<Vec<Certificate>>,
+}
+
+impl IntoValue for AddListenerCertificatesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.certificates.map(IntoValue::into_value)])
     }
 }
 
@@ -1026,6 +1131,21 @@ impl IntoValue for Certificate {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct Cipher {
+    pub name: Option<String>,
+    pub priority: Option<i32>,
+}
+
+impl IntoValue for Cipher {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.name.map(IntoValue::into_value),
+            self.priority.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateListenerInput {
     pub load_balancer_arn: String,
     pub protocol: Option<ProtocolEnum>,
@@ -1303,6 +1423,38 @@ impl IntoValue for DeregisterTargetsOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeListenerCertificatesInput {
+    pub listener_arn: String,
+    pub marker: Option<String>,
+    pub page_size: Option<i32>,
+}
+
+impl FromValue for DescribeListenerCertificatesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            listener_arn: fields.required(0),
+            marker: fields.optional(1),
+            page_size: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeListenerCertificatesOutput {
+    pub certificates: Option<Vec<Certificate>>,
+    pub next_marker: Option<String>,
+}
+
+impl IntoValue for DescribeListenerCertificatesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.certificates.map(IntoValue::into_value),
+            self.next_marker.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DescribeListenersInput {
     pub load_balancer_arn: Option<String>,
     pub listener_arns: Option<Vec<String>>,
@@ -1421,6 +1573,40 @@ impl IntoValue for DescribeRulesOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.rules.map(IntoValue::into_value),
+            self.next_marker.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeSSLPoliciesInput {
+    pub names: Option<Vec<String>>,
+    pub marker: Option<String>,
+    pub page_size: Option<i32>,
+    pub load_balancer_type: Option<LoadBalancerTypeEnum>,
+}
+
+impl FromValue for DescribeSSLPoliciesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            names: fields.optional(0),
+            marker: fields.optional(1),
+            page_size: fields.optional(2),
+            load_balancer_type: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeSSLPoliciesOutput {
+    pub ssl_policies: Option<Vec<SslPolicy>>,
+    pub next_marker: Option<String>,
+}
+
+impl IntoValue for DescribeSSLPoliciesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.ssl_policies.map(IntoValue::into_value),
             self.next_marker.map(IntoValue::into_value),
         ])
     }
@@ -2647,6 +2833,27 @@ impl IntoValue for RegisterTargetsOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct RemoveListenerCertificatesInput {
+    pub listener_arn: String,
+    pub certificates: Vec<Certificate>,
+}
+
+impl FromValue for RemoveListenerCertificatesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { listener_arn: fields.required(0), certificates: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RemoveListenerCertificatesOutput {}
+
+impl IntoValue for RemoveListenerCertificatesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct RemoveTagsInput {
     pub resource_arns: Vec<String>,
     pub tag_keys: Vec<String>,
@@ -2873,6 +3080,25 @@ impl FromValue for SourceIpConditionConfig {
 impl IntoValue for SourceIpConditionConfig {
     fn into_value(self) -> Value {
         Value::Structure(vec![self.values.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct SslPolicy {
+    pub ssl_protocols: Option<Vec<String>>,
+    pub ciphers: Option<Vec<Cipher>>,
+    pub name: Option<String>,
+    pub supported_load_balancer_types: Option<Vec<String>>,
+}
+
+impl IntoValue for SslPolicy {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.ssl_protocols.map(IntoValue::into_value),
+            self.ciphers.map(IntoValue::into_value),
+            self.name.map(IntoValue::into_value),
+            self.supported_load_balancer_types.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -3579,6 +3805,45 @@ static S_ACTIONS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_ADD_LISTENER_CERTIFICATES_INPUT: Shape = Shape {
+    name: "AddListenerCertificatesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ListenerArn",
+            query: "ListenerArn",
+            xml: "ListenerArn",
+            shape: &S_LISTENER_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Certificates",
+            query: "Certificates",
+            xml: "Certificates",
+            shape: &S_CERTIFICATE_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ADD_LISTENER_CERTIFICATES_OUTPUT: Shape = Shape {
+    name: "AddListenerCertificatesOutput",
+    kind: Kind::Structure(&[Member {
+        name: "Certificates",
+        query: "Certificates",
+        xml: "Certificates",
+        shape: &S_CERTIFICATE_LIST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ADD_TAGS_INPUT: Shape = Shape {
     name: "AddTagsInput",
     kind: Kind::Structure(&[
@@ -4121,7 +4386,7 @@ static S_CERTIFICATE: Shape = Shape {
             shape: &S_CERTIFICATE_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "IsDefault",
@@ -4130,7 +4395,7 @@ static S_CERTIFICATE: Shape = Shape {
             shape: &S_DEFAULT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -4145,6 +4410,49 @@ static S_CERTIFICATE_ARN: Shape = Shape {
 static S_CERTIFICATE_LIST: Shape = Shape {
     name: "CertificateList",
     kind: Kind::List { member: &S_CERTIFICATE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CIPHER: Shape = Shape {
+    name: "Cipher",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Name",
+            query: "Name",
+            xml: "Name",
+            shape: &S_CIPHER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Priority",
+            query: "Priority",
+            xml: "Priority",
+            shape: &S_CIPHER_PRIORITY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CIPHER_NAME: Shape = Shape {
+    name: "CipherName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CIPHER_PRIORITY: Shape = Shape {
+    name: "CipherPriority",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CIPHERS: Shape = Shape {
+    name: "Ciphers",
+    kind: Kind::List { member: &S_CIPHER, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -4191,7 +4499,7 @@ static S_CREATE_LISTENER_INPUT: Shape = Shape {
             shape: &S_SSL_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Certificates",
@@ -4200,7 +4508,7 @@ static S_CREATE_LISTENER_INPUT: Shape = Shape {
             shape: &S_CERTIFICATE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "DefaultActions",
@@ -4218,7 +4526,7 @@ static S_CREATE_LISTENER_INPUT: Shape = Shape {
             shape: &S_ALPN_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("TLS listeners of Network Load Balancers are not built yet"),
         },
         Member {
             name: "Tags",
@@ -4236,7 +4544,7 @@ static S_CREATE_LISTENER_INPUT: Shape = Shape {
             shape: &S_MUTUAL_AUTHENTICATION_ATTRIBUTES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4772,6 +5080,65 @@ static S_DEREGISTER_TARGETS_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DESCRIBE_LISTENER_CERTIFICATES_INPUT: Shape = Shape {
+    name: "DescribeListenerCertificatesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ListenerArn",
+            query: "ListenerArn",
+            xml: "ListenerArn",
+            shape: &S_LISTENER_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_MARKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PageSize",
+            query: "PageSize",
+            xml: "PageSize",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_LISTENER_CERTIFICATES_OUTPUT: Shape = Shape {
+    name: "DescribeListenerCertificatesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Certificates",
+            query: "Certificates",
+            xml: "Certificates",
+            shape: &S_CERTIFICATE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextMarker",
+            query: "NextMarker",
+            xml: "NextMarker",
+            shape: &S_MARKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DESCRIBE_LISTENERS_INPUT: Shape = Shape {
     name: "DescribeListenersInput",
     kind: Kind::Structure(&[
@@ -4987,6 +5354,74 @@ static S_DESCRIBE_RULES_OUTPUT: Shape = Shape {
             query: "Rules",
             xml: "Rules",
             shape: &S_RULES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextMarker",
+            query: "NextMarker",
+            xml: "NextMarker",
+            shape: &S_MARKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SSL_POLICIES_INPUT: Shape = Shape {
+    name: "DescribeSSLPoliciesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Names",
+            query: "Names",
+            xml: "Names",
+            shape: &S_SSL_POLICY_NAMES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_MARKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PageSize",
+            query: "PageSize",
+            xml: "PageSize",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "LoadBalancerType",
+            query: "LoadBalancerType",
+            xml: "LoadBalancerType",
+            shape: &S_LOAD_BALANCER_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SSL_POLICIES_OUTPUT: Shape = Shape {
+    name: "DescribeSSLPoliciesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "SslPolicies",
+            query: "SslPolicies",
+            xml: "SslPolicies",
+            shape: &S_SSL_POLICIES,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -6134,7 +6569,7 @@ static S_MODIFY_LISTENER_INPUT: Shape = Shape {
             shape: &S_SSL_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Certificates",
@@ -6143,7 +6578,7 @@ static S_MODIFY_LISTENER_INPUT: Shape = Shape {
             shape: &S_CERTIFICATE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "DefaultActions",
@@ -6161,7 +6596,7 @@ static S_MODIFY_LISTENER_INPUT: Shape = Shape {
             shape: &S_ALPN_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("TLS listeners of Network Load Balancers are not built yet"),
         },
         Member {
             name: "MutualAuthentication",
@@ -6170,7 +6605,7 @@ static S_MODIFY_LISTENER_INPUT: Shape = Shape {
             shape: &S_MUTUAL_AUTHENTICATION_ATTRIBUTES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -6455,7 +6890,7 @@ static S_MUTUAL_AUTHENTICATION_ATTRIBUTES: Shape = Shape {
             shape: &S_MODE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
         Member {
             name: "TrustStoreArn",
@@ -6464,7 +6899,7 @@ static S_MUTUAL_AUTHENTICATION_ATTRIBUTES: Shape = Shape {
             shape: &S_TRUST_STORE_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
         Member {
             name: "IgnoreClientCertificateExpiry",
@@ -6473,7 +6908,7 @@ static S_MUTUAL_AUTHENTICATION_ATTRIBUTES: Shape = Shape {
             shape: &S_IGNORE_CLIENT_CERTIFICATE_EXPIRY,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
         Member {
             name: "TrustStoreAssociationStatus",
@@ -6482,7 +6917,7 @@ static S_MUTUAL_AUTHENTICATION_ATTRIBUTES: Shape = Shape {
             shape: &S_TRUST_STORE_ASSOCIATION_STATUS_ENUM,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
         Member {
             name: "AdvertiseTrustStoreCaNames",
@@ -6491,7 +6926,7 @@ static S_MUTUAL_AUTHENTICATION_ATTRIBUTES: Shape = Shape {
             shape: &S_ADVERTISE_TRUST_STORE_CA_NAMES_ENUM,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("listeners with certificates are not built yet"),
+            mark: Mark::Refused("clients' certificates are not asked for yet"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -6748,6 +7183,37 @@ static S_REGISTER_TARGETS_INPUT: Shape = Shape {
 };
 static S_REGISTER_TARGETS_OUTPUT: Shape = Shape {
     name: "RegisterTargetsOutput",
+    kind: Kind::Structure(&[]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REMOVE_LISTENER_CERTIFICATES_INPUT: Shape = Shape {
+    name: "RemoveListenerCertificatesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ListenerArn",
+            query: "ListenerArn",
+            xml: "ListenerArn",
+            shape: &S_LISTENER_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Certificates",
+            query: "Certificates",
+            xml: "Certificates",
+            shape: &S_CERTIFICATE_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REMOVE_LISTENER_CERTIFICATES_OUTPUT: Shape = Shape {
+    name: "RemoveListenerCertificatesOutput",
     kind: Kind::Structure(&[]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -7207,9 +7673,76 @@ static S_SOURCE_NAT_IPV6_PREFIXES: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SSL_POLICIES: Shape = Shape {
+    name: "SslPolicies",
+    kind: Kind::List { member: &S_SSL_POLICY, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SSL_POLICY: Shape = Shape {
+    name: "SslPolicy",
+    kind: Kind::Structure(&[
+        Member {
+            name: "SslProtocols",
+            query: "SslProtocols",
+            xml: "SslProtocols",
+            shape: &S_SSL_PROTOCOLS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ciphers",
+            query: "Ciphers",
+            xml: "Ciphers",
+            shape: &S_CIPHERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Name",
+            query: "Name",
+            xml: "Name",
+            shape: &S_SSL_POLICY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SupportedLoadBalancerTypes",
+            query: "SupportedLoadBalancerTypes",
+            xml: "SupportedLoadBalancerTypes",
+            shape: &S_LIST_OF_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SSL_POLICY_NAME: Shape = Shape {
     name: "SslPolicyName",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SSL_POLICY_NAMES: Shape = Shape {
+    name: "SslPolicyNames",
+    kind: Kind::List { member: &S_SSL_POLICY_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SSL_PROTOCOL: Shape = Shape {
+    name: "SslProtocol",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SSL_PROTOCOLS: Shape = Shape {
+    name: "SslProtocols",
+    kind: Kind::List { member: &S_SSL_PROTOCOL, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -270,7 +270,12 @@ pub(super) fn check_groups(
             "TargetGroupNotFound" => faults::no_target_group_in_action(arn),
             _ => fault,
         })?;
-        if group.protocol != protocol {
+        // Targets of HTTPS listeners speak HTTP.
+        let spoken = match protocol {
+            ProtocolEnum::Https => ProtocolEnum::Http,
+            other => other,
+        };
+        if group.protocol != spoken {
             let (listener, group) = (protocol.as_str(), group.protocol.as_str());
             return Err(faults::incompatible(arn, listener, group));
         }

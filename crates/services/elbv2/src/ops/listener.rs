@@ -3,6 +3,7 @@
 use super::{
     action::{check_groups, normalise},
     find::{View, balancer_of, find, listeners_of},
+    listener_certificate::secure,
     listing::{check_one, page},
     load_balancer::delete_with_rules,
     tag::{authorise_create, tags_in},
@@ -25,6 +26,11 @@ fn answer(view: &impl View, listener: &Record) -> Result<Listener, Fault> {
         load_balancer_arn: Some(balancer_of(view, listener)?.arn()),
         port: Some(i32::from(listener.port)),
         protocol: Some(listener.protocol),
+        certificates: listener
+            .certificates
+            .first()
+            .map(|arn| vec![Certificate { certificate_arn: Some(arn.clone()), is_default: None }]),
+        ssl_policy: listener.ssl_policy.clone(),
         default_actions: Some(listener.default_actions.clone()),
         ..Listener::default()
     })
@@ -32,14 +38,14 @@ fn answer(view: &impl View, listener: &Record) -> Result<Listener, Fault> {
 
 /// Whether a load balancer of `kind` can listen so.
 fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<(), Fault> {
-    let (built, all, known): (_, _, &[ProtocolEnum]) = match kind {
+    let (built, all, known): (&[_], _, &[ProtocolEnum]) = match kind {
         LoadBalancerTypeEnum::Network => {
             use ProtocolEnum::{Quic, Tcp, TcpQuic, TcpUdp, Tls, Udp};
-            (Tcp, "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[Tls, TcpUdp, Udp, Quic, TcpQuic])
+            (&[Tcp], "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[Tls, TcpUdp, Udp, Quic, TcpQuic])
         }
-        _ => (ProtocolEnum::Http, "HTTPS, HTTP", &[ProtocolEnum::Https]),
+        _ => (&[ProtocolEnum::Http, ProtocolEnum::Https], "HTTPS, HTTP", &[]),
     };
-    if protocol == built {
+    if built.contains(&protocol) {
         return Ok(());
     }
     let name = protocol.as_str();
@@ -48,7 +54,7 @@ fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<
         return Err(faults::invalid(message));
     }
     let reason = match protocol {
-        ProtocolEnum::Https | ProtocolEnum::Tls => "certificates are not built yet",
+        ProtocolEnum::Tls => "TLS is built for Application Load Balancers only",
         _ => "only TCP is built for Network Load Balancers",
     };
     Err(faults::not_built(&format!("listener protocol {name}"), reason))
@@ -77,9 +83,26 @@ pub(crate) async fn create_listener(
         check_protocol(balancer.kind, protocol)?;
         let default_actions = normalise(balancer.kind, port, input.default_actions)?;
         check_groups(tx, &balancer, protocol, &default_actions)?;
+        let mut listener = Record {
+            realm,
+            id,
+            balancer: balancer.id.clone(),
+            balancer_path: balancer.path(),
+            port,
+            protocol,
+            certificates: Vec::new(),
+            ssl_policy: None,
+            default_actions: default_actions.clone(),
+            attributes: BTreeMap::new(),
+            tags: tags.clone(),
+            created,
+        };
+        secure(tx, &mut listener, input.certificates, input.ssl_policy)?;
         let listeners = listeners_of(tx, &balancer);
         if let Some(there) = listeners.iter().find(|there| there.port == port) {
             let same = there.protocol == protocol
+                && there.certificates.first() == listener.certificates.first()
+                && there.ssl_policy == listener.ssl_policy
                 && there.default_actions == default_actions
                 && there.tags == tags;
             return match same {
@@ -90,18 +113,6 @@ pub(crate) async fn create_listener(
         if listeners.len() >= MOST_LISTENERS {
             return Err(faults::too_many("TooManyListeners", "listeners", MOST_LISTENERS));
         }
-        let listener = Record {
-            realm,
-            id,
-            balancer: balancer.id.clone(),
-            balancer_path: balancer.path(),
-            port,
-            protocol,
-            default_actions,
-            attributes: BTreeMap::new(),
-            tags,
-            created,
-        };
         tx.put(listener.clone());
         answer(tx, &listener)
     });
@@ -154,6 +165,7 @@ pub(crate) async fn modify_listener(
         listener.port = port.unwrap_or(listener.port);
         listener.protocol = input.protocol.unwrap_or(listener.protocol);
         check_protocol(balancer.kind, listener.protocol)?;
+        secure(tx, &mut listener, input.certificates, input.ssl_policy)?;
         let siblings = listeners_of(tx, &balancer);
         let taken = |other: &Arc<Record>| other.id != listener.id && other.port == listener.port;
         if siblings.iter().any(taken) {
@@ -195,11 +207,11 @@ mod tests {
     fn protocols() {
         use LoadBalancerTypeEnum::{Application, Network};
         check_protocol(Application, ProtocolEnum::Http).unwrap();
+        check_protocol(Application, ProtocolEnum::Https).unwrap();
         check_protocol(Network, ProtocolEnum::Tcp).unwrap();
         for (kind, protocol, says) in [
-            (Application, ProtocolEnum::Https, "certificates are not built yet"),
             (Application, ProtocolEnum::Tcp, "must be one of 'HTTPS, HTTP'"),
-            (Network, ProtocolEnum::Tls, "certificates are not built yet"),
+            (Network, ProtocolEnum::Tls, "Application Load Balancers only"),
             (Network, ProtocolEnum::Udp, "only TCP is built"),
             (Network, ProtocolEnum::Http, "must be one of 'TLS, TCP"),
         ] {

@@ -3,6 +3,7 @@
 use crate::{
     api::{Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, RuleCondition},
     model::{Listener, LoadBalancer, Node, Rule, Target, TargetGroup},
+    ops::ssl_policy::ONLY_13,
 };
 use balancer::config::{
     self as plane, Algorithm, Check, Condition, Config, Does, Forward, ForwardedFor, HttpSettings,
@@ -17,8 +18,12 @@ use std::{
 use store::Snapshot;
 
 /// The configuration that the records ask for. `place` answers where an interface's network namespace is, once there is
-/// one. Version, secret and shared address are the caller's.
-pub(super) fn config(snapshot: &Snapshot, place: impl Fn(&str) -> Option<PathBuf>) -> Config {
+/// one, and `served` gives a certificate by realm and ARN. Version, secret and shared address are the caller's.
+pub(super) fn config(
+    snapshot: &Snapshot,
+    place: impl Fn(&str) -> Option<PathBuf>,
+    served: impl Fn(&str, &str) -> Option<acm::Served>,
+) -> Config {
     let mut config = Config::default();
     for balancer in snapshot.scan::<LoadBalancer>() {
         let nodes = balancer.nodes.iter().filter_map(|node| of_node(node, &place)).collect();
@@ -30,7 +35,7 @@ pub(super) fn config(snapshot: &Snapshot, place: impl Fn(&str) -> Option<PathBuf
             names: vec![balancer.dns_name()],
             nodes,
             on_shared: !balancer.internal,
-            listeners: listeners.iter().map(|listener| of_listener(snapshot, listener)).collect(),
+            listeners: listeners.iter().map(|l| of_listener(snapshot, l, &served)).collect(),
             http: http(&balancer),
         });
     }
@@ -69,7 +74,11 @@ fn http(balancer: &LoadBalancer) -> HttpSettings {
     }
 }
 
-fn of_listener(snapshot: &Snapshot, listener: &Listener) -> plane::Listener {
+fn of_listener(
+    snapshot: &Snapshot,
+    listener: &Listener,
+    served: impl Fn(&str, &str) -> Option<acm::Served>,
+) -> plane::Listener {
     let does = match listener.protocol {
         ProtocolEnum::Tcp => Does::Tcp {
             forward: listener
@@ -90,7 +99,19 @@ fn of_listener(snapshot: &Snapshot, listener: &Listener) -> plane::Listener {
             Does::Http { rules: rules.iter().map(rule).collect(), default }
         }
     };
-    plane::Listener { id: listener.id.clone(), port: listener.port, does }
+    let certificate = |arn: &String| {
+        let served = served(&listener.realm, arn)?;
+        Some(plane::Certificate {
+            names: served.names,
+            chain: served.chain_pem,
+            key: served.key_pem,
+        })
+    };
+    let tls = (listener.protocol == ProtocolEnum::Https).then(|| plane::Tls {
+        certificates: listener.certificates.iter().filter_map(certificate).collect(),
+        only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
+    });
+    plane::Listener { id: listener.id.clone(), port: listener.port, tls, does }
 }
 
 /// The last action decides; those before it would authenticate.

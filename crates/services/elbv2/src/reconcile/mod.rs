@@ -91,8 +91,14 @@ pub(crate) fn start(elb: &Arc<ElbV2>, setting: Arc<Setting>) {
 
 impl Driver {
     async fn drive(&mut self) {
-        let tables =
-            [LoadBalancer::TABLE, Listener::TABLE, Rule::TABLE, TargetGroup::TABLE, Target::TABLE];
+        let tables = [
+            LoadBalancer::TABLE,
+            Listener::TABLE,
+            Rule::TABLE,
+            TargetGroup::TABLE,
+            Target::TABLE,
+            acm::model::Certificate::TABLE,
+        ];
         let mut records = self.elb.store.watch_tables(&tables);
         loop {
             let wake_at = match self.round().await {
@@ -153,7 +159,9 @@ impl Driver {
         if self.secret.is_empty() {
             self.secret = self.cookie_secret().await?;
         }
-        let mut config = config::config(&snapshot, config::place(&self.places));
+        let mut config = config::config(&snapshot, config::place(&self.places), |realm, arn| {
+            self.elb.acm.served(realm, arn)
+        });
         config.shared = Some(self.setting.shared);
         config.secret.clone_from(&self.secret);
         let before = self.told.as_ref().map_or(self.heard.version, |told| told.version);

@@ -1,0 +1,135 @@
+//! TLS towards clients: certificates by the name that a client asks for.
+//! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/https-listener-certificates.html>
+
+use crate::config::{Certificate, Tls};
+use rustls::{
+    ServerConfig,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+    version::{TLS12, TLS13},
+};
+use std::{fmt, io, sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
+
+/// How long a client may take to agree.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A listener's certificates, ready to be served.
+pub(crate) struct Secured {
+    config: Arc<ServerConfig>,
+    names: Vec<String>,
+}
+
+impl fmt::Debug for Secured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secured").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(names, _)| names)).finish()
+    }
+}
+
+impl ResolvesServerCert for ByName {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let asked = hello.server_name().map(str::to_ascii_lowercase);
+        let named = asked.and_then(|asked| {
+            // A name that is there in full goes before a wildcard.
+            let exact = self.0.iter().find(|(names, _)| names.contains(&asked));
+            exact.or_else(|| self.0.iter().find(|(names, _)| names.iter().any(|n| fits(n, &asked))))
+        });
+        named.or(self.0.first()).map(|(_, key)| key.clone())
+    }
+}
+
+/// Whether a certificate's name is for a host; `*.` stands for one label.
+fn fits(name: &str, host: &str) -> bool {
+    match name.strip_prefix("*.") {
+        Some(rest) => {
+            host.split_once('.').is_some_and(|(label, tail)| !label.is_empty() && tail == rest)
+        }
+        None => name == host,
+    }
+}
+
+fn certified(certificate: &Certificate) -> Result<CertifiedKey, String> {
+    let chain = CertificateDer::pem_slice_iter(certificate.chain.as_bytes());
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    let key = PrivateKeyDer::from_pem_slice(certificate.key.as_bytes());
+    let key = key.map_err(|error| error.to_string())?;
+    let signing = ring::sign::any_supported_type(&key).map_err(|error| error.to_string())?;
+    Ok(CertifiedKey::new(chain, signing))
+}
+
+impl Secured {
+    /// Reads certificates and keys. The error is for people, and holds nothing of them.
+    pub(crate) fn new(tls: &Tls) -> Result<Self, String> {
+        let mut keys = Vec::new();
+        for certificate in &tls.certificates {
+            keys.push((certificate.names.clone(), Arc::new(certified(certificate)?)));
+        }
+        let names = keys.iter().flat_map(|(names, _)| names.clone()).collect();
+        let versions: &[_] = if tls.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
+        let provider = Arc::new(ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(ByName(keys)));
+        let mut config = config;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), names })
+    }
+
+    /// Whether one of its certificates is for this host.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        self.names.iter().any(|name| fits(name, host))
+    }
+}
+
+/// What a client said first, and who is to answer it.
+pub(crate) struct Hello(StartHandshake<TcpStream>);
+
+impl Hello {
+    /// Reads a client's first words.
+    pub(crate) async fn read(stream: TcpStream) -> io::Result<Self> {
+        let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
+        match tokio::time::timeout(PATIENCE, acceptor).await {
+            Ok(start) => start.map(Self),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// The host that the client asks for, in lower case.
+    pub(crate) fn host(&self) -> Option<String> {
+        self.0.client_hello().server_name().map(str::to_ascii_lowercase)
+    }
+
+    /// Agrees with the client.
+    pub(crate) async fn agree(self, secured: &Secured) -> io::Result<TlsStream<TcpStream>> {
+        let agreed = self.0.into_stream(secured.config.clone());
+        match tokio::time::timeout(PATIENCE, agreed).await {
+            Ok(stream) => stream,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fits;
+
+    #[test]
+    fn a_star_is_one_label() {
+        assert!(fits("a.example", "a.example") && fits("*.example", "a.example"));
+        assert!(!fits("*.example", "a.b.example") && !fits("*.example", "example"));
+        assert!(!fits("*.example", ".example") && !fits("a.example", "b.example"));
+    }
+}

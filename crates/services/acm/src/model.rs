@@ -1,0 +1,65 @@
+//! The durable records of Certificate Manager.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use store::{Record, Sealed};
+use world::Timestamp;
+
+/// A certificate.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Certificate {
+    /// `account/region`.
+    pub realm: String,
+    /// A UUID.
+    pub id: String,
+    /// PEM.
+    pub body: String,
+    /// Those that vouch for it, PEM.
+    pub chain: Option<String>,
+    /// Its private key, PEM, sealed for the id.
+    pub key: Sealed,
+    /// The name that it is for first of all.
+    pub domain: String,
+    /// All names that it is for, in lower case.
+    pub names: Vec<String>,
+    /// Hexadecimal digits with colons.
+    pub serial: String,
+    /// Who it is.
+    pub subject: String,
+    /// Who says so.
+    pub issuer: String,
+    /// Not before.
+    pub not_before: Timestamp,
+    /// Not after.
+    pub not_after: Timestamp,
+    /// `RSA_2048`, `EC_prime256v1` and the like.
+    pub key_algorithm: String,
+    /// `SHA256WITHRSA` and the like.
+    pub signature_algorithm: String,
+    /// ImportCertificate, the last time.
+    pub imported: Timestamp,
+    /// ImportCertificate, the first time.
+    pub created: Timestamp,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Certificate {
+    /// The record's key.
+    pub fn key_of(realm: &str, id: &str) -> String {
+        format!("{realm}/{id}")
+    }
+
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:acm:{region}:{account}:certificate/{}", self.id)
+    }
+}
+
+impl Record for Certificate {
+    const TABLE: &'static str = "acm.certificate";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.id)
+    }
+}

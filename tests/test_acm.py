@@ -1,0 +1,164 @@
+"""Certificates: imported, served by name, replaced; and listeners that speak TLS."""
+
+import json
+import subprocess
+
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import eventually
+from test_service_balanced import LISTENER, Balanced
+
+SECURE, PLAIN = LISTENER + 7, LISTENER + 8
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+class Authority:
+    """A certificate authority of the tests' own."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.key, self.file = directory / "ca.key", directory / "ca.pem"
+        self.count = 0
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", self.key, "-out", self.file, "-days", "30", "-subj", "/CN=Tests")
+
+    def issue(self, *names, kind=("rsa:2048",), days="10"):
+        """A certificate for names; answers its PEM, its key and the authority's."""
+        self.count += 1
+        key, request, file = (self.directory / f"{self.count}.{end}" for end in ("key", "csr", "pem"))
+        extension = self.directory / f"{self.count}.ext"
+        extension.write_text("subjectAltName=" + ",".join(f"DNS:{name}" for name in names))
+        openssl("req", "-newkey", *kind, "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={names[0]}")
+        openssl("x509", "-req", "-in", request, "-CA", self.file, "-CAkey", self.key, "-CAcreateserial", "-out", file, "-days", days, "-extfile", extension)
+        return {"Certificate": file.read_bytes(), "PrivateKey": key.read_bytes(), "CertificateChain": self.file.read_bytes()}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(scope="module")
+def balanced(stack):
+    return Balanced(stack)
+
+
+@pytest.fixture(scope="module")
+def acm(neargate):
+    return neargate.client("acm")
+
+
+def refused(code, words, call, **more):
+    with pytest.raises(ClientError) as error:
+        call(**more)
+    answer = error.value.response["Error"]
+    assert answer["Code"] == code and words in answer["Message"], answer
+
+
+def test_certificates_are_kept_and_told(acm, authority):
+    given = authority.issue("one.example", "*.one.example")
+    arn = acm.import_certificate(**given, Tags=[{"Key": "a", "Value": "1"}])["CertificateArn"]
+    assert arn.startswith("arn:aws:acm:us-east-1:123456789012:certificate/")
+    told = acm.describe_certificate(CertificateArn=arn)["Certificate"]
+    assert told["DomainName"] == "one.example" and told["SubjectAlternativeNames"] == ["one.example", "*.one.example"]
+    assert (told["Status"], told["Type"], told["KeyAlgorithm"]) == ("ISSUED", "IMPORTED", "RSA_2048")
+    assert told["Issuer"] == "CN=Tests" and told["NotBefore"] < told["NotAfter"] and told["InUseBy"] == []
+    got = acm.get_certificate(CertificateArn=arn)
+    assert got["Certificate"].encode() == given["Certificate"] and got["CertificateChain"].encode() == given["CertificateChain"]
+    elliptic = acm.import_certificate(**authority.issue("two.example", kind=("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")))["CertificateArn"]
+    listed = {c["CertificateArn"] for c in acm.list_certificates()["CertificateSummaryList"]}
+    assert arn in listed and elliptic not in listed, "without a filter only RSA up to 2048, as on AWS"
+    listed = acm.list_certificates(Includes={"keyTypes": ["EC_prime256v1"]})["CertificateSummaryList"]
+    assert [c["CertificateArn"] for c in listed] == [elliptic]
+    acm.add_tags_to_certificate(CertificateArn=arn, Tags=[{"Key": "b", "Value": "2"}])
+    acm.remove_tags_from_certificate(CertificateArn=arn, Tags=[{"Key": "a"}, {"Key": "b", "Value": "other"}])
+    assert acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == [{"Key": "b", "Value": "2"}]
+    other = authority.issue("else.example")
+    refused("ValidationException", "does not match", acm.import_certificate, **{**given, "PrivateKey": other["PrivateKey"]})
+    refused("ValidationException", "Could not parse certificate", acm.import_certificate, **{**given, "Certificate": b"nonsense"})
+    refused("ValidationException", "private key is not supported", acm.import_certificate, **{**given, "PrivateKey": b"nonsense"})
+    refused("ValidationException", "more than one", acm.import_certificate, **{**given, "Certificate": given["Certificate"] * 2})
+    refused("ValidationException", "issuer", acm.import_certificate, **{**given, "CertificateChain": other["Certificate"]})
+    refused("ValidationException", "same domain", acm.import_certificate, CertificateArn=arn, **other)
+    for certificate in (arn, elliptic):
+        acm.delete_certificate(CertificateArn=certificate)
+    refused("ResourceNotFoundException", "Could not find", acm.describe_certificate, CertificateArn=arn)
+    refused("InvalidArnException", "", acm.get_certificate, CertificateArn="arn:aws:acm:us-east-1:123456789012:nothing/x")
+
+
+def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
+    elb, stack = balanced.elb, balanced.stack
+    balanced.front = stack.group("secure-front", SECURE, PLAIN)
+    rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "UserIdGroupPairs": [{"GroupId": balanced.front}]}
+    stack.ec2.authorize_security_group_ingress(GroupId=balanced.back, IpPermissions=[rule])
+    balancer, group = balanced.balancer("secure"), balanced.group("secure")
+    arn = balancer["LoadBalancerArn"]
+    first = acm.import_certificate(**authority.issue(balancer["DNSName"]))["CertificateArn"]
+    second = acm.import_certificate(**authority.issue("www.example", "*.shop.example"))["CertificateArn"]
+    forward = [{"Type": "forward", "TargetGroupArn": group}]
+    secure = {"LoadBalancerArn": arn, "Protocol": "HTTPS", "Port": SECURE, "DefaultActions": forward}
+    refused("ValidationError", "certificate must be specified", elb.create_listener, **secure)
+    refused("CertificateNotFound", "is not valid", elb.create_listener, **secure, Certificates=[{"CertificateArn": first + "0"}])
+    refused("SSLPolicyNotFound", "not found", elb.create_listener, **secure, Certificates=[{"CertificateArn": first}], SslPolicy="mine")
+    made = elb.create_listener(**secure, Certificates=[{"CertificateArn": first}])["Listeners"][0]
+    listener = made["ListenerArn"]
+    assert made["Certificates"] == [{"CertificateArn": first}] and made["Protocol"] == "HTTPS"
+    [policy] = elb.describe_ssl_policies(Names=[made["SslPolicy"]])["SslPolicies"]
+    assert policy["SslProtocols"] == ["TLSv1.2", "TLSv1.3"]
+    elb.add_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": second}])
+    told = elb.describe_listener_certificates(ListenerArn=listener)["Certificates"]
+    assert told == [{"CertificateArn": first, "IsDefault": True}, {"CertificateArn": second, "IsDefault": False}]
+    redirect = {"Type": "redirect", "RedirectConfig": {"Protocol": "HTTPS", "Port": str(SECURE), "StatusCode": "HTTP_301"}}
+    elb.create_listener(LoadBalancerArn=arn, Protocol="HTTP", Port=PLAIN, DefaultActions=[redirect])
+    echo = "mkdir -p /tmp/w/cgi-bin; printf '#!/bin/sh\\necho; env' > /tmp/w/cgi-bin/env; chmod +x /tmp/w/cgi-bin/env; " \
+        "echo secured > /tmp/w/index.html; exec busybox httpd -f -p 8080 -h /tmp/w"
+    definition = stack.define(stack.container(command=echo, portMappings=[{"containerPort": 8080}]))
+    balanced.service("secure", definition, 1, group)
+    balanced.steady("secure")
+
+    def curl(host, path="/", *more, port=SECURE, authority=authority.file):
+        command = ["curl", "-sS", "--max-time", "10", "--cacert", authority, "--noproxy", "*", "--resolve", f"{host}:{port}:127.0.0.1", *more]
+        done = subprocess.run([*command, f"https://{host}:{port}{path}"], capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr}"
+
+    assert curl(balancer["DNSName"]) == "secured"
+    assert curl("www.example") == "secured" and curl("a.shop.example") == "secured"
+    assert "no alternative certificate subject name matches" in curl("other.example")
+    assert curl("www.example", "/", "--tlsv1.3") == "secured" and curl("www.example", "/", "--tls-max", "1.2") == "secured"
+    assert "failed" in curl("www.example", "/", "--tls-max", "1.1")
+    seen = curl("www.example", "/cgi-bin/env")
+    assert "HTTP_X_FORWARDED_PROTO=https" in seen and f"HTTP_X_FORWARDED_PORT={SECURE}" in seen, seen
+    moved = subprocess.run(
+        ["curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", f"http://{balancer['DNSName']}:{PLAIN}/a?b=c"],
+        capture_output=True, text=True, check=True,
+    ).stdout
+    assert moved == f"301 https://{balancer['DNSName']}:{SECURE}/a?b=c"
+    # Plain HTTP on it ends without harm, and its keys are nobody else's to read.
+    assert "failed" in curl("www.example", authority="/etc/ssl/certs/ca-certificates.crt")
+    config = neargate.data_dir / "balancer" / "config.json"
+    assert config.stat().st_mode & 0o777 == 0o600 and config.parent.stat().st_mode & 0o777 == 0o700
+    log = (neargate.data_dir / "balancer" / "log").read_text() + (neargate.data_dir.parent / f"{neargate.data_dir.name}.log").read_text()
+    assert "PRIVATE KEY" not in log
+    for file in neargate.data_dir.glob("*.redb"):
+        assert b"PRIVATE KEY" not in file.read_bytes(), "keys lie sealed"
+
+    elb.modify_listener(ListenerArn=listener, SslPolicy="ELBSecurityPolicy-TLS13-1-3-2021-06")
+    eventually(lambda: "failed" in curl("www.example", "/", "--tls-max", "1.2"), "only TLS 1.3")
+    assert curl("www.example") == "secured"
+    assert acm.describe_certificate(CertificateArn=second)["Certificate"]["InUseBy"] == [arn]
+    refused("ResourceInUseException", "in use", acm.delete_certificate, CertificateArn=second)
+    refused("OperationNotPermitted", "default", elb.remove_listener_certificates, ListenerArn=listener, Certificates=[{"CertificateArn": first}])
+    # A certificate that is imported anew is served anew.
+    renewed = authority.issue("www.example", "new.example")
+    acm.import_certificate(CertificateArn=second, **renewed)
+    eventually(lambda: curl("new.example") == "secured", "the new certificate is served")
+    elb.remove_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": second}])
+    eventually(lambda: "failed" in curl("new.example"), "it is not served any more")
+    acm.delete_certificate(CertificateArn=second)
+    balanced.clear("secure", balancer, group)
+    eventually(lambda: acm.describe_certificate(CertificateArn=first)["Certificate"]["InUseBy"] == [], "nobody uses it")
+    acm.delete_certificate(CertificateArn=first)
+    assert json.dumps(acm.list_certificates()["CertificateSummaryList"], default=str).count(balancer["DNSName"]) == 0
