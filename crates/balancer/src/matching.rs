@@ -114,6 +114,35 @@ mod tests {
         assert!(!wildcard(&"*a".repeat(50), &format!("{long}b"), false), "and that is quick");
     }
 
+    /// The same, as slowly as it is plain.
+    fn plainly(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|from| plainly(rest, &text[from..])),
+            ([b'?', rest @ ..], [_, tail @ ..]) => plainly(rest, tail),
+            ([a, rest @ ..], [b, tail @ ..]) if a == b => plainly(rest, tail),
+            _ => false,
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn wildcards_are_what_they_are_plainly(pattern in "[ab*?]{0,8}", text in "[ab]{0,10}") {
+            let plain = plainly(pattern.as_bytes(), text.as_bytes());
+            proptest::prop_assert_eq!(wildcard(&pattern, &text, false), plain);
+        }
+
+        #[test]
+        fn any_host_is_one_or_none(bytes in proptest::collection::vec(0x20_u8..0x7f, 0..40)) {
+            let mut headers = HeaderMap::new();
+            let value = hyper::header::HeaderValue::from_bytes(&bytes).expect("visible");
+            headers.insert(hyper::header::HOST, value);
+            if let Some(host) = host_of(&Uri::from_static("/"), &headers) {
+                proptest::prop_assert!(host.len() <= bytes.len());
+            }
+        }
+    }
+
     #[test]
     fn blocks() {
         let ip = |text: &str| text.parse::<IpAddr>().expect("an address");

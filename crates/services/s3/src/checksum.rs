@@ -57,6 +57,21 @@ pub(crate) fn of(all: &dto::Checksum, algorithm: Algorithm) -> Option<String> {
     }
 }
 
+/// The checksums that a request holds.
+macro_rules! given {
+    ($from:expr) => {
+        s3s::dto::Checksum {
+            checksum_crc32: $from.checksum_crc32.clone(),
+            checksum_crc32c: $from.checksum_crc32c.clone(),
+            checksum_crc64nvme: $from.checksum_crc64nvme.clone(),
+            checksum_sha1: $from.checksum_sha1.clone(),
+            checksum_sha256: $from.checksum_sha256.clone(),
+            checksum_type: None,
+        }
+    };
+}
+pub(crate) use given;
+
 /// In the form in which answers hold it.
 pub(crate) fn told(checksum: &Checksum) -> dto::Checksum {
     let mut all = dto::Checksum::default();

@@ -141,14 +141,7 @@ pub(super) async fn upload(
     });
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
     let upload = find(s3, &input.bucket, &input.key, &input.upload_id)?;
-    let given = dto::Checksum {
-        checksum_crc32: input.checksum_crc32.clone(),
-        checksum_crc32c: input.checksum_crc32c.clone(),
-        checksum_crc64nvme: input.checksum_crc64nvme.clone(),
-        checksum_sha1: input.checksum_sha1.clone(),
-        checksum_sha256: input.checksum_sha256.clone(),
-        checksum_type: None,
-    };
+    let given = checksum::given!(input);
     let (md5, named) = (input.content_md5.clone(), input.checksum_algorithm.as_ref());
     let expected = Expected::read(&request, given, md5, named)?;
     if expected.stated().is_some_and(|stated| stated != upload.algorithm) {
@@ -192,14 +185,7 @@ fn chosen(s3: &S3, upload: &Upload, listed: Vec<dto::CompletedPart>) -> S3Result
         last = number;
         let part = snapshot.get::<Part>(&Part::key_of(&upload.id, number));
         let part = part.ok_or_else(faults::invalid_part)?;
-        let said = dto::Checksum {
-            checksum_crc32: wanted.checksum_crc32,
-            checksum_crc32c: wanted.checksum_crc32c,
-            checksum_crc64nvme: wanted.checksum_crc64nvme,
-            checksum_sha1: wanted.checksum_sha1,
-            checksum_sha256: wanted.checksum_sha256,
-            checksum_type: None,
-        };
+        let said = checksum::given!(wanted);
         let sum = checksum::of(&said, upload.algorithm);
         let same = wanted.e_tag.as_ref().is_some_and(|etag| etag.value() == part.md5);
         if !same || sum.is_some_and(|sum| sum != part.checksum.value) {
@@ -245,14 +231,7 @@ pub(super) async fn complete(
     }
     let sum = checksum::of_parts(&parts, upload.algorithm, upload.composite);
     let sum = sum.ok_or_else(faults::invalid_part)?;
-    let said = dto::Checksum {
-        checksum_crc32: input.checksum_crc32,
-        checksum_crc32c: input.checksum_crc32c,
-        checksum_crc64nvme: input.checksum_crc64nvme,
-        checksum_sha1: input.checksum_sha1,
-        checksum_sha256: input.checksum_sha256,
-        checksum_type: None,
-    };
+    let said = checksum::given!(input);
     let plain = |text: &str| text.split('-').next().unwrap_or_default().to_owned();
     if checksum::of(&said, upload.algorithm).is_some_and(|said| plain(&said) != plain(&sum.value)) {
         return Err(faults::bad_digest(checksum::name(upload.algorithm).as_str()));

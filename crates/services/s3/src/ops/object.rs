@@ -245,14 +245,7 @@ pub(super) async fn put(
     if !about.tags.is_empty() {
         s3.authorise(&s3.context()?, "s3:PutObjectTagging", Some(&input.bucket), Some(&input.key))?;
     }
-    let given = dto::Checksum {
-        checksum_crc32: input.checksum_crc32.clone(),
-        checksum_crc32c: input.checksum_crc32c.clone(),
-        checksum_crc64nvme: input.checksum_crc64nvme.clone(),
-        checksum_sha1: input.checksum_sha1.clone(),
-        checksum_sha256: input.checksum_sha256.clone(),
-        checksum_type: None,
-    };
+    let given = checksum::given!(input);
     let (md5, named) = (input.content_md5.clone(), input.checksum_algorithm.as_ref());
     let expected = Expected::read(&request, given, md5, named)?;
     let fresh = s3.contents.write(body, Digests::new(expected.algorithm())).await?;
