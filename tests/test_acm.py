@@ -131,6 +131,16 @@ def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
     assert "failed" in curl("www.example", "/", "--tls-max", "1.1")
     seen = curl("www.example", "/cgi-bin/env")
     assert "HTTP_X_FORWARDED_PROTO=https" in seen and f"HTTP_X_FORWARDED_PORT={SECURE}" in seen, seen
+    assert curl("www.example", "/", "--http2", "-o", "/dev/null", "-w", "%{http_version}") == "2"
+    seen = curl("www.example", "/cgi-bin/env", "--http2", "-H", "Cookie: a=1; b=2", "-H", "X-Mine: yes")
+    assert f"HTTP_HOST=www.example:{SECURE}" in seen and "HTTP_COOKIE=a=1; b=2" in seen, seen
+    assert curl("www.example", "/", "--http1.1", "-o", "/dev/null", "-w", "%{http_version}") == "1.1"
+    many = [f"https://www.example:{SECURE}/" for _ in range(50)]
+    at_once = curl("www.example", "/", "--http2", "--parallel", *many)
+    assert at_once.split() == ["secured"] * 51, at_once
+    off = [{"Key": "routing.http2.enabled", "Value": "false"}]
+    elb.modify_load_balancer_attributes(LoadBalancerArn=arn, Attributes=off)
+    eventually(lambda: curl("www.example", "/", "--http2", "-o", "/dev/null", "-w", "%{http_version}") == "1.1", "no HTTP/2 any more")
     moved = subprocess.run(
         ["curl", "-sS", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", f"http://{balancer['DNSName']}:{PLAIN}/a?b=c"],
         capture_output=True, text=True, check=True,

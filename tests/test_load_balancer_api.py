@@ -340,7 +340,7 @@ def test_listeners_that_cannot_be(lb):
     ]:
         with refused(code, says):
             lb.listener(balancer, actions)
-    with refused("ValidationError", "certificates are not built yet"):
+    with refused("ValidationError", "A certificate must be specified for HTTPS listeners"):
         lb.listener(balancer, FIXED, port=443, protocol="HTTPS")
     with refused("ValidationError", "Listener protocol 'TCP' must be one of 'HTTPS, HTTP'"):
         lb.listener(balancer, FIXED, protocol="TCP")
@@ -367,7 +367,7 @@ def test_network_load_balancers(lb):
     listener = lb.listener(balancer, lb.forward(group), port=5432, protocol="TCP")
     with refused("InvalidLoadBalancerAction"):
         lb.listener(balancer, FIXED, port=81, protocol="TCP")
-    with refused("ValidationError", "certificates are not built yet"):
+    with refused("ValidationError", "TLS is built for Application Load Balancers only"):
         lb.listener(balancer, lb.forward(group), port=81, protocol="TLS")
     with refused("UnsupportedProtocol"):
         lb.elb.create_rule(ListenerArn=listener["ListenerArn"], Priority=1, Conditions=path("/"), Actions=FIXED)

@@ -108,6 +108,8 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Nothing older than TLS 1.3.
     pub only_13: bool,
+    /// Whether HTTP/2 is spoken with clients that prefer it.
+    pub http2: bool,
 }
 
 /// A certificate and its key.

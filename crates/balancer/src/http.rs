@@ -6,7 +6,6 @@ use crate::{
     answer::{self, fixed, page, redirect},
     config::ForwardedFor,
     cookie::{GROUP, TARGET, given, set},
-    matching,
     pool::Link,
     reply::{Forwarded, Moved, Reply},
     table::{Act, Busy, Listening, Route},
@@ -20,7 +19,7 @@ use hyper::{
     http::request::Parts,
 };
 use hyper_util::rt::TokioIo;
-use std::{io, net::SocketAddr, rc::Rc, time::Instant};
+use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Instant};
 
 /// The longest request line, in bytes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html>
@@ -44,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) began: Instant,
     /// It speaks TLS.
     pub(crate) secure: bool,
+    /// When it asked last.
+    pub(crate) asked: Cell<Instant>,
 }
 
 impl Client {
@@ -59,11 +60,12 @@ pub(crate) async fn handle(
     listening: &Listening,
     request: Request<Incoming>,
 ) -> Response<Reply> {
+    let version = request.version();
     let mut answer = match refuse(&request) {
         Some(status) => page(status),
         None => decide(worker, client, listening, request).await,
     };
-    if client.began.elapsed() >= listening.http.keep_alive {
+    if version < Version::HTTP_2 && client.began.elapsed() >= listening.http.keep_alive {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -90,9 +92,21 @@ fn refuse(request: &Request<Incoming>) -> Option<StatusCode> {
     // Another number of hosts than one is how requests are smuggled past rules.
     let bad = hosts > 1
         || needs_host && hosts == 0
+        || request.version() == Version::HTTP_2 && is_of_two_minds(request)
         || request.method() == Method::CONNECT
         || are_too_long(request.headers());
     bad.then_some(StatusCode::BAD_REQUEST)
+}
+
+/// Whether a request names one host in its pseudo-header, and another in its header (RFC 9113, section 8.3.1).
+fn is_of_two_minds(request: &Request<Incoming>) -> bool {
+    let authority = request.uri().authority().map(|authority| authority.as_str().as_bytes());
+    let host = request.headers().get(header::HOST).map(HeaderValue::as_bytes);
+    match (authority, host) {
+        (Some(authority), Some(host)) => !authority.eq_ignore_ascii_case(host),
+        (None, None) => true,
+        _ => false,
+    }
 }
 
 fn are_too_long(headers: &HeaderMap) -> bool {
@@ -149,7 +163,8 @@ async fn forward(
     if let Some(lasts) = group.sticky {
         cookies.extend(set(TARGET, &busy.target().token, lasts));
     }
-    let upgrade = upgrades(request.headers()).then(|| hyper::upgrade::on(&mut request));
+    let may = request.version() == Version::HTTP_11;
+    let upgrade = (may && upgrades(request.headers())).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let moved = Moved::now();
     let parts = outgoing(worker, client, listening, parts, upgrade.is_some());
@@ -232,9 +247,13 @@ fn outgoing(
     upgrade: bool,
 ) -> Parts {
     if !parts.headers.contains_key(header::HOST)
-        && let Some(host) = matching::host(&parts).and_then(|host| host.parse().ok())
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         parts.headers.insert(header::HOST, host);
+    }
+    if parts.version == Version::HTTP_2 {
+        join_cookies(&mut parts.headers);
     }
     if parts.uri.authority().is_some() {
         let path = parts.uri.path_and_query().cloned();
@@ -254,6 +273,18 @@ fn outgoing(
         parts.headers.insert(TRACE_ID, trace);
     }
     parts
+}
+
+/// HTTP/2 may split cookies; HTTP/1.1 has them in one header (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let all: Vec<&[u8]> =
+        headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if all.len() < 2 {
+        return;
+    }
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Drops headers whose names have other characters than letters, digits and hyphens.

@@ -85,6 +85,9 @@ impl Secured {
             .with_cert_resolver(Arc::new(ByName(keys)));
         let mut config = config;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        if tls.http2 {
+            config.alpn_protocols.insert(0, b"h2".to_vec());
+        }
         Ok(Self { config: Arc::new(config), names })
     }
 

@@ -12,7 +12,10 @@ use crate::{
     tls::Hello,
 };
 use hyper::{
-    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+    Request, Response, StatusCode,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{Service, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
@@ -40,6 +43,9 @@ const SWEEP: Duration = Duration::from_millis(500);
 const EXHAUSTED: Duration = Duration::from_millis(50);
 /// The longest head of a request, in bytes.
 const LONGEST_HEAD: usize = 64 << 10;
+/// The most requests of one HTTP/2 connection that are under way.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-listeners.html>
+const MOST_STREAMS: u32 = 128;
 /// The most headers.
 const MOST_HEADERS: usize = 200;
 
@@ -180,13 +186,16 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         tracing::debug!(%error, "a client is gone already");
     }
     if first.secured.is_none() {
-        return converse(worker, place, here, None, &first, stream, peer).await;
+        let entry = Entry { place, here, id: None, http2: false };
+        return converse(worker, entry, &first, stream, peer).await;
     }
     match secure(&here, stream).await {
         Ok((chosen, stream)) => {
             let listening = here.listening[chosen].clone();
             let id = Some(listening.id.clone());
-            converse(worker, place, here, id, &listening, stream, peer).await;
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let entry = Entry { place, here, id, http2 };
+            converse(worker, entry, &listening, stream, peer).await;
         }
         Err(error) => tracing::debug!(%error, "a client and this did not agree on TLS"),
     }
@@ -207,23 +216,33 @@ async fn secure(here: &Here, stream: TcpStream) -> io::Result<(usize, TlsStream<
     Ok((chosen, hello.agree(secured).await?))
 }
 
-/// Answers a client's requests; `id` is the listener's that the connection is for, when that is settled already.
-async fn converse<S>(
-    worker: Rc<Worker>,
+/// Where a connection came in, and what was settled when it did.
+struct Entry {
     place: Rc<Place>,
     here: Rc<Here>,
+    /// The listener's id, when TLS has settled which it is.
     id: Option<String>,
+    http2: bool,
+}
+
+/// Answers a client's requests.
+async fn converse<S>(
+    worker: Rc<Worker>,
+    entry: Entry,
     first: &Listening,
     stream: S,
     peer: SocketAddr,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let secure = id.is_some();
-    let client = Rc::new(Client { peer, began: Instant::now(), secure });
+    let Entry { place, here, id, http2 } = entry;
+    let now = Instant::now();
+    let client = Rc::new(Client { peer, began: now, secure: id.is_some(), asked: Cell::new(now) });
+    let of_service = client.clone();
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
-        let (worker, client) = (worker.clone(), client.clone());
+        let (worker, client) = (worker.clone(), of_service.clone());
+        client.asked.set(Instant::now());
         if here.borrow().turn != worker.turn() {
             *here.borrow_mut() = Here::now(&worker, &place);
         }
@@ -236,6 +255,9 @@ async fn converse<S>(
             Ok::<_, Infallible>(answer)
         }
     });
+    if http2 {
+        return several_at_once(&client, first.http.idle_timeout, service, stream).await;
+    }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(first.http.idle_timeout)
@@ -245,6 +267,53 @@ async fn converse<S>(
         .with_upgrades();
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a client's connection ended early");
+    }
+}
+
+/// HTTP/2: requests of one connection beside each other.
+async fn several_at_once<S, V>(client: &Client, idle: Duration, service: V, stream: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    V: Service<Request<Incoming>, Response = Response<Reply>, Error = Infallible> + 'static,
+    V::Future: 'static,
+{
+    let connection = http2::Builder::new(OnThisThread)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(LONGEST_HEAD as u32)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let mut told = false;
+    loop {
+        let rest = (client.asked.get() + idle).saturating_duration_since(Instant::now());
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a client's connection ended early");
+                }
+                return;
+            }
+            () = tokio::time::sleep(rest.max(SWEEP)) => {
+                // What is under way is seen through; then, or when nothing comes any more, it is over.
+                if client.asked.get().elapsed() >= idle {
+                    if told {
+                        return;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    (told, _) = (true, client.asked.set(Instant::now()));
+                }
+            }
+        }
+    }
+}
+
+/// Runs what hyper does beside on the thread of the connection.
+#[derive(Clone)]
+struct OnThisThread;
+
+impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(future);
     }
 }
 

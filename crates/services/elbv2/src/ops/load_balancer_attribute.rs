@@ -31,8 +31,8 @@ const APPLICATION: [Known; 17] = [
     known("health_check_logs.s3.prefix", "", Takes::Unbuilt),
     known("routing.http.desync_mitigation_mode", "defensive", Takes::Unbuilt),
     known("routing.http.drop_invalid_header_fields.enabled", "false", Takes::Flag),
-    known("routing.http.preserve_host_header.enabled", "false", Takes::Flag),
-    known("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", Takes::Flag),
+    known("routing.http.preserve_host_header.enabled", "false", Takes::Unbuilt),
+    known("routing.http.x_amzn_tls_version_and_cipher_suite.enabled", "false", Takes::Unbuilt),
     known("routing.http.xff_client_port.enabled", "false", Takes::Flag),
     known(
         "routing.http.xff_header_processing.mode",

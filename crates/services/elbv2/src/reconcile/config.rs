@@ -35,7 +35,10 @@ pub(super) fn config(
             names: vec![balancer.dns_name()],
             nodes,
             on_shared: !balancer.internal,
-            listeners: listeners.iter().map(|l| of_listener(snapshot, l, &served)).collect(),
+            listeners: listeners
+                .iter()
+                .map(|l| of_listener(snapshot, l, &served, http2(&balancer)))
+                .collect(),
             http: http(&balancer),
         });
     }
@@ -54,6 +57,10 @@ fn of_node(node: &Node, place: impl Fn(&str) -> Option<PathBuf>) -> Option<plane
 
 fn seconds(text: &str, otherwise: u64) -> Duration {
     Duration::from_secs(text.parse().unwrap_or(otherwise))
+}
+
+fn http2(balancer: &LoadBalancer) -> bool {
+    balancer.attributes.get("routing.http2.enabled").is_none_or(|enabled| enabled == "true")
 }
 
 fn http(balancer: &LoadBalancer) -> HttpSettings {
@@ -78,6 +85,7 @@ fn of_listener(
     snapshot: &Snapshot,
     listener: &Listener,
     served: impl Fn(&str, &str) -> Option<acm::Served>,
+    http2: bool,
 ) -> plane::Listener {
     let does = match listener.protocol {
         ProtocolEnum::Tcp => Does::Tcp {
@@ -109,6 +117,7 @@ fn of_listener(
     };
     let tls = (listener.protocol == ProtocolEnum::Https).then(|| plane::Tls {
         certificates: listener.certificates.iter().filter_map(certificate).collect(),
+        http2,
         only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
     });
     plane::Listener { id: listener.id.clone(), port: listener.port, tls, does }
