@@ -123,8 +123,7 @@ def test_a_service_grows_with_its_requests_and_none_fails(scaled):
     scaled.scaling.put_scaling_policy(**kind("wanted"), PolicyName="requests", **policy)
     with Load(balancer["DNSName"], LISTENER + 6) as load:
         eventually(lambda: scaled.describe("wanted")["runningCount"] == 4, "as many as it may", 60)
-        scaled.steady("wanted")
-        assert sorted(scaled.states(group)) == ["healthy"] * 4
+        eventually(lambda: scaled.states(group) == ["healthy"] * 4, "and all get requests")
     eventually(lambda: desired(scaled, "wanted") == 1, "as few as it may", 90)
     scaled.steady("wanted")
     assert load.failures == [] and load.answers > 500
