@@ -21,7 +21,7 @@ NEARGATE = Path(sys.argv[1]).resolve()
 WORK = Path(tempfile.mkdtemp())
 WORK.chmod(0o755)
 BACKEND, PROXY = 18180, 18181
-SECONDS, ROUNDS = 5, 3
+SECONDS, ROUNDS = 4, 2
 
 NGINX = """
 worker_processes {workers}; daemon off; pid {work}/{name}.pid; error_log {work}/{name}.log; 
@@ -110,15 +110,6 @@ class Proxy:
         self.process.terminate()
         self.process.wait(timeout=20)
 
-    def memory_kib(self):
-        """Private memory of it and its children."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True).stdout.split()
-        total = 0
-        for pid in [str(self.process.pid), *found]:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-            total += sum(int(line.split()[1]) for line in lines if line.startswith("Private_"))
-        return total
-
 
 def nginx(name, http, workers):
     file = WORK / f"{name}.conf"
@@ -181,26 +172,6 @@ def measure(title, *words, rules=(), **more):
     row(title, samples)
 
 
-def idle(count=10_000):
-    """Memory of connections that have asked once and wait."""
-    figures = {}
-    for name, proxy in proxies().items():
-        with proxy as running:
-            before, open_ones = running.memory_kib(), []
-            for number in range(count):
-                connection = socket.socket()
-                connection.bind((f"127.0.1.{1 + number % 8}", 0))
-                connection.connect(("127.0.0.1", PROXY))
-                connection.sendall(b"GET /1k HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-                connection.recv(4096)
-                open_ones.append(connection)
-            figures[name] = (running.memory_kib() - before) / count
-            for connection in open_ones:
-                connection.close()
-    print("| memory of an idle connection, of 10,000 | " + " | ".join(f"{kib:.1f} KiB" for kib in figures.values())
-          + f" | {figures['neargate'] / figures['nginx']:.2f} | {figures['neargate'] / figures['haproxy']:.2f} | |")
-
-
 def main():
     import resource
 
@@ -223,7 +194,6 @@ def main():
             "new": lambda: measure("a new connection each, 1 KiB, 64 at once", "/1k", 64, close=True),
             "large": lambda: measure("keep-alive, 1 MiB, 16 connections", "/1m", 16),
             "rules": lambda: measure("keep-alive, 1 KiB, behind 1,000 rules (Neargate only)", "/1k", 64, rules=[rule(n) for n in range(1000)]),
-            "idle": idle,
         }
         for name, run in runs.items():
             if not wanted or name in wanted:
