@@ -23,8 +23,7 @@ pub(crate) struct Checker {
 
 impl Checker {
     /// Looks after a target, from now on and until this is dropped. Must be called inside a local set;
-    /// `changed` is told
-    /// when there is something new.
+    /// `changed` is told when there is something new.
     pub(crate) fn start(
         target: &Arc<Target>,
         check: &Check,

@@ -1,6 +1,5 @@
 //! The data plane of load balancers: listeners, rules, target groups, health checks, draining. It knows
-//! nothing of AWS's
-//! API, only of connections.
+//! nothing of AWS's API, only of connections.
 //!
 //! It is a process of its own ([`run`]), so that it goes on when the control plane does not: that tells it over a unix
 //! socket what should be ([`Config`], whole each time), and hears what is ([`Report`]). The last configuration
@@ -12,8 +11,8 @@
 //! ```
 //!
 //! A worker is one thread, and a connection stays with it; there are no locks on a request's way. Sockets are
-//! made in the
-//! network namespace of the load balancer's own interface, on both sides, so that the firewall of its network holds.
+//! made in the network namespace of the load balancer's own interface, on both sides, so that the firewall of its
+//! network holds.
 //!
 //! Time and tasks are tokio's own here: what can be simulated is decided by the control plane.
 #![allow(clippy::disallowed_methods)]

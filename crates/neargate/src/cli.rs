@@ -98,9 +98,8 @@ pub(crate) struct ServeOptions {
     /// away; "none" makes them known nowhere.
     #[arg(long, env = "NEARGATE_HOSTS_FILE", default_value = "/etc/hosts")]
     hosts_file: PathBuf,
-    /// What AWS's waiting times (the minutes and cooldowns of scaling, the bake times of deployments) are
-    /// multiplied with:
-    /// less than 1 is for tests and rehearsals. `neargate status` tells when it is not 1.
+    /// What AWS's waiting times (the minutes and cooldowns of scaling) are multiplied with: less than 1 is for tests
+    /// and rehearsals. `neargate status` tells when it is not 1.
     #[arg(long, env = "NEARGATE_TIME_SCALE", default_value = "1", value_parser = time_scale)]
     time_scale: f64,
     /// What names of new load balancers end in: NAME-ID.REGION.elb.DOMAIN. On a server, a domain whose names

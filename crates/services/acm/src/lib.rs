@@ -1,6 +1,5 @@
 //! Certificate Manager: certificates that are imported, for the listeners of load balancers. None are issued
-//! here: there is no
-//! authority that a client would trust.
+//! here: there is no authority that a client would trust.
 
 pub mod api {
     //! Requests and answers, as AWS defines them.

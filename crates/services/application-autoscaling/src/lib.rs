@@ -1,6 +1,5 @@
 //! Application Auto Scaling of ECS services: scalable targets, target tracking, schedules. It stands alone:
-//! what it needs of
-//! services and their figures it names itself ([`Scaled`]), and the binary connects it.
+//! what it needs of services and their figures it names itself ([`Scaled`]), and the binary connects it.
 //!
 //! - `plan`: what a policy wants, from figures alone. Pure.
 //! - `schedule`: when a scheduled action is due. Pure.
@@ -68,8 +67,7 @@ pub trait Scaled: Send + Sync + 'static {
     /// What the copies that run have used.
     fn usage<'a>(&'a self, realm: &'a str, resource: &'a str) -> Pending<'a, Vec<Usage>>;
     /// How many requests a load balancer has sent to a target group so far, and how many targets are well;
-    /// none when there
-    /// is no such group. `label` is `app/NAME/ID/targetgroup/NAME/ID`.
+    /// none when there is no such group. `label` is `app/NAME/ID/targetgroup/NAME/ID`.
     fn requests(&self, realm: &str, label: &str) -> Option<(u64, u32)>;
 }
 

@@ -82,8 +82,7 @@ fn cooldown(given: Option<i32>, scale: impl Fn(Duration) -> Duration) -> Duratio
 /// setting says.
 ///
 /// The largest that any policy wants is added at once. Something is taken away only when all policies that may
-/// take want
-/// that, and then as little as any of them.
+/// take want that, and then as little as any of them.
 pub(crate) fn decide(
     target: &Target,
     policies: &[(&Policy, &Series)],

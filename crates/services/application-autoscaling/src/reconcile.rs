@@ -231,9 +231,8 @@ impl Driver {
         Ok(())
     }
 
-    /// Sets the limits and, when it is outside them, the number of copies. The limits and the next time are
-    /// one transaction;
-    /// whoever dies before the copies are set is followed by [`Driver::keep_within`] of the next run.
+    /// Sets the number of copies when it is outside the new limits, then the limits and the next time in one
+    /// transaction. Whoever dies in between does it again, and finds the copies as they are to be.
     async fn run(&self, action: &ScheduledAction, now: Timestamp) -> Result<(), DiskFault> {
         let target_key = Target::key_of(&action.realm, &action.resource);
         let Some(target) = self.scaling.store.read().get::<Target>(&target_key) else {

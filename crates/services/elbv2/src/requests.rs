@@ -43,9 +43,8 @@ impl Requests {
 
 impl ElbV2 {
     /// How many requests went to a target group so far, and how many of its targets are well. `label` names it
-    /// with a load
-    /// balancer that sends to it, as CloudWatch's dimensions do: `app/NAME/ID/targetgroup/NAME/ID`. None when
-    /// it does not.
+    /// with a load balancer that sends to it, as CloudWatch's dimensions do: `app/NAME/ID/targetgroup/NAME/ID`.
+    /// None when it does not.
     pub fn request_count(&self, realm: &str, label: &str) -> Option<(u64, u32)> {
         let (balancer, group) = label.split_once("/targetgroup/")?;
         let (name, id) = group.split_once('/')?;

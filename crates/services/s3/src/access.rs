@@ -90,8 +90,7 @@ impl S3Access for Access {
 
 impl S3 {
     /// Answers AccessDenied unless the caller may do `action` to the bucket, or to the object of this key. The
-    /// bucket need not
-    /// be there: who may not know is told of their permissions, not of the bucket.
+    /// bucket need not be there: who may not know is told of their permissions, not of the bucket.
     pub(crate) fn authorise(
         &self,
         context: &Context,

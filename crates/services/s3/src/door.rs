@@ -22,8 +22,7 @@ use world::World;
 
 tokio::task_local! {
     /// Who makes the request that is being served. s3s asks for secrets by access key alone, and a session's
-    /// secret is in its
-    /// token.
+    /// secret is in its token.
     static CALLER: Caller;
 }
 
@@ -158,8 +157,7 @@ const LONGEST_CONFIGURATION: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The request for s3s. The tags of a bucket that is made are newer than s3s, which would pass over them in
-/// silence; they
-/// are told by a header that the access check refuses.
+/// silence; they are told by a header that the access check refuses.
 async fn whole(request: Request<Incoming>, world: &World) -> Request<S3Body> {
     let (mut head, body) = request.into_parts();
     let path = head.uri.path().trim_matches('/');

@@ -6,8 +6,7 @@
 //! - `content`: the files.
 //!
 //! There are no versions of objects yet, no access control lists (buckets are owner-enforced, as AWS makes
-//! them today), no
-//! keys of the customer's.
+//! them today), no keys of the customer's.
 
 mod access;
 mod checksum;

@@ -1,8 +1,6 @@
 //! The name service of a VPC: answers the private names of addresses, and those of load balancers, itself, and
-//! hands every
-//! other question on to the host's own name servers. UDP only; an answer that does not fit says so (TC), and
-//! the asker's TCP
-//! attempt is refused.
+//! hands every other question on to the host's own name servers. UDP only; an answer that does not fit says so
+//! (TC), and the asker's TCP attempt is refused.
 
 use network::{NAME_SERVICE, NetworkError};
 use std::{

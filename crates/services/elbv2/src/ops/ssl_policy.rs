@@ -1,6 +1,5 @@
 //! SSL policies: which versions of TLS a listener speaks. The ciphers of each are those that rustls has: all
-//! are authenticated and
-//! have forward secrecy.
+//! are authenticated and have forward secrecy.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/describe-ssl-policies.html>
 
 use super::listing::page;

@@ -112,19 +112,26 @@ impl Driver {
                     Some(self.elb.world.now() + REST)
                 }
             };
-            let now = self.elb.world.now();
-            let rest = wake_at.map(|at| if at > now { at.since(now) } else { Duration::ZERO });
-            tokio::select! {
-                () = records.changed() => {}
-                report = DataPlane::next(&mut self.plane) => match report {
-                    Some(report) => self.hear(report),
-                    None => {
-                        tracing::warn!("the balancer ended; it is started again");
-                        (self.plane, self.told) = (None, None);
-                    }
-                },
-                () = self.elb.world.sleep(rest.unwrap_or_default()), if rest.is_some() => {}
-            }
+            // Under load the data plane counts requests several times a second: that alone is no reason for a round.
+            while !self.wait(&mut records, wake_at).await {}
+        }
+    }
+
+    /// Waits for something to happen. Whether it is a reason for a round.
+    async fn wait(&mut self, records: &mut store::Watch, wake_at: Option<Timestamp>) -> bool {
+        let now = self.elb.world.now();
+        let rest = wake_at.map(|at| if at > now { at.since(now) } else { Duration::ZERO });
+        tokio::select! {
+            () = records.changed() => true,
+            report = DataPlane::next(&mut self.plane) => match report {
+                Some(report) => self.hear(report),
+                None => {
+                    tracing::warn!("the balancer ended; it is started again");
+                    (self.plane, self.told) = (None, None);
+                    true
+                }
+            },
+            () = self.elb.world.sleep(rest.unwrap_or_default()), if rest.is_some() => true,
         }
     }
 
@@ -192,7 +199,13 @@ impl Driver {
         write.await.map(|()| secret)
     }
 
-    fn hear(&mut self, report: Report) {
+    /// Takes note of a report. Whether it says more than how many requests there were.
+    fn hear(&mut self, mut report: Report) -> bool {
+        self.elb.requests.hear(&report);
+        report.requests.clear();
+        if self.heard == report {
+            return false;
+        }
         for error in &report.errors {
             if !self.heard.errors.contains(error) {
                 tracing::warn!(listener = error.0, reason = error.1, "a listener does not listen");
@@ -201,9 +214,9 @@ impl Driver {
         let mut troubles = self.elb.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         troubles.clone_from(&report.errors);
         drop(troubles);
-        self.elb.requests.hear(&report);
         self.elb.healths.hear(&report);
         self.heard = report;
+        true
     }
 
     /// Forgets targets that have drained, or had their time. Answers when the next has had it.
