@@ -35,6 +35,15 @@ pub(crate) fn no_service() -> Fault {
     Fault::new("ServiceNotFoundException", "Service not found.")
 }
 
+pub(crate) fn no_service_deployment() -> Fault {
+    Fault::new("ServiceDeploymentNotFoundException", "Service deployment not found.")
+}
+
+/// The resource is in no state for what the caller asked for.
+pub(crate) fn conflict(message: impl Into<String>) -> Fault {
+    Fault::new("ConflictException", message)
+}
+
 pub(crate) fn service_not_active() -> Fault {
     Fault::new("ServiceNotActiveException", "Service was not ACTIVE.")
 }

@@ -79,6 +79,8 @@ impl Ecs {
         store.declare::<model::TaskDefinition>()?;
         store.declare::<model::Task>()?;
         store.declare::<model::Service>()?;
+        store.declare::<model::ServiceDeployment>()?;
+        store.declare::<model::ServiceRevision>()?;
         store.declare::<model::AccountSetting>()?;
         Ok(Arc::new(Self {
             store,

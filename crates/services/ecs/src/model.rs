@@ -3,12 +3,17 @@
 mod account_setting;
 mod cluster;
 mod service;
+mod service_deployment;
 mod task;
 mod task_definition;
 
 pub use account_setting::AccountSetting;
 pub use cluster::Cluster;
 pub use service::{Deployment, Revision, Service, ServiceEvent, ServiceStatus};
+pub use service_deployment::{
+    Breaker, Hook, RevisionInPlay, Rollback, ServiceDeployment, ServiceRevision, Shift, WHOLE,
+    shifts,
+};
 pub use task::{
     Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned,
     TargetState, Task, TaskTarget,
@@ -20,6 +25,12 @@ use std::collections::BTreeMap;
 
 /// Tags by key.
 pub type Tags = BTreeMap<String, String>;
+
+/// The ARN of something of ECS in a realm.
+fn arn(realm: &str, rest: std::fmt::Arguments) -> String {
+    let (account, region) = realm.split_once('/').expect("realms are account/region");
+    format!("arn:aws:ecs:{region}:{account}:{rest}")
+}
 
 /// Tags as requests and answers hold them.
 pub(crate) fn tags_out(tags: &Tags) -> Vec<Tag> {

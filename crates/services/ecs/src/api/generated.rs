@@ -234,6 +234,74 @@ pub fn service(state: Arc<crate::Ecs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_LIST_SERVICE_DEPLOYMENTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_deployment::list_service_deployments(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_SERVICE_DEPLOYMENTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_deployment::describe_service_deployments(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_STOP_SERVICE_DEPLOYMENT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_deployment::stop_service_deployment(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CONTINUE_SERVICE_DEPLOYMENT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_deployment::continue_service_deployment(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_SERVICE_REVISIONS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_deployment::describe_service_revisions(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_TAG_RESOURCE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -537,6 +605,41 @@ pub static OP_LIST_SERVICES: Operation = Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_LIST_SERVICE_DEPLOYMENTS: Operation = Operation {
+    name: "ListServiceDeployments",
+    input: &S_LIST_SERVICE_DEPLOYMENTS_REQUEST,
+    output: &S_LIST_SERVICE_DEPLOYMENTS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_SERVICE_DEPLOYMENTS: Operation = Operation {
+    name: "DescribeServiceDeployments",
+    input: &S_DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST,
+    output: &S_DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_STOP_SERVICE_DEPLOYMENT: Operation = Operation {
+    name: "StopServiceDeployment",
+    input: &S_STOP_SERVICE_DEPLOYMENT_REQUEST,
+    output: &S_STOP_SERVICE_DEPLOYMENT_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CONTINUE_SERVICE_DEPLOYMENT: Operation = Operation {
+    name: "ContinueServiceDeployment",
+    input: &S_CONTINUE_SERVICE_DEPLOYMENT_REQUEST,
+    output: &S_CONTINUE_SERVICE_DEPLOYMENT_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_SERVICE_REVISIONS: Operation = Operation {
+    name: "DescribeServiceRevisions",
+    input: &S_DESCRIBE_SERVICE_REVISIONS_REQUEST,
+    output: &S_DESCRIBE_SERVICE_REVISIONS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_TAG_RESOURCE: Operation = Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
@@ -804,6 +907,35 @@ impl AcceleratorType {
 }
 
 impl IntoValue for AcceleratorType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AccessType {
+    Public,
+    Private,
+}
+impl AccessType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Public => "PUBLIC",
+            Self::Private => "PRIVATE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PUBLIC" => Some(Self::Public),
+            "PRIVATE" => Some(Self::Private),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for AccessType {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
     }
@@ -2084,6 +2216,23 @@ impl IntoValue for ContainerDependency {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ContainerImage {
+    pub container_name: Option<String>,
+    pub image_digest: Option<String>,
+    pub image: Option<String>,
+}
+
+impl IntoValue for ContainerImage {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.container_name.map(IntoValue::into_value),
+            self.image_digest.map(IntoValue::into_value),
+            self.image.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ContainerOverride {
     #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
@@ -2161,6 +2310,34 @@ impl IntoValue for ContainerRestartPolicy {
             self.ignored_exit_codes.map(IntoValue::into_value),
             self.restart_attempt_period.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ContinueServiceDeploymentRequest {
+    pub service_deployment_arn: String,
+    pub hook_id: String,
+    pub action: Option<DeploymentLifecycleHookAction>,
+}
+
+impl FromValue for ContinueServiceDeploymentRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            service_deployment_arn: fields.required(0),
+            hook_id: fields.required(1),
+            action: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ContinueServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+impl IntoValue for ContinueServiceDeploymentResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service_deployment_arn.map(IntoValue::into_value)])
     }
 }
 
@@ -2306,6 +2483,18 @@ impl IntoValue for CreateServiceResponse {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreatedAt {
+    pub before: Option<world::Timestamp>,
+    pub after: Option<world::Timestamp>,
+}
+
+impl FromValue for CreatedAt {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { before: fields.optional(0), after: fields.optional(1) }
+    }
+}
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeleteAccountSettingRequest {
     pub name: SettingName,
@@ -2705,6 +2894,29 @@ impl IntoValue for DeploymentLifecycleHookAction {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeploymentLifecycleHookDetail {
+    pub hook_id: Option<String>,
+    pub target_type: Option<DeploymentLifecycleHookTargetType>,
+    pub target_arn: Option<String>,
+    pub status: Option<DeploymentLifecycleHookStatus>,
+    pub expires_at: Option<world::Timestamp>,
+    pub timeout_action: Option<DeploymentLifecycleHookAction>,
+}
+
+impl IntoValue for DeploymentLifecycleHookDetail {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.hook_id.map(IntoValue::into_value),
+            self.target_type.map(IntoValue::into_value),
+            self.target_arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.expires_at.map(IntoValue::into_value),
+            self.timeout_action.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -2763,6 +2975,51 @@ impl FromValue for DeploymentLifecycleHookStage {
 }
 
 impl IntoValue for DeploymentLifecycleHookStage {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum DeploymentLifecycleHookStatus {
+    #[serde(rename = "AWAITING_ACTION")]
+    AwaitingAction,
+    #[serde(rename = "IN_PROGRESS")]
+    InProgress,
+    #[serde(rename = "SUCCEEDED")]
+    Succeeded,
+    #[serde(rename = "FAILED")]
+    Failed,
+    #[serde(rename = "TIMED_OUT")]
+    TimedOut,
+}
+impl DeploymentLifecycleHookStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AwaitingAction => "AWAITING_ACTION",
+            Self::InProgress => "IN_PROGRESS",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::TimedOut => "TIMED_OUT",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "AWAITING_ACTION" => Some(Self::AwaitingAction),
+            "IN_PROGRESS" => Some(Self::InProgress),
+            "SUCCEEDED" => Some(Self::Succeeded),
+            "FAILED" => Some(Self::Failed),
+            "TIMED_OUT" => Some(Self::TimedOut),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for DeploymentLifecycleHookStatus {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
     }
@@ -2996,6 +3253,58 @@ impl IntoValue for DescribeClustersResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.clusters.map(IntoValue::into_value),
+            self.failures.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServiceDeploymentsRequest {
+    pub service_deployment_arns: Vec<String>,
+}
+
+impl FromValue for DescribeServiceDeploymentsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { service_deployment_arns: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServiceDeploymentsResponse {
+    pub service_deployments: Option<Vec<ServiceDeployment>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+impl IntoValue for DescribeServiceDeploymentsResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_deployments.map(IntoValue::into_value),
+            self.failures.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServiceRevisionsRequest {
+    pub service_revision_arns: Vec<String>,
+}
+
+impl FromValue for DescribeServiceRevisionsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { service_revision_arns: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeServiceRevisionsResponse {
+    pub service_revisions: Option<Vec<ServiceRevision>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+impl IntoValue for DescribeServiceRevisionsResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_revisions.map(IntoValue::into_value),
             self.failures.map(IntoValue::into_value),
         ])
     }
@@ -3286,6 +3595,27 @@ impl IntoValue for EBSTagSpecification {
             Some(self.resource_type.into_value()),
             self.tags.map(IntoValue::into_value),
             self.propagate_tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ECSManagedResources {
+    pub ingress_paths: Option<Vec<ManagedIngressPath>>,
+    pub auto_scaling: Option<ManagedAutoScaling>,
+    pub metric_alarms: Option<Vec<ManagedMetricAlarm>>,
+    pub service_security_groups: Option<Vec<ManagedSecurityGroup>>,
+    pub log_groups: Option<Vec<ManagedLogGroup>>,
+}
+
+impl IntoValue for ECSManagedResources {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.ingress_paths.map(IntoValue::into_value),
+            self.auto_scaling.map(IntoValue::into_value),
+            self.metric_alarms.map(IntoValue::into_value),
+            self.service_security_groups.map(IntoValue::into_value),
+            self.log_groups.map(IntoValue::into_value),
         ])
     }
 }
@@ -4328,6 +4658,44 @@ impl IntoValue for ListClustersResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServiceDeploymentsRequest {
+    pub service: String,
+    pub cluster: Option<String>,
+    pub status: Option<Vec<ServiceDeploymentStatus>>,
+    pub created_at: Option<CreatedAt>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListServiceDeploymentsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            service: fields.required(0),
+            cluster: fields.optional(1),
+            status: fields.optional(2),
+            created_at: fields.optional(3),
+            next_token: fields.optional(4),
+            max_results: fields.optional(5),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServiceDeploymentsResponse {
+    pub service_deployments: Option<Vec<ServiceDeploymentBrief>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListServiceDeploymentsResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_deployments.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ListServicesRequest {
     pub cluster: Option<String>,
     pub next_token: Option<String>,
@@ -4740,6 +5108,67 @@ impl IntoValue for ManagedAgentName {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedApplicationAutoScalingPolicy {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub policy_type: Option<String>,
+    pub target_value: Option<f64>,
+    pub metric: Option<String>,
+}
+
+impl IntoValue for ManagedApplicationAutoScalingPolicy {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.policy_type.map(IntoValue::into_value),
+            self.target_value.map(IntoValue::into_value),
+            self.metric.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedAutoScaling {
+    pub scalable_target: Option<ManagedScalableTarget>,
+    pub application_auto_scaling_policies: Option<Vec<ManagedApplicationAutoScalingPolicy>>,
+}
+
+impl IntoValue for ManagedAutoScaling {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.scalable_target.map(IntoValue::into_value),
+            self.application_auto_scaling_policies.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedCertificate {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub domain_name: Option<String>,
+}
+
+impl IntoValue for ManagedCertificate {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.domain_name.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ManagedDraining {
     Enabled,
@@ -4766,6 +5195,33 @@ impl ManagedDraining {
 impl IntoValue for ManagedDraining {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedIngressPath {
+    pub access_type: Option<AccessType>,
+    pub endpoint: Option<String>,
+    pub load_balancer: Option<ManagedLoadBalancer>,
+    pub load_balancer_security_groups: Option<Vec<ManagedSecurityGroup>>,
+    pub certificate: Option<ManagedCertificate>,
+    pub listener: Option<ManagedListener>,
+    pub rule: Option<ManagedListenerRule>,
+    pub target_groups: Option<Vec<ManagedTargetGroup>>,
+}
+
+impl IntoValue for ManagedIngressPath {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.access_type.map(IntoValue::into_value),
+            self.endpoint.map(IntoValue::into_value),
+            self.load_balancer.map(IntoValue::into_value),
+            self.load_balancer_security_groups.map(IntoValue::into_value),
+            self.certificate.map(IntoValue::into_value),
+            self.listener.map(IntoValue::into_value),
+            self.rule.map(IntoValue::into_value),
+            self.target_groups.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -4857,6 +5313,170 @@ impl IntoValue for ManagedInstancesStorageConfiguration {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedListener {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+}
+
+impl IntoValue for ManagedListener {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedListenerRule {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+}
+
+impl IntoValue for ManagedListenerRule {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedLoadBalancer {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub scheme: Option<String>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub security_group_ids: Option<Vec<String>>,
+}
+
+impl IntoValue for ManagedLoadBalancer {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.scheme.map(IntoValue::into_value),
+            self.subnet_ids.map(IntoValue::into_value),
+            self.security_group_ids.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedLogGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub log_group_name: Option<String>,
+}
+
+impl IntoValue for ManagedLogGroup {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.log_group_name.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedMetricAlarm {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+}
+
+impl IntoValue for ManagedMetricAlarm {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ManagedResourceStatus {
+    Provisioning,
+    Active,
+    Deprovisioning,
+    Deleted,
+    Failed,
+}
+impl ManagedResourceStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Provisioning => "PROVISIONING",
+            Self::Active => "ACTIVE",
+            Self::Deprovisioning => "DEPROVISIONING",
+            Self::Deleted => "DELETED",
+            Self::Failed => "FAILED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PROVISIONING" => Some(Self::Provisioning),
+            "ACTIVE" => Some(Self::Active),
+            "DEPROVISIONING" => Some(Self::Deprovisioning),
+            "DELETED" => Some(Self::Deleted),
+            "FAILED" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ManagedResourceStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedScalableTarget {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub min_capacity: Option<i32>,
+    pub max_capacity: Option<i32>,
+}
+
+impl IntoValue for ManagedScalableTarget {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.min_capacity.map(IntoValue::into_value),
+            self.max_capacity.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ManagedScaling {
     pub status: Option<ManagedScalingStatus>,
     pub target_capacity: Option<i32>,
@@ -4907,6 +5527,25 @@ impl IntoValue for ManagedScalingStatus {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedSecurityGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+}
+
+impl IntoValue for ManagedSecurityGroup {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ManagedStorageConfiguration {
     pub kms_key_id: Option<String>,
     pub fargate_ephemeral_storage_kms_key_id: Option<String>,
@@ -4926,6 +5565,31 @@ impl IntoValue for ManagedStorageConfiguration {
         Value::Structure(vec![
             self.kms_key_id.map(IntoValue::into_value),
             self.fargate_ephemeral_storage_kms_key_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ManagedTargetGroup {
+    pub arn: Option<String>,
+    pub status: Option<ManagedResourceStatus>,
+    pub status_reason: Option<String>,
+    pub updated_at: Option<world::Timestamp>,
+    pub health_check_path: Option<String>,
+    pub health_check_port: Option<i32>,
+    pub port: Option<i32>,
+}
+
+impl IntoValue for ManagedTargetGroup {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.health_check_path.map(IntoValue::into_value),
+            self.health_check_port.map(IntoValue::into_value),
+            self.port.map(IntoValue::into_value),
         ])
     }
 }
@@ -5734,6 +6398,17 @@ impl IntoValue for RepositoryCredentials {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ResolvedConfiguration {
+    pub load_balancers: Option<Vec<ServiceRevisionLoadBalancer>>,
+}
+
+impl IntoValue for ResolvedConfiguration {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.load_balancers.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ResourceManagementType {
     Customer,
@@ -5825,6 +6500,23 @@ impl FromValue for ResourceType {
 impl IntoValue for ResourceType {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Rollback {
+    pub reason: Option<String>,
+    pub started_at: Option<world::Timestamp>,
+    pub service_revision_arn: Option<String>,
+}
+
+impl IntoValue for Rollback {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.reason.map(IntoValue::into_value),
+            self.started_at.map(IntoValue::into_value),
+            self.service_revision_arn.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -6483,6 +7175,283 @@ impl IntoValue for ServiceCurrentRevisionSummary {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceDeployment {
+    pub service_deployment_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub created_at: Option<world::Timestamp>,
+    pub started_at: Option<world::Timestamp>,
+    pub finished_at: Option<world::Timestamp>,
+    pub stopped_at: Option<world::Timestamp>,
+    pub updated_at: Option<world::Timestamp>,
+    pub source_service_revisions: Option<Vec<ServiceRevisionSummary>>,
+    pub target_service_revision: Option<ServiceRevisionSummary>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+    pub lifecycle_stage: Option<ServiceDeploymentLifecycleStage>,
+    pub lifecycle_hook_details: Option<Vec<DeploymentLifecycleHookDetail>>,
+    pub deployment_configuration: Option<DeploymentConfiguration>,
+    pub rollback: Option<Rollback>,
+    pub deployment_circuit_breaker: Option<ServiceDeploymentCircuitBreaker>,
+    pub alarms: Option<ServiceDeploymentAlarms>,
+}
+
+impl IntoValue for ServiceDeployment {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_deployment_arn.map(IntoValue::into_value),
+            self.service_arn.map(IntoValue::into_value),
+            self.cluster_arn.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.started_at.map(IntoValue::into_value),
+            self.finished_at.map(IntoValue::into_value),
+            self.stopped_at.map(IntoValue::into_value),
+            self.updated_at.map(IntoValue::into_value),
+            self.source_service_revisions.map(IntoValue::into_value),
+            self.target_service_revision.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+            self.lifecycle_stage.map(IntoValue::into_value),
+            self.lifecycle_hook_details.map(IntoValue::into_value),
+            self.deployment_configuration.map(IntoValue::into_value),
+            self.rollback.map(IntoValue::into_value),
+            self.deployment_circuit_breaker.map(IntoValue::into_value),
+            self.alarms.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceDeploymentAlarms {
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub alarm_names: Option<Vec<String>>,
+    pub triggered_alarm_names: Option<Vec<String>>,
+}
+
+impl IntoValue for ServiceDeploymentAlarms {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.status.map(IntoValue::into_value),
+            self.alarm_names.map(IntoValue::into_value),
+            self.triggered_alarm_names.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceDeploymentBrief {
+    pub service_deployment_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub started_at: Option<world::Timestamp>,
+    pub created_at: Option<world::Timestamp>,
+    pub finished_at: Option<world::Timestamp>,
+    pub target_service_revision_arn: Option<String>,
+    pub status: Option<ServiceDeploymentStatus>,
+    pub status_reason: Option<String>,
+}
+
+impl IntoValue for ServiceDeploymentBrief {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_deployment_arn.map(IntoValue::into_value),
+            self.service_arn.map(IntoValue::into_value),
+            self.cluster_arn.map(IntoValue::into_value),
+            self.started_at.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.finished_at.map(IntoValue::into_value),
+            self.target_service_revision_arn.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.status_reason.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceDeploymentCircuitBreaker {
+    pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
+    pub failure_count: Option<i32>,
+    pub threshold: Option<i32>,
+}
+
+impl IntoValue for ServiceDeploymentCircuitBreaker {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.status.map(IntoValue::into_value),
+            self.failure_count.map(IntoValue::into_value),
+            self.threshold.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ServiceDeploymentLifecycleStage {
+    #[serde(rename = "RECONCILE_SERVICE")]
+    ReconcileService,
+    #[serde(rename = "PRE_SCALE_UP")]
+    PreScaleUp,
+    #[serde(rename = "SCALE_UP")]
+    ScaleUp,
+    #[serde(rename = "POST_SCALE_UP")]
+    PostScaleUp,
+    #[serde(rename = "TEST_TRAFFIC_SHIFT")]
+    TestTrafficShift,
+    #[serde(rename = "POST_TEST_TRAFFIC_SHIFT")]
+    PostTestTrafficShift,
+    #[serde(rename = "PRODUCTION_TRAFFIC_SHIFT")]
+    ProductionTrafficShift,
+    #[serde(rename = "POST_PRODUCTION_TRAFFIC_SHIFT")]
+    PostProductionTrafficShift,
+    #[serde(rename = "BAKE_TIME")]
+    BakeTime,
+    #[serde(rename = "CLEAN_UP")]
+    CleanUp,
+}
+impl ServiceDeploymentLifecycleStage {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReconcileService => "RECONCILE_SERVICE",
+            Self::PreScaleUp => "PRE_SCALE_UP",
+            Self::ScaleUp => "SCALE_UP",
+            Self::PostScaleUp => "POST_SCALE_UP",
+            Self::TestTrafficShift => "TEST_TRAFFIC_SHIFT",
+            Self::PostTestTrafficShift => "POST_TEST_TRAFFIC_SHIFT",
+            Self::ProductionTrafficShift => "PRODUCTION_TRAFFIC_SHIFT",
+            Self::PostProductionTrafficShift => "POST_PRODUCTION_TRAFFIC_SHIFT",
+            Self::BakeTime => "BAKE_TIME",
+            Self::CleanUp => "CLEAN_UP",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "RECONCILE_SERVICE" => Some(Self::ReconcileService),
+            "PRE_SCALE_UP" => Some(Self::PreScaleUp),
+            "SCALE_UP" => Some(Self::ScaleUp),
+            "POST_SCALE_UP" => Some(Self::PostScaleUp),
+            "TEST_TRAFFIC_SHIFT" => Some(Self::TestTrafficShift),
+            "POST_TEST_TRAFFIC_SHIFT" => Some(Self::PostTestTrafficShift),
+            "PRODUCTION_TRAFFIC_SHIFT" => Some(Self::ProductionTrafficShift),
+            "POST_PRODUCTION_TRAFFIC_SHIFT" => Some(Self::PostProductionTrafficShift),
+            "BAKE_TIME" => Some(Self::BakeTime),
+            "CLEAN_UP" => Some(Self::CleanUp),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ServiceDeploymentLifecycleStage {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceDeploymentRollbackMonitorsStatus {
+    Triggered,
+    Monitoring,
+    MonitoringComplete,
+    Disabled,
+}
+impl ServiceDeploymentRollbackMonitorsStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Triggered => "TRIGGERED",
+            Self::Monitoring => "MONITORING",
+            Self::MonitoringComplete => "MONITORING_COMPLETE",
+            Self::Disabled => "DISABLED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TRIGGERED" => Some(Self::Triggered),
+            "MONITORING" => Some(Self::Monitoring),
+            "MONITORING_COMPLETE" => Some(Self::MonitoringComplete),
+            "DISABLED" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ServiceDeploymentRollbackMonitorsStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ServiceDeploymentStatus {
+    #[serde(rename = "PENDING")]
+    Pending,
+    #[serde(rename = "SUCCESSFUL")]
+    Successful,
+    #[serde(rename = "STOPPED")]
+    Stopped,
+    #[serde(rename = "STOP_REQUESTED")]
+    StopRequested,
+    #[serde(rename = "IN_PROGRESS")]
+    InProgress,
+    #[serde(rename = "ROLLBACK_REQUESTED")]
+    RollbackRequested,
+    #[serde(rename = "ROLLBACK_IN_PROGRESS")]
+    RollbackInProgress,
+    #[serde(rename = "ROLLBACK_SUCCESSFUL")]
+    RollbackSuccessful,
+    #[serde(rename = "ROLLBACK_FAILED")]
+    RollbackFailed,
+}
+impl ServiceDeploymentStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Successful => "SUCCESSFUL",
+            Self::Stopped => "STOPPED",
+            Self::StopRequested => "STOP_REQUESTED",
+            Self::InProgress => "IN_PROGRESS",
+            Self::RollbackRequested => "ROLLBACK_REQUESTED",
+            Self::RollbackInProgress => "ROLLBACK_IN_PROGRESS",
+            Self::RollbackSuccessful => "ROLLBACK_SUCCESSFUL",
+            Self::RollbackFailed => "ROLLBACK_FAILED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PENDING" => Some(Self::Pending),
+            "SUCCESSFUL" => Some(Self::Successful),
+            "STOPPED" => Some(Self::Stopped),
+            "STOP_REQUESTED" => Some(Self::StopRequested),
+            "IN_PROGRESS" => Some(Self::InProgress),
+            "ROLLBACK_REQUESTED" => Some(Self::RollbackRequested),
+            "ROLLBACK_IN_PROGRESS" => Some(Self::RollbackInProgress),
+            "ROLLBACK_SUCCESSFUL" => Some(Self::RollbackSuccessful),
+            "ROLLBACK_FAILED" => Some(Self::RollbackFailed),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ServiceDeploymentStatus {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ServiceDeploymentStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ServiceEvent {
     pub id: Option<String>,
     pub created_at: Option<world::Timestamp>,
@@ -6602,6 +7571,95 @@ impl IntoValue for ServiceRegistry {
             self.port.map(IntoValue::into_value),
             self.container_name.map(IntoValue::into_value),
             self.container_port.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceRevision {
+    pub service_revision_arn: Option<String>,
+    pub service_arn: Option<String>,
+    pub cluster_arn: Option<String>,
+    pub task_definition: Option<String>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub launch_type: Option<LaunchType>,
+    pub platform_version: Option<String>,
+    pub platform_family: Option<String>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub container_images: Option<Vec<ContainerImage>>,
+    pub guard_duty_enabled: Option<bool>,
+    pub service_connect_configuration: Option<ServiceConnectConfiguration>,
+    pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
+    pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
+    pub created_at: Option<world::Timestamp>,
+    pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
+    pub resolved_configuration: Option<ResolvedConfiguration>,
+    pub ecs_managed_resources: Option<ECSManagedResources>,
+}
+
+impl IntoValue for ServiceRevision {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_revision_arn.map(IntoValue::into_value),
+            self.service_arn.map(IntoValue::into_value),
+            self.cluster_arn.map(IntoValue::into_value),
+            self.task_definition.map(IntoValue::into_value),
+            self.capacity_provider_strategy.map(IntoValue::into_value),
+            self.launch_type.map(IntoValue::into_value),
+            self.platform_version.map(IntoValue::into_value),
+            self.platform_family.map(IntoValue::into_value),
+            self.load_balancers.map(IntoValue::into_value),
+            self.service_registries.map(IntoValue::into_value),
+            self.network_configuration.map(IntoValue::into_value),
+            self.container_images.map(IntoValue::into_value),
+            self.guard_duty_enabled.map(IntoValue::into_value),
+            self.service_connect_configuration.map(IntoValue::into_value),
+            self.volume_configurations.map(IntoValue::into_value),
+            self.fargate_ephemeral_storage.map(IntoValue::into_value),
+            self.created_at.map(IntoValue::into_value),
+            self.vpc_lattice_configurations.map(IntoValue::into_value),
+            self.resolved_configuration.map(IntoValue::into_value),
+            self.ecs_managed_resources.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceRevisionLoadBalancer {
+    pub target_group_arn: Option<String>,
+    pub production_listener_rule: Option<String>,
+}
+
+impl IntoValue for ServiceRevisionLoadBalancer {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.target_group_arn.map(IntoValue::into_value),
+            self.production_listener_rule.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceRevisionSummary {
+    pub arn: Option<String>,
+    pub requested_task_count: Option<i32>,
+    pub running_task_count: Option<i32>,
+    pub pending_task_count: Option<i32>,
+    pub requested_test_traffic_weight: Option<f64>,
+    pub requested_production_traffic_weight: Option<f64>,
+}
+
+impl IntoValue for ServiceRevisionSummary {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.requested_task_count.map(IntoValue::into_value),
+            self.running_task_count.map(IntoValue::into_value),
+            self.pending_task_count.map(IntoValue::into_value),
+            self.requested_test_traffic_weight.map(IntoValue::into_value),
+            self.requested_production_traffic_weight.map(IntoValue::into_value),
         ])
     }
 }
@@ -6792,6 +7850,58 @@ impl StabilityStatus {
 impl IntoValue for StabilityStatus {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct StopServiceDeploymentRequest {
+    pub service_deployment_arn: String,
+    pub stop_type: Option<StopServiceDeploymentStopType>,
+}
+
+impl FromValue for StopServiceDeploymentRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { service_deployment_arn: fields.required(0), stop_type: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct StopServiceDeploymentResponse {
+    pub service_deployment_arn: Option<String>,
+}
+
+impl IntoValue for StopServiceDeploymentResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service_deployment_arn.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopServiceDeploymentStopType {
+    Abort,
+    Rollback,
+}
+impl StopServiceDeploymentStopType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Abort => "ABORT",
+            Self::Rollback => "ROLLBACK",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ABORT" => Some(Self::Abort),
+            "ROLLBACK" => Some(Self::Rollback),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for StopServiceDeploymentStopType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -8202,6 +9312,12 @@ static S_ACCELERATOR_TYPE_SET: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_ACCESS_TYPE: Shape = Shape {
+    name: "AccessType",
+    kind: Kind::String { values: &["PUBLIC", "PRIVATE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ADVANCED_CONFIGURATION: Shape = Shape {
     name: "AdvancedConfiguration",
     kind: Kind::Structure(&[
@@ -8212,7 +9328,7 @@ static S_ADVANCED_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "productionListenerRule",
@@ -8221,7 +9337,7 @@ static S_ADVANCED_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "testListenerRule",
@@ -8230,7 +9346,7 @@ static S_ADVANCED_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "roleArn",
@@ -8239,7 +9355,7 @@ static S_ADVANCED_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -8549,7 +9665,7 @@ static S_CANARY_CONFIGURATION: Shape = Shape {
             shape: &S_DOUBLE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "canaryBakeTimeInMinutes",
@@ -8558,7 +9674,7 @@ static S_CANARY_CONFIGURATION: Shape = Shape {
             shape: &S_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -9673,6 +10789,46 @@ static S_CONTAINER_DEPENDENCY: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CONTAINER_IMAGE: Shape = Shape {
+    name: "ContainerImage",
+    kind: Kind::Structure(&[
+        Member {
+            name: "containerName",
+            query: "containerName",
+            xml: "containerName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "imageDigest",
+            query: "imageDigest",
+            xml: "imageDigest",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "image",
+            query: "image",
+            xml: "image",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONTAINER_IMAGES: Shape = Shape {
+    name: "ContainerImages",
+    kind: Kind::List { member: &S_CONTAINER_IMAGE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CONTAINER_OVERRIDE: Shape = Shape {
     name: "ContainerOverride",
     kind: Kind::Structure(&[
@@ -9795,6 +10951,54 @@ static S_CONTAINER_RESTART_POLICY: Shape = Shape {
 static S_CONTAINERS: Shape = Shape {
     name: "Containers",
     kind: Kind::List { member: &S_CONTAINER, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONTINUE_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape {
+    name: "ContinueServiceDeploymentRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeploymentArn",
+            query: "serviceDeploymentArn",
+            xml: "serviceDeploymentArn",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "hookId",
+            query: "hookId",
+            xml: "hookId",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "action",
+            query: "action",
+            xml: "action",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONTINUE_SERVICE_DEPLOYMENT_RESPONSE: Shape = Shape {
+    name: "ContinueServiceDeploymentResponse",
+    kind: Kind::Structure(&[Member {
+        name: "serviceDeploymentArn",
+        query: "serviceDeploymentArn",
+        xml: "serviceDeploymentArn",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -10146,6 +11350,31 @@ static S_CREATE_SERVICE_RESPONSE: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATED_AT: Shape = Shape {
+    name: "CreatedAt",
+    kind: Kind::Structure(&[
+        Member {
+            name: "before",
+            query: "before",
+            xml: "before",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "after",
+            query: "after",
+            xml: "after",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -10613,7 +11842,7 @@ static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "lifecycleHooks",
@@ -10622,7 +11851,7 @@ static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "linearConfiguration",
@@ -10631,7 +11860,7 @@ static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
             shape: &S_LINEAR_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "canaryConfiguration",
@@ -10640,7 +11869,7 @@ static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
             shape: &S_CANARY_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -10690,7 +11919,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "hookTargetArn",
@@ -10699,7 +11928,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
         },
         Member {
             name: "roleArn",
@@ -10708,7 +11937,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_IAM_ROLE_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
         },
         Member {
             name: "lifecycleStages",
@@ -10717,7 +11946,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "hookDetails",
@@ -10726,7 +11955,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_HOOK_DETAILS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
         },
         Member {
             name: "timeoutConfiguration",
@@ -10735,7 +11964,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -10744,6 +11973,77 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
 static S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Shape = Shape {
     name: "DeploymentLifecycleHookAction",
     kind: Kind::String { values: &["ROLLBACK", "CONTINUE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_DETAIL: Shape = Shape {
+    name: "DeploymentLifecycleHookDetail",
+    kind: Kind::Structure(&[
+        Member {
+            name: "hookId",
+            query: "hookId",
+            xml: "hookId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetType",
+            query: "targetType",
+            xml: "targetType",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetArn",
+            query: "targetArn",
+            xml: "targetArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "expiresAt",
+            query: "expiresAt",
+            xml: "expiresAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "timeoutAction",
+            query: "timeoutAction",
+            xml: "timeoutAction",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST: Shape = Shape {
+    name: "DeploymentLifecycleHookDetailList",
+    kind: Kind::List {
+        member: &S_DEPLOYMENT_LIFECYCLE_HOOK_DETAIL,
+        item: "member",
+        flattened: false,
+    },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -10786,6 +12086,14 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DEPLOYMENT_LIFECYCLE_HOOK_STATUS: Shape = Shape {
+    name: "DeploymentLifecycleHookStatus",
+    kind: Kind::String {
+        values: &["AWAITING_ACTION", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Shape = Shape {
     name: "DeploymentLifecycleHookTargetType",
     kind: Kind::String { values: &["AWS_LAMBDA", "PAUSE"] },
@@ -10802,7 +12110,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_DURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "action",
@@ -10811,7 +12119,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Shape = Shape {
             shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_ACTION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -10982,6 +12290,84 @@ static S_DESCRIBE_CLUSTERS_RESPONSE: Shape = Shape {
             query: "clusters",
             xml: "clusters",
             shape: &S_CLUSTERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failures",
+            query: "failures",
+            xml: "failures",
+            shape: &S_FAILURES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST: Shape = Shape {
+    name: "DescribeServiceDeploymentsRequest",
+    kind: Kind::Structure(&[Member {
+        name: "serviceDeploymentArns",
+        query: "serviceDeploymentArns",
+        xml: "serviceDeploymentArns",
+        shape: &S_STRING_LIST,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE: Shape = Shape {
+    name: "DescribeServiceDeploymentsResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeployments",
+            query: "serviceDeployments",
+            xml: "serviceDeployments",
+            shape: &S_SERVICE_DEPLOYMENTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failures",
+            query: "failures",
+            xml: "failures",
+            shape: &S_FAILURES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICE_REVISIONS_REQUEST: Shape = Shape {
+    name: "DescribeServiceRevisionsRequest",
+    kind: Kind::Structure(&[Member {
+        name: "serviceRevisionArns",
+        query: "serviceRevisionArns",
+        xml: "serviceRevisionArns",
+        shape: &S_STRING_LIST,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SERVICE_REVISIONS_RESPONSE: Shape = Shape {
+    name: "DescribeServiceRevisionsResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceRevisions",
+            query: "serviceRevisions",
+            xml: "serviceRevisions",
+            shape: &S_SERVICE_REVISIONS,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -11352,6 +12738,58 @@ static S_EBS_TAG_SPECIFICATIONS: Shape = Shape {
 static S_EBS_VOLUME_TYPE: Shape = Shape {
     name: "EBSVolumeType",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ECS_MANAGED_RESOURCES: Shape = Shape {
+    name: "ECSManagedResources",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ingressPaths",
+            query: "ingressPaths",
+            xml: "ingressPaths",
+            shape: &S_MANAGED_INGRESS_PATHS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "autoScaling",
+            query: "autoScaling",
+            xml: "autoScaling",
+            shape: &S_MANAGED_AUTO_SCALING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricAlarms",
+            query: "metricAlarms",
+            xml: "metricAlarms",
+            shape: &S_MANAGED_METRIC_ALARMS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceSecurityGroups",
+            query: "serviceSecurityGroups",
+            xml: "serviceSecurityGroups",
+            shape: &S_MANAGED_SECURITY_GROUPS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "logGroups",
+            query: "logGroups",
+            xml: "logGroups",
+            shape: &S_MANAGED_LOG_GROUPS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -12414,7 +13852,7 @@ static S_LINEAR_CONFIGURATION: Shape = Shape {
             shape: &S_DOUBLE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "stepBakeTimeInMinutes",
@@ -12423,7 +13861,7 @@ static S_LINEAR_CONFIGURATION: Shape = Shape {
             shape: &S_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -12618,6 +14056,92 @@ static S_LIST_CLUSTERS_RESPONSE: Shape = Shape {
             query: "clusterArns",
             xml: "clusterArns",
             shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICE_DEPLOYMENTS_REQUEST: Shape = Shape {
+    name: "ListServiceDeploymentsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_SERVICE_DEPLOYMENT_STATUS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_CREATED_AT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICE_DEPLOYMENTS_RESPONSE: Shape = Shape {
+    name: "ListServiceDeploymentsResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeployments",
+            query: "serviceDeployments",
+            xml: "serviceDeployments",
+            shape: &S_SERVICE_DEPLOYMENTS_BRIEF,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -13062,7 +14586,7 @@ static S_LOAD_BALANCER: Shape = Shape {
             shape: &S_ADVANCED_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ROLLING strategy is built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -13210,9 +14734,251 @@ static S_MANAGED_AGENTS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_MANAGED_APPLICATION_AUTO_SCALING_POLICIES: Shape = Shape {
+    name: "ManagedApplicationAutoScalingPolicies",
+    kind: Kind::List {
+        member: &S_MANAGED_APPLICATION_AUTO_SCALING_POLICY,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_APPLICATION_AUTO_SCALING_POLICY: Shape = Shape {
+    name: "ManagedApplicationAutoScalingPolicy",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "policyType",
+            query: "policyType",
+            xml: "policyType",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetValue",
+            query: "targetValue",
+            xml: "targetValue",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metric",
+            query: "metric",
+            xml: "metric",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_AUTO_SCALING: Shape = Shape {
+    name: "ManagedAutoScaling",
+    kind: Kind::Structure(&[
+        Member {
+            name: "scalableTarget",
+            query: "scalableTarget",
+            xml: "scalableTarget",
+            shape: &S_MANAGED_SCALABLE_TARGET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "applicationAutoScalingPolicies",
+            query: "applicationAutoScalingPolicies",
+            xml: "applicationAutoScalingPolicies",
+            shape: &S_MANAGED_APPLICATION_AUTO_SCALING_POLICIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_CERTIFICATE: Shape = Shape {
+    name: "ManagedCertificate",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "domainName",
+            query: "domainName",
+            xml: "domainName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_MANAGED_DRAINING: Shape = Shape {
     name: "ManagedDraining",
     kind: Kind::String { values: &["ENABLED", "DISABLED"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_INGRESS_PATH: Shape = Shape {
+    name: "ManagedIngressPath",
+    kind: Kind::Structure(&[
+        Member {
+            name: "accessType",
+            query: "accessType",
+            xml: "accessType",
+            shape: &S_ACCESS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "endpoint",
+            query: "endpoint",
+            xml: "endpoint",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancer",
+            query: "loadBalancer",
+            xml: "loadBalancer",
+            shape: &S_MANAGED_LOAD_BALANCER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancerSecurityGroups",
+            query: "loadBalancerSecurityGroups",
+            xml: "loadBalancerSecurityGroups",
+            shape: &S_MANAGED_SECURITY_GROUPS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "certificate",
+            query: "certificate",
+            xml: "certificate",
+            shape: &S_MANAGED_CERTIFICATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "listener",
+            query: "listener",
+            xml: "listener",
+            shape: &S_MANAGED_LISTENER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "rule",
+            query: "rule",
+            xml: "rule",
+            shape: &S_MANAGED_LISTENER_RULE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetGroups",
+            query: "targetGroups",
+            xml: "targetGroups",
+            shape: &S_MANAGED_TARGET_GROUPS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_INGRESS_PATHS: Shape = Shape {
+    name: "ManagedIngressPaths",
+    kind: Kind::List { member: &S_MANAGED_INGRESS_PATH, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -13327,6 +15093,338 @@ static S_MANAGED_INSTANCES_STORAGE_CONFIGURATION: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_MANAGED_LISTENER: Shape = Shape {
+    name: "ManagedListener",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_LISTENER_RULE: Shape = Shape {
+    name: "ManagedListenerRule",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_LOAD_BALANCER: Shape = Shape {
+    name: "ManagedLoadBalancer",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "scheme",
+            query: "scheme",
+            xml: "scheme",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "subnetIds",
+            query: "subnetIds",
+            xml: "subnetIds",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "securityGroupIds",
+            query: "securityGroupIds",
+            xml: "securityGroupIds",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_LOG_GROUP: Shape = Shape {
+    name: "ManagedLogGroup",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_LOG_GROUPS: Shape = Shape {
+    name: "ManagedLogGroups",
+    kind: Kind::List { member: &S_MANAGED_LOG_GROUP, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_METRIC_ALARM: Shape = Shape {
+    name: "ManagedMetricAlarm",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_METRIC_ALARMS: Shape = Shape {
+    name: "ManagedMetricAlarms",
+    kind: Kind::List { member: &S_MANAGED_METRIC_ALARM, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_RESOURCE_STATUS: Shape = Shape {
+    name: "ManagedResourceStatus",
+    kind: Kind::String {
+        values: &["PROVISIONING", "ACTIVE", "DEPROVISIONING", "DELETED", "FAILED"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_SCALABLE_TARGET: Shape = Shape {
+    name: "ManagedScalableTarget",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "minCapacity",
+            query: "minCapacity",
+            xml: "minCapacity",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxCapacity",
+            query: "maxCapacity",
+            xml: "maxCapacity",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_MANAGED_SCALING: Shape = Shape {
     name: "ManagedScaling",
     kind: Kind::Structure(&[
@@ -13403,6 +15501,55 @@ static S_MANAGED_SCALING_TARGET_CAPACITY: Shape = Shape {
     constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
     sensitive: false,
 };
+static S_MANAGED_SECURITY_GROUP: Shape = Shape {
+    name: "ManagedSecurityGroup",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_SECURITY_GROUPS: Shape = Shape {
+    name: "ManagedSecurityGroups",
+    kind: Kind::List { member: &S_MANAGED_SECURITY_GROUP, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_MANAGED_STORAGE_CONFIGURATION: Shape = Shape {
     name: "ManagedStorageConfiguration",
     kind: Kind::Structure(&[
@@ -13425,6 +15572,82 @@ static S_MANAGED_STORAGE_CONFIGURATION: Shape = Shape {
             mark: Mark::Refused("there is no KMS; storage is not encrypted per cluster"),
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_TARGET_GROUP: Shape = Shape {
+    name: "ManagedTargetGroup",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_MANAGED_RESOURCE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "healthCheckPath",
+            query: "healthCheckPath",
+            xml: "healthCheckPath",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "healthCheckPort",
+            query: "healthCheckPort",
+            xml: "healthCheckPort",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "port",
+            query: "port",
+            xml: "port",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MANAGED_TARGET_GROUPS: Shape = Shape {
+    name: "ManagedTargetGroups",
+    kind: Kind::List { member: &S_MANAGED_TARGET_GROUP, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -14320,6 +16543,20 @@ static S_REQUIRES_ATTRIBUTES: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_RESOLVED_CONFIGURATION: Shape = Shape {
+    name: "ResolvedConfiguration",
+    kind: Kind::Structure(&[Member {
+        name: "loadBalancers",
+        query: "loadBalancers",
+        xml: "loadBalancers",
+        shape: &S_SERVICE_REVISION_LOAD_BALANCERS,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_RESOURCE_MANAGEMENT_TYPE: Shape = Shape {
     name: "ResourceManagementType",
     kind: Kind::String { values: &["CUSTOMER", "ECS"] },
@@ -14360,6 +16597,40 @@ static S_RESOURCE_REQUIREMENTS: Shape = Shape {
 static S_RESOURCE_TYPE: Shape = Shape {
     name: "ResourceType",
     kind: Kind::String { values: &["GPU", "InferenceAccelerator"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROLLBACK: Shape = Shape {
+    name: "Rollback",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reason",
+            query: "reason",
+            xml: "reason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "startedAt",
+            query: "startedAt",
+            xml: "startedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRevisionArn",
+            query: "serviceRevisionArn",
+            xml: "serviceRevisionArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -15415,6 +17686,392 @@ static S_SERVICE_CURRENT_REVISION_SUMMARY_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SERVICE_DEPLOYMENT: Shape = Shape {
+    name: "ServiceDeployment",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeploymentArn",
+            query: "serviceDeploymentArn",
+            xml: "serviceDeploymentArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceArn",
+            query: "serviceArn",
+            xml: "serviceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clusterArn",
+            query: "clusterArn",
+            xml: "clusterArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "startedAt",
+            query: "startedAt",
+            xml: "startedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "finishedAt",
+            query: "finishedAt",
+            xml: "finishedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "stoppedAt",
+            query: "stoppedAt",
+            xml: "stoppedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "updatedAt",
+            query: "updatedAt",
+            xml: "updatedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceServiceRevisions",
+            query: "sourceServiceRevisions",
+            xml: "sourceServiceRevisions",
+            shape: &S_SERVICE_REVISIONS_SUMMARY_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetServiceRevision",
+            query: "targetServiceRevision",
+            xml: "targetServiceRevision",
+            shape: &S_SERVICE_REVISION_SUMMARY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_SERVICE_DEPLOYMENT_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lifecycleStage",
+            query: "lifecycleStage",
+            xml: "lifecycleStage",
+            shape: &S_SERVICE_DEPLOYMENT_LIFECYCLE_STAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lifecycleHookDetails",
+            query: "lifecycleHookDetails",
+            xml: "lifecycleHookDetails",
+            shape: &S_DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentConfiguration",
+            query: "deploymentConfiguration",
+            xml: "deploymentConfiguration",
+            shape: &S_DEPLOYMENT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "rollback",
+            query: "rollback",
+            xml: "rollback",
+            shape: &S_ROLLBACK,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deploymentCircuitBreaker",
+            query: "deploymentCircuitBreaker",
+            xml: "deploymentCircuitBreaker",
+            shape: &S_SERVICE_DEPLOYMENT_CIRCUIT_BREAKER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "alarms",
+            query: "alarms",
+            xml: "alarms",
+            shape: &S_SERVICE_DEPLOYMENT_ALARMS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_ALARMS: Shape = Shape {
+    name: "ServiceDeploymentAlarms",
+    kind: Kind::Structure(&[
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "alarmNames",
+            query: "alarmNames",
+            xml: "alarmNames",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "triggeredAlarmNames",
+            query: "triggeredAlarmNames",
+            xml: "triggeredAlarmNames",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_BRIEF: Shape = Shape {
+    name: "ServiceDeploymentBrief",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeploymentArn",
+            query: "serviceDeploymentArn",
+            xml: "serviceDeploymentArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceArn",
+            query: "serviceArn",
+            xml: "serviceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clusterArn",
+            query: "clusterArn",
+            xml: "clusterArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "startedAt",
+            query: "startedAt",
+            xml: "startedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "finishedAt",
+            query: "finishedAt",
+            xml: "finishedAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetServiceRevisionArn",
+            query: "targetServiceRevisionArn",
+            xml: "targetServiceRevisionArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_SERVICE_DEPLOYMENT_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusReason",
+            query: "statusReason",
+            xml: "statusReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_CIRCUIT_BREAKER: Shape = Shape {
+    name: "ServiceDeploymentCircuitBreaker",
+    kind: Kind::Structure(&[
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failureCount",
+            query: "failureCount",
+            xml: "failureCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "threshold",
+            query: "threshold",
+            xml: "threshold",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_LIFECYCLE_STAGE: Shape = Shape {
+    name: "ServiceDeploymentLifecycleStage",
+    kind: Kind::String {
+        values: &[
+            "RECONCILE_SERVICE",
+            "PRE_SCALE_UP",
+            "SCALE_UP",
+            "POST_SCALE_UP",
+            "TEST_TRAFFIC_SHIFT",
+            "POST_TEST_TRAFFIC_SHIFT",
+            "PRODUCTION_TRAFFIC_SHIFT",
+            "POST_PRODUCTION_TRAFFIC_SHIFT",
+            "BAKE_TIME",
+            "CLEAN_UP",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS: Shape = Shape {
+    name: "ServiceDeploymentRollbackMonitorsStatus",
+    kind: Kind::String { values: &["TRIGGERED", "MONITORING", "MONITORING_COMPLETE", "DISABLED"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_STATUS: Shape = Shape {
+    name: "ServiceDeploymentStatus",
+    kind: Kind::String {
+        values: &[
+            "PENDING",
+            "SUCCESSFUL",
+            "STOPPED",
+            "STOP_REQUESTED",
+            "IN_PROGRESS",
+            "ROLLBACK_REQUESTED",
+            "ROLLBACK_IN_PROGRESS",
+            "ROLLBACK_SUCCESSFUL",
+            "ROLLBACK_FAILED",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENT_STATUS_LIST: Shape = Shape {
+    name: "ServiceDeploymentStatusList",
+    kind: Kind::List { member: &S_SERVICE_DEPLOYMENT_STATUS, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENTS: Shape = Shape {
+    name: "ServiceDeployments",
+    kind: Kind::List { member: &S_SERVICE_DEPLOYMENT, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_DEPLOYMENTS_BRIEF: Shape = Shape {
+    name: "ServiceDeploymentsBrief",
+    kind: Kind::List { member: &S_SERVICE_DEPLOYMENT_BRIEF, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SERVICE_EVENT: Shape = Shape {
     name: "ServiceEvent",
     kind: Kind::Structure(&[
@@ -15622,6 +18279,301 @@ static S_SERVICE_REGISTRY: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SERVICE_REVISION: Shape = Shape {
+    name: "ServiceRevision",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceRevisionArn",
+            query: "serviceRevisionArn",
+            xml: "serviceRevisionArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceArn",
+            query: "serviceArn",
+            xml: "serviceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clusterArn",
+            query: "clusterArn",
+            xml: "clusterArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformFamily",
+            query: "platformFamily",
+            xml: "platformFamily",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "containerImages",
+            query: "containerImages",
+            xml: "containerImages",
+            shape: &S_CONTAINER_IMAGES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "guardDutyEnabled",
+            query: "guardDutyEnabled",
+            xml: "guardDutyEnabled",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceConnectConfiguration",
+            query: "serviceConnectConfiguration",
+            xml: "serviceConnectConfiguration",
+            shape: &S_SERVICE_CONNECT_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "volumeConfigurations",
+            query: "volumeConfigurations",
+            xml: "volumeConfigurations",
+            shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fargateEphemeralStorage",
+            query: "fargateEphemeralStorage",
+            xml: "fargateEphemeralStorage",
+            shape: &S_DEPLOYMENT_EPHEMERAL_STORAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "createdAt",
+            query: "createdAt",
+            xml: "createdAt",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "vpcLatticeConfigurations",
+            query: "vpcLatticeConfigurations",
+            xml: "vpcLatticeConfigurations",
+            shape: &S_VPC_LATTICE_CONFIGURATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "resolvedConfiguration",
+            query: "resolvedConfiguration",
+            xml: "resolvedConfiguration",
+            shape: &S_RESOLVED_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ecsManagedResources",
+            query: "ecsManagedResources",
+            xml: "ecsManagedResources",
+            shape: &S_ECS_MANAGED_RESOURCES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REVISION_LOAD_BALANCER: Shape = Shape {
+    name: "ServiceRevisionLoadBalancer",
+    kind: Kind::Structure(&[
+        Member {
+            name: "targetGroupArn",
+            query: "targetGroupArn",
+            xml: "targetGroupArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "productionListenerRule",
+            query: "productionListenerRule",
+            xml: "productionListenerRule",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REVISION_LOAD_BALANCERS: Shape = Shape {
+    name: "ServiceRevisionLoadBalancers",
+    kind: Kind::List {
+        member: &S_SERVICE_REVISION_LOAD_BALANCER,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REVISION_SUMMARY: Shape = Shape {
+    name: "ServiceRevisionSummary",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "requestedTaskCount",
+            query: "requestedTaskCount",
+            xml: "requestedTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "runningTaskCount",
+            query: "runningTaskCount",
+            xml: "runningTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pendingTaskCount",
+            query: "pendingTaskCount",
+            xml: "pendingTaskCount",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "requestedTestTrafficWeight",
+            query: "requestedTestTrafficWeight",
+            xml: "requestedTestTrafficWeight",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "requestedProductionTrafficWeight",
+            query: "requestedProductionTrafficWeight",
+            xml: "requestedProductionTrafficWeight",
+            shape: &S_DOUBLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REVISIONS: Shape = Shape {
+    name: "ServiceRevisions",
+    kind: Kind::List { member: &S_SERVICE_REVISION, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_REVISIONS_SUMMARY_LIST: Shape = Shape {
+    name: "ServiceRevisionsSummaryList",
+    kind: Kind::List { member: &S_SERVICE_REVISION_SUMMARY, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SERVICE_VOLUME_CONFIGURATION: Shape = Shape {
     name: "ServiceVolumeConfiguration",
     kind: Kind::Structure(&[
@@ -15749,6 +18701,51 @@ static S_STABILITY_STATUS: Shape = Shape {
 static S_STATISTICS: Shape = Shape {
     name: "Statistics",
     kind: Kind::List { member: &S_KEY_VALUE_PAIR, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_STOP_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape {
+    name: "StopServiceDeploymentRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceDeploymentArn",
+            query: "serviceDeploymentArn",
+            xml: "serviceDeploymentArn",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "stopType",
+            query: "stopType",
+            xml: "stopType",
+            shape: &S_STOP_SERVICE_DEPLOYMENT_STOP_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_STOP_SERVICE_DEPLOYMENT_RESPONSE: Shape = Shape {
+    name: "StopServiceDeploymentResponse",
+    kind: Kind::Structure(&[Member {
+        name: "serviceDeploymentArn",
+        query: "serviceDeploymentArn",
+        xml: "serviceDeploymentArn",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_STOP_SERVICE_DEPLOYMENT_STOP_TYPE: Shape = Shape {
+    name: "StopServiceDeploymentStopType",
+    kind: Kind::String { values: &["ABORT", "ROLLBACK"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };

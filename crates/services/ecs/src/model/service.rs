@@ -1,6 +1,6 @@
 //! Services and their deployments.
 
-use super::{Launch, Tags, TaskDefinition};
+use super::{Launch, Tags, TaskDefinition, arn};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
     DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
@@ -65,6 +65,10 @@ pub struct Deployment {
     pub id: String,
     /// What its tasks are made from.
     pub revision: Revision,
+    /// The target group that each of its load balancers' targets are in: the one that is named first, or the alternate
+    /// one. Records that are older than this have none; their targets are in those that are named first.
+    #[serde(default)]
+    pub groups: Vec<String>,
     /// How many tasks of it are wanted.
     pub desired_count: i32,
     /// How it goes.
@@ -109,6 +113,9 @@ pub struct Service {
     pub desired_count: i32,
     /// The PRIMARY one first, then those that are still ACTIVE, newest first. None once it is inactive.
     pub deployments: Vec<Deployment>,
+    /// The id of the service deployment that is under way.
+    #[serde(default)]
+    pub ongoing: Option<String>,
     /// How deployments go, with the defaults filled in.
     pub configuration: DeploymentConfiguration,
     /// For so long after a task runs its health does not matter, in seconds.
@@ -141,24 +148,19 @@ impl Service {
         format!("{realm}/{cluster}/{name}")
     }
 
-    fn arn_of(&self, rest: &str) -> String {
-        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
-        format!("arn:aws:ecs:{region}:{account}:{rest}")
-    }
-
     /// Its ARN.
     pub fn arn(&self) -> String {
-        self.arn_of(&format!("service/{}/{}", self.cluster, self.name))
+        arn(&self.realm, format_args!("service/{}/{}", self.cluster, self.name))
     }
 
     /// Its cluster's ARN.
     pub fn cluster_arn(&self) -> String {
-        self.arn_of(&format!("cluster/{}", self.cluster))
+        arn(&self.realm, format_args!("cluster/{}", self.cluster))
     }
 
     /// The ARN of a task definition of its account and region.
     pub fn definition_arn(&self, revision: &Revision) -> String {
-        self.arn_of(&format!("task-definition/{}:{}", revision.family, revision.revision))
+        revision.definition_arn(&self.realm)
     }
 
     /// The `group` of its tasks.
@@ -213,6 +215,7 @@ impl Deployment {
         let reason = format!("ECS deployment {id} in progress.");
         Self {
             id,
+            groups: revision.first_groups(),
             revision,
             desired_count,
             rollout: DeploymentRolloutState::InProgress,
@@ -223,6 +226,19 @@ impl Deployment {
             created_at: now,
             updated_at: now,
         }
+    }
+
+    /// Its load balancers, each with the target group that its targets are in.
+    pub fn balancers(&self) -> impl Iterator<Item = (&LoadBalancer, &str)> {
+        self.revision.load_balancers.iter().enumerate().filter_map(|(i, balancer)| {
+            let group = self.groups.get(i).or(balancer.target_group_arn.as_ref())?;
+            Some((balancer, group.as_str()))
+        })
+    }
+
+    /// Whether its targets are in this target group.
+    pub fn is_in(&self, group: &str) -> bool {
+        self.balancers().any(|(_, own)| own == group)
     }
 
     /// Where its next task goes, when it has so many on each provider: bases first, then by weight.
@@ -246,6 +262,16 @@ impl Deployment {
 }
 
 impl Revision {
+    /// The target groups that are named first.
+    fn first_groups(&self) -> Vec<String> {
+        self.load_balancers.iter().filter_map(|b| b.target_group_arn.clone()).collect()
+    }
+
+    /// The ARN of its task definition, in a realm.
+    pub fn definition_arn(&self, realm: &str) -> String {
+        arn(realm, format_args!("task-definition/{}:{}", self.family, self.revision))
+    }
+
     /// Whether `definition` is what its tasks are made from.
     pub fn is_of(&self, definition: &TaskDefinition) -> bool {
         self.family == definition.family && self.revision == definition.revision

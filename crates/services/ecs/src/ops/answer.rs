@@ -230,28 +230,37 @@ fn container(
     }
 }
 
-pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> Service {
-    let snapshot = ecs.store.read();
+/// How many tasks of a service, or of one of its deployments, run, and how many are about to.
+fn task_counts(
+    snapshot: &store::Snapshot,
+    service: &model::Service,
+    of: Option<&str>,
+) -> (i32, i32) {
     let prefix = format!("{}/{}/", service.realm, service.cluster);
     let group = service.group();
-    let tasks: Vec<_> =
-        snapshot.scan_prefix::<model::Task>(&prefix).filter(|task| task.group == group).collect();
-    let counts = |of: Option<&str>| {
-        let of =
-            |task: &&std::sync::Arc<model::Task>| of.is_none() || task.started_by.as_deref() == of;
-        let (mut running, mut pending) = (0, 0);
-        for task in tasks.iter().filter(of) {
-            match task.last_status {
-                LastStatus::Running => running += 1,
-                LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating
-                    if !task.stopping =>
-                {
-                    pending += 1;
-                }
-                _ => {}
+    let own = |task: &std::sync::Arc<model::Task>| {
+        task.group == group && (of.is_none() || task.started_by.as_deref() == of)
+    };
+    let (mut running, mut pending) = (0, 0);
+    for task in snapshot.scan_prefix::<model::Task>(&prefix).filter(own) {
+        match task.last_status {
+            LastStatus::Running => running += 1,
+            LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating
+                if !task.stopping =>
+            {
+                pending += 1;
             }
+            _ => {}
         }
-        (count(running), count(pending))
+    }
+    (running, pending)
+}
+
+pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> Service {
+    let snapshot = ecs.store.read();
+    let counts = |of: Option<&str>| {
+        let (running, pending) = task_counts(&snapshot, service, of);
+        (Some(running), Some(pending))
     };
     let deployment = |(place, deployment): (usize, &model::Deployment)| {
         let (running, pending) = counts(Some(&deployment.id));
@@ -327,5 +336,135 @@ fn deployment_out(
         rollout_state: Some(deployment.rollout),
         rollout_state_reason: Some(deployment.reason.clone()),
         ..Deployment::default()
+    }
+}
+
+pub(super) fn service_deployment_brief(
+    deployment: &model::ServiceDeployment,
+) -> ServiceDeploymentBrief {
+    ServiceDeploymentBrief {
+        service_deployment_arn: Some(deployment.arn()),
+        service_arn: Some(deployment.service_arn()),
+        cluster_arn: Some(deployment.cluster_arn()),
+        started_at: deployment.started_at,
+        created_at: Some(deployment.created_at),
+        finished_at: deployment.finished_at,
+        target_service_revision_arn: Some(deployment.revision_arn(&deployment.target.deployment)),
+        status: Some(deployment.status),
+        status_reason: deployment.reason.clone(),
+    }
+}
+
+pub(super) fn service_deployment(
+    ecs: &Ecs,
+    deployment: &model::ServiceDeployment,
+) -> ServiceDeployment {
+    let snapshot = ecs.store.read();
+    let key = model::Service::key_of(&deployment.realm, &deployment.cluster, &deployment.service);
+    let service = snapshot.get::<model::Service>(&key).filter(|_| deployment.is_ongoing());
+    let summary = |revision: &model::RevisionInPlay| {
+        let id = &revision.deployment;
+        // While it is under way the tasks say; afterwards it is kept how they were then.
+        let counts = service.as_ref().map_or((revision.running, revision.pending), |service| {
+            task_counts(&snapshot, service, Some(id))
+        });
+        let wanted = service.iter().flat_map(|s| &s.deployments).find(|d| d.id == *id);
+        let percent = |share: i32| deployment.shift.as_ref().map(|_| f64::from(share) / 10.0);
+        ServiceRevisionSummary {
+            arn: Some(deployment.revision_arn(id)),
+            requested_task_count: Some(wanted.map_or(revision.requested, |d| d.desired_count)),
+            running_task_count: Some(counts.0),
+            pending_task_count: Some(counts.1),
+            requested_test_traffic_weight: percent(deployment.test(id)),
+            requested_production_traffic_weight: percent(deployment.production(id)),
+        }
+    };
+    let hooks = deployment.shift.iter().flat_map(|shift| &shift.hooks);
+    ServiceDeployment {
+        service_deployment_arn: Some(deployment.arn()),
+        service_arn: Some(deployment.service_arn()),
+        cluster_arn: Some(deployment.cluster_arn()),
+        created_at: Some(deployment.created_at),
+        started_at: deployment.started_at,
+        finished_at: deployment.finished_at,
+        stopped_at: deployment.stopped_at,
+        updated_at: Some(deployment.updated_at),
+        source_service_revisions: Some(deployment.sources.iter().map(summary).collect()),
+        target_service_revision: Some(summary(&deployment.target)),
+        status: Some(deployment.status),
+        status_reason: deployment.reason.clone(),
+        lifecycle_stage: deployment.shift.as_ref().map(|shift| shift.stage),
+        lifecycle_hook_details: deployment.shift.as_ref().map(|_| hooks.map(hook).collect()),
+        deployment_configuration: Some(deployment.configuration.clone()),
+        rollback: deployment.rollback.as_ref().map(|rollback| Rollback {
+            reason: Some(rollback.reason.clone()),
+            started_at: Some(rollback.started_at),
+            service_revision_arn: Some(deployment.revision_arn(&rollback.to)),
+        }),
+        deployment_circuit_breaker: Some(circuit_breaker(deployment)),
+        alarms: None,
+    }
+}
+
+fn hook(hook: &model::Hook) -> DeploymentLifecycleHookDetail {
+    DeploymentLifecycleHookDetail {
+        hook_id: Some(hook.id.clone()),
+        target_type: Some(DeploymentLifecycleHookTargetType::Pause),
+        target_arn: None,
+        status: Some(hook.status),
+        expires_at: Some(hook.expires_at),
+        timeout_action: Some(hook.action),
+    }
+}
+
+fn circuit_breaker(deployment: &model::ServiceDeployment) -> ServiceDeploymentCircuitBreaker {
+    use ServiceDeploymentRollbackMonitorsStatus::*;
+    let configured = deployment.configuration.deployment_circuit_breaker.as_ref();
+    let status = match configured.is_some_and(|breaker| breaker.enable) {
+        false => Disabled,
+        true if deployment.breaker.triggered => Triggered,
+        true if deployment.is_ongoing() => Monitoring,
+        true => MonitoringComplete,
+    };
+    ServiceDeploymentCircuitBreaker {
+        status: Some(status),
+        failure_count: Some(deployment.breaker.failures),
+        threshold: Some(deployment.breaker.threshold),
+    }
+}
+
+pub(super) fn service_revision(revision: &model::ServiceRevision) -> ServiceRevision {
+    let made_from = &revision.revision;
+    let balancers = || made_from.load_balancers.iter().zip(&revision.groups);
+    let resolved = balancers().map(|(balancer, group)| {
+        let advanced = balancer.advanced_configuration.as_ref();
+        ServiceRevisionLoadBalancer {
+            target_group_arn: Some(group.clone()),
+            production_listener_rule: advanced.and_then(|a| a.production_listener_rule.clone()),
+        }
+    });
+    let image = |(name, image, digest): &(String, String, Option<String>)| ContainerImage {
+        container_name: Some(name.clone()),
+        image: Some(image.clone()),
+        image_digest: digest.clone(),
+    };
+    ServiceRevision {
+        service_revision_arn: Some(revision.arn()),
+        task_definition: Some(made_from.definition_arn(&revision.realm)),
+        service_arn: Some(revision.service_arn()),
+        cluster_arn: Some(revision.cluster_arn()),
+        capacity_provider_strategy: Some(made_from.strategy.clone()).filter(|s| !s.is_empty()),
+        launch_type: made_from.launch_type,
+        platform_version: Some(made_from.platform_version.clone()),
+        platform_family: Some("Linux".to_owned()),
+        load_balancers: Some(made_from.load_balancers.clone()),
+        network_configuration: Some(made_from.network.clone()),
+        container_images: Some(revision.images.iter().map(image).collect()),
+        created_at: Some(revision.created_at),
+        resolved_configuration: Some(ResolvedConfiguration {
+            load_balancers: Some(resolved.collect()),
+        }),
+        guard_duty_enabled: Some(false),
+        ..ServiceRevision::default()
     }
 }

@@ -3,6 +3,7 @@
 
 use super::{
     answer,
+    deployment::{begin, check_pairs, configuration, load_balancers, ongoing},
     listing::page,
     named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
     tag::checked,
@@ -12,10 +13,10 @@ use crate::{
     Ecs,
     api::*,
     faults,
-    model::{self, Deployment, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
+    model::{self, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
 };
 use std::{collections::VecDeque, sync::Arc};
-use store::Record as _;
+use store::{Record as _, Tx};
 use wire::{Context, Fault};
 
 /// The most services of one DescribeServices.
@@ -23,10 +24,6 @@ const MOST_DESCRIBED: usize = 10;
 /// The most tasks of one service.
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>
 const MOST_TASKS: i32 = 5000;
-/// The most target groups of one service.
-const MOST_TARGET_GROUPS: usize = 5;
-/// Digits of a deployment's id.
-const ID_DIGITS: usize = 19;
 
 /// The task definition of a service, which the caller may hand its roles to.
 fn definition(ecs: &Ecs, ctx: &Context, given: &str) -> Result<Arc<TaskDefinition>, Fault> {
@@ -47,93 +44,15 @@ fn check_count(desired: i32) -> Result<i32, Fault> {
     }
 }
 
-/// `given` over `base`, with AWS's defaults.
-fn configuration(
-    base: DeploymentConfiguration,
-    given: Option<DeploymentConfiguration>,
-) -> Result<DeploymentConfiguration, Fault> {
-    let given = given.unwrap_or_default();
-    if given.strategy.is_some_and(|strategy| strategy != DeploymentStrategy::Rolling) {
-        return Err(faults::invalid("Only the ROLLING deployment strategy is built yet."));
-    }
-    let off = DeploymentCircuitBreaker { enable: false, rollback: false };
-    let breaker = given.deployment_circuit_breaker.or(base.deployment_circuit_breaker);
-    let most = given.maximum_percent.or(base.maximum_percent).unwrap_or(200);
-    let fewest = given.minimum_healthy_percent.or(base.minimum_healthy_percent).unwrap_or(100);
-    if most < 100 {
-        return Err(faults::invalid("maximumPercent must be greater than or equal to 100."));
-    }
-    if !(0..=100).contains(&fewest) {
-        return Err(faults::invalid("minimumHealthyPercent must be between 0 and 100."));
-    }
-    if most == 100 && fewest == 100 {
-        let message = "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.";
-        return Err(faults::invalid(message));
-    }
-    Ok(DeploymentConfiguration {
-        deployment_circuit_breaker: Some(breaker.unwrap_or(off)),
-        maximum_percent: Some(most),
-        minimum_healthy_percent: Some(fewest),
-        strategy: Some(DeploymentStrategy::Rolling),
-        ..DeploymentConfiguration::default()
-    })
-}
-
-/// The target groups of a service, as far as they and the container ports that they are for exist.
-fn load_balancers(
-    ecs: &Ecs,
-    ctx: &Context,
-    definition: &TaskDefinition,
-    given: Vec<LoadBalancer>,
-) -> Result<Vec<LoadBalancer>, Fault> {
-    if given.len() > MOST_TARGET_GROUPS {
-        return Err(faults::invalid("load balancers can have at most 5 items."));
-    }
-    for balancer in &given {
-        let Some(arn) = &balancer.target_group_arn else {
-            return Err(faults::invalid("targetGroupArn must be specified for a load balancer."));
-        };
-        let realm = ctx.realm();
-        if ecs.elb.target_group(&realm, arn).is_none() {
-            let message = format!("The specified target group does not exist. {arn}");
-            return Err(faults::invalid(message));
-        }
-        if !ecs.elb.is_used(&realm, arn) {
-            return Err(faults::invalid(format!(
-                "The target group with targetGroupArn {arn} does not have an associated load balancer."
-            )));
-        }
-        let name = balancer.container_name.clone().unwrap_or_default();
-        let port = balancer.container_port.unwrap_or(0);
-        let mut containers = definition.document.container_definitions.iter().flatten();
-        let container = containers.find(|c| c.name.as_ref() == Some(&name)).ok_or_else(|| {
-            faults::invalid(format!("The container {name} does not exist in the task definition."))
-        })?;
-        let mut ports = container.port_mappings.iter().flatten();
-        if !ports.any(|mapping| mapping.container_port == Some(port)) {
-            return Err(faults::invalid(format!(
-                "The container {name} did not have a container port {port} defined."
-            )));
-        }
-    }
-    Ok(given)
-}
-
 /// A grace period is for the health checks of target groups.
-fn check_grace(service: &Record) -> Result<(), Fault> {
-    let balanced =
-        service.deployments.first().is_some_and(|d| !d.revision.load_balancers.is_empty());
+fn check_grace(service: &Record, revision: &Revision) -> Result<(), Fault> {
+    let balanced = !revision.load_balancers.is_empty();
     match service.grace_seconds.is_some_and(|seconds| seconds > 0) && !balanced {
         true => Err(faults::invalid(
             "Health check grace period is only valid for services configured to use load balancers",
         )),
         false => Ok(()),
     }
-}
-
-fn deployment(ecs: &Ecs, revision: Revision, desired: i32) -> Deployment {
-    let id = format!("ecs-svc/{}", ecs.world.text(ID_DIGITS, b"0123456789"));
-    Deployment::new(id, revision, desired, ecs.world.now())
 }
 
 pub(crate) async fn create_service(
@@ -155,11 +74,13 @@ pub(crate) async fn create_service(
     }
     let definition = definition(ecs, ctx, &given)?;
     check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
-    let service = record(ecs, ctx, &cluster, name, &definition, input)?;
+    let revision = revision(ecs, ctx, &cluster, &definition, &input)?;
+    let mut service = record(ecs, ctx, &cluster, name, &revision, input)?;
+    let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
         if let Some(before) = tx.get::<Record>(&service.key()) {
             match before.status {
-                ServiceStatus::Active if is_same(&before, &service) => {
+                ServiceStatus::Active if is_same(&before, &service, &revision) => {
                     return Ok(Arc::unwrap_or_clone(before));
                 }
                 ServiceStatus::Active => {
@@ -172,6 +93,7 @@ pub(crate) async fn create_service(
                 ServiceStatus::Inactive => {}
             }
         }
+        begin(&ecs_of_write, tx, &mut service, revision)?;
         tx.put(service.clone());
         Ok::<_, Fault>(service)
     });
@@ -179,21 +101,42 @@ pub(crate) async fn create_service(
     Ok(CreateServiceResponse { service: Some(service) })
 }
 
-/// Whether a request that made `new` may have made `old`: the same wish twice is one service.
-fn is_same(old: &Record, new: &Record) -> bool {
-    let revision = |service: &Record| service.deployments.first().map(|d| d.revision.clone());
+/// Whether a request for `new` may have made `old`: the same wish twice is one service.
+fn is_same(old: &Record, new: &Record, revision: &Revision) -> bool {
     old.desired_count == new.desired_count
         && old.configuration == new.configuration
-        && revision(old) == revision(new)
+        && old.deployments.first().is_some_and(|d| d.revision == *revision)
 }
 
-/// The record that a request asks for.
+/// What a request makes a service's tasks from.
+fn revision(
+    ecs: &Ecs,
+    ctx: &Context,
+    cluster: &model::Cluster,
+    definition: &TaskDefinition,
+    input: &CreateServiceRequest,
+) -> Result<Revision, Fault> {
+    let (launch_type, strategy) =
+        capacity(cluster, input.launch_type, input.capacity_provider_strategy.clone())?;
+    let balancers = input.load_balancers.clone().unwrap_or_default();
+    Ok(Revision {
+        family: definition.family.clone(),
+        revision: definition.revision,
+        launch_type,
+        strategy,
+        platform_version: platform(input.platform_version.as_deref())?,
+        network: network(input.network_configuration.clone())?,
+        load_balancers: load_balancers(ecs, ctx, definition, balancers)?,
+    })
+}
+
+/// The record that a request asks for; nothing is deployed of it yet.
 fn record(
     ecs: &Ecs,
     ctx: &Context,
     cluster: &model::Cluster,
     name: String,
-    definition: &TaskDefinition,
+    revision: &Revision,
     input: CreateServiceRequest,
 ) -> Result<Record, Fault> {
     if input.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
@@ -207,22 +150,6 @@ fn record(
         faults::invalid("desiredCount is required when schedulingStrategy is REPLICA.")
     })?;
     let desired_count = check_count(desired)?;
-    let (launch_type, strategy) =
-        capacity(cluster, input.launch_type, input.capacity_provider_strategy)?;
-    let revision = Revision {
-        family: definition.family.clone(),
-        revision: definition.revision,
-        launch_type,
-        strategy,
-        platform_version: platform(input.platform_version.as_deref())?,
-        network: network(input.network_configuration)?,
-        load_balancers: load_balancers(
-            ecs,
-            ctx,
-            definition,
-            input.load_balancers.unwrap_or_default(),
-        )?,
-    };
     let configuration = configuration(Default::default(), input.deployment_configuration)?;
     let service = Record {
         realm: ctx.realm(),
@@ -230,7 +157,8 @@ fn record(
         name,
         status: ServiceStatus::Active,
         desired_count,
-        deployments: vec![deployment(ecs, revision, desired_count)],
+        deployments: Vec::new(),
+        ongoing: None,
         configuration,
         grace_seconds: input.health_check_grace_period_seconds,
         rebalancing: input
@@ -246,7 +174,7 @@ fn record(
         created_at: ecs.world.now(),
         inactive_at: None,
     };
-    check_grace(&service)?;
+    check_grace(&service, revision)?;
     Ok(service)
 }
 
@@ -283,7 +211,7 @@ pub(crate) async fn update_service(
             return Err(faults::service_not_active());
         }
         let mut service = Arc::unwrap_or_clone(service);
-        update(&ecs_of_write, &mut service, &cluster, definition.as_deref(), input)?;
+        update(&ecs_of_write, tx, &mut service, &cluster, definition.as_deref(), input)?;
         tx.put(service.clone());
         Ok(service)
     });
@@ -303,6 +231,7 @@ fn current_definition(ecs: &Ecs, key: &str) -> Option<Arc<TaskDefinition>> {
 /// Changes a service. What its tasks are made from makes another deployment when it changes, or when that is asked for.
 fn update(
     ecs: &Ecs,
+    tx: &mut Tx,
     service: &mut Record,
     cluster: &model::Cluster,
     definition: Option<&TaskDefinition>,
@@ -325,8 +254,15 @@ fn update(
     if let Some(given) = input.load_balancers {
         revision.load_balancers = given;
     }
-    service.configuration =
-        configuration(std::mem::take(&mut service.configuration), input.deployment_configuration)?;
+    let before = std::mem::take(&mut service.configuration);
+    let strategy = before.strategy;
+    service.configuration = configuration(before, input.deployment_configuration)?;
+    if service.configuration.strategy != strategy && ongoing(tx, service).is_some() {
+        let message =
+            "The deployment strategy cannot be changed while a service deployment is in progress.";
+        return Err(faults::invalid(message));
+    }
+    check_pairs(&service.configuration, &revision)?;
     service.desired_count = input.desired_count.unwrap_or(service.desired_count);
     service.grace_seconds = input.health_check_grace_period_seconds.or(service.grace_seconds);
     service.rebalancing = input.availability_zone_rebalancing.unwrap_or(service.rebalancing);
@@ -334,12 +270,12 @@ fn update(
     service.managed_tags = input.enable_ecs_managed_tags.unwrap_or(service.managed_tags);
     service.execute_command = input.enable_execute_command.unwrap_or(service.execute_command);
     service.steady = false;
+    check_grace(service, &revision)?;
     let changed = revision != service.deployments[0].revision;
-    if changed || input.force_new_deployment == Some(true) {
-        let deployment = deployment(ecs, revision, service.desired_count);
-        service.deployments.insert(0, deployment);
+    match changed || input.force_new_deployment == Some(true) {
+        true => begin(ecs, tx, service, revision),
+        false => Ok(()),
     }
-    check_grace(service)
 }
 
 pub(crate) async fn delete_service(

@@ -8,10 +8,13 @@ pub(super) mod targets;
 use super::chain;
 use crate::{
     Ecs,
-    api::{PropagateTags, TaskStopCode},
-    model::{Service, ServiceStatus, Tags, Task, TaskDefinition},
+    api::{DeploymentRolloutState, PropagateTags, ServiceDeploymentStatus, TaskStopCode},
+    model::{
+        Service, ServiceDeployment, ServiceRevision, ServiceStatus, Tags, Task, TaskDefinition,
+    },
 };
-use plan::{Plan, Start, plan};
+use elbv2::ElbV2;
+use plan::{Plan, Seen, Start, Traffic, plan};
 use std::{sync::Arc, time::Duration};
 use store::{DiskFault, Record, Tx};
 use world::{Timestamp, World};
@@ -22,6 +25,7 @@ const REST: Duration = Duration::from_secs(1);
 /// Drives all services.
 pub(super) async fn drive(ecs: Arc<Ecs>) {
     let mut services = ecs.store.watch::<Service>();
+    let mut deployments = ecs.store.watch::<ServiceDeployment>();
     let mut tasks = ecs.store.watch::<Task>();
     let mut health = ecs.elb.watch_health();
     loop {
@@ -37,6 +41,7 @@ pub(super) async fn drive(ecs: Arc<Ecs>) {
         let rest = wake_at.map(|at| if at > now { at.since(now) } else { Duration::ZERO });
         tokio::select! {
             () = services.changed() => {}
+            () = deployments.changed() => {}
             () = tasks.changed() => {}
             changed = health.changed() => changed.expect("the load balancers' service lives as long"),
             () = ecs.world.sleep(rest.unwrap_or_default()), if rest.is_some() => {}
@@ -52,28 +57,125 @@ async fn round(ecs: &Arc<Ecs>) -> Result<Option<Timestamp>, DiskFault> {
     let active = |service: &Arc<Service>| service.status != ServiceStatus::Inactive;
     for service in snapshot.scan::<Service>().filter(active) {
         let now = ecs.world.now();
-        let prefix = prefix_of(&service);
-        let tasks = of_group(&service, snapshot.scan_prefix::<Task>(&prefix));
-        let planned = plan(&service, &tasks, now);
+        let tasks = of_group(&service, snapshot.scan_prefix::<Task>(&prefix_of(&service)));
+        let ongoing = ongoing_key(&service).and_then(|key| snapshot.get::<ServiceDeployment>(&key));
+        let seen = Seen {
+            service: &service,
+            ongoing: ongoing.as_deref(),
+            tasks: &tasks,
+            now,
+            scaled: &|wait| ecs.world.scaled(wait),
+        };
+        let planned = plan(&seen);
         wake_at = [wake_at, planned.wake_at].into_iter().flatten().min();
-        if planned.is_nothing(&service) {
+        if planned.is_nothing(&seen) {
             continue;
         }
         let (key, ecs_of_write) = (service.key(), ecs.clone());
-        ecs.store
-            .write(move |tx| {
-                let ecs = ecs_of_write;
-                // Looked at in here: whoever closes stops all tasks after having said so.
-                let service = tx.get::<Service>(&key).filter(|_| !ecs.is_closing());
-                let Some(service) = service else { return Ok(()) };
-                let tasks = of_group(&service, tx.scan_prefix::<Task>(&prefix));
-                let plan = plan(&service, &tasks, now);
-                apply(tx, plan, &ecs.world, now);
-                Ok::<_, DiskFault>(())
-            })
-            .await?;
+        let written = ecs.store.write(move |tx| advance(tx, &ecs_of_write, &key, now)).await;
+        match written {
+            Ok(()) => {}
+            Err(Undone::Disk(fault)) => return Err(fault),
+            Err(Undone::Traffic(reason)) => give_up(ecs, service.key(), reason).await?,
+        }
     }
     Ok(wake_at)
+}
+
+/// Why a plan was not carried out, none of it.
+enum Undone {
+    Disk(DiskFault),
+    /// Traffic cannot be shifted as it is to be, for this reason.
+    Traffic(String),
+}
+
+impl From<DiskFault> for Undone {
+    fn from(fault: DiskFault) -> Self {
+        Self::Disk(fault)
+    }
+}
+
+fn ongoing_key(service: &Service) -> Option<String> {
+    let id = service.ongoing.as_ref()?;
+    Some(ServiceDeployment::key_of(&service.realm, &service.cluster, &service.name, id))
+}
+
+/// Plans again from what is there now, and does what the plan says.
+fn advance(tx: &mut Tx, ecs: &Ecs, key: &str, now: Timestamp) -> Result<(), Undone> {
+    // Looked at in here: whoever closes stops all tasks after having said so.
+    let service = tx.get::<Service>(key).filter(|_| !ecs.is_closing());
+    let Some(service) = service else { return Ok(()) };
+    let tasks = of_group(&service, tx.scan_prefix::<Task>(&prefix_of(&service)));
+    let ongoing = ongoing_key(&service).and_then(|key| tx.get::<ServiceDeployment>(&key));
+    let plan = plan(&Seen {
+        service: &service,
+        ongoing: ongoing.as_deref(),
+        tasks: &tasks,
+        now,
+        scaled: &|wait| ecs.world.scaled(wait),
+    });
+    for Traffic { rule, shares } in &plan.traffic {
+        ElbV2::split(tx, &service.realm, rule, shares).map_err(|fault| {
+            Undone::Traffic(format!("unable to shift traffic with {rule}: {}", fault.message))
+        })?;
+    }
+    if let Some(ongoing) = &plan.ongoing {
+        keep_digests(tx, ongoing, &tasks);
+    }
+    apply(tx, plan, &ecs.world, now);
+    Ok(())
+}
+
+/// A deployment whose traffic cannot be shifted goes back; one that cannot even do that stays as it is.
+async fn give_up(ecs: &Arc<Ecs>, key: String, reason: String) -> Result<(), DiskFault> {
+    let (now, world) = (ecs.world.now(), ecs.world.clone());
+    let write = ecs.store.write(move |tx| {
+        let Some(service) = tx.get::<Service>(&key) else { return Ok(()) };
+        let ongoing = ongoing_key(&service).and_then(|key| tx.get::<ServiceDeployment>(&key));
+        let Some(ongoing) = ongoing else { return Ok(()) };
+        let (mut service, mut ongoing) =
+            (Arc::unwrap_or_clone(service), Arc::unwrap_or_clone(ongoing));
+        service.tell(
+            world.uuid(),
+            now,
+            &format!("(deployment {}) {reason}", ongoing.target.deployment),
+        );
+        if ongoing.is_going_back() {
+            ongoing.status = ServiceDeploymentStatus::RollbackFailed;
+            ongoing.finished_at = Some(now);
+            service.ongoing = None;
+            if let Some(primary) = service.deployments.first_mut() {
+                primary.rollout = DeploymentRolloutState::Failed;
+            }
+        } else {
+            ongoing.status = ServiceDeploymentStatus::RollbackRequested;
+        }
+        (ongoing.reason, ongoing.updated_at) = (Some(reason), now);
+        tx.put(ongoing);
+        tx.put(service);
+        Ok::<_, DiskFault>(())
+    });
+    write.await
+}
+
+/// Keeps what images the target's containers are from.
+fn keep_digests(tx: &mut Tx, ongoing: &ServiceDeployment, tasks: &[Arc<Task>]) {
+    let key = ServiceRevision::key_of(
+        &ongoing.realm,
+        &ongoing.cluster,
+        &ongoing.service,
+        &ongoing.target.deployment,
+    );
+    let Some(revision) = tx.get::<ServiceRevision>(&key) else { return };
+    let own = || tasks.iter().filter(|t| t.started_by.as_ref() == Some(&ongoing.target.deployment));
+    let mut known = ServiceRevision::clone(&revision);
+    for (name, _, digest) in known.images.iter_mut().filter(|(_, _, digest)| digest.is_none()) {
+        let mut containers = own().flat_map(|task| &task.containers).filter(|c| c.name == *name);
+        *digest = containers.find_map(|container| container.image_digest.clone());
+    }
+    if known != *revision {
+        tx.put(known);
+    }
 }
 
 fn prefix_of(service: &Service) -> String {
@@ -86,7 +188,8 @@ fn of_group(service: &Service, tasks: impl Iterator<Item = Arc<Task>>) -> Vec<Ar
 }
 
 fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
-    let Plan { mut service, mut events, start, stop, reckon, wake_at: _ } = plan;
+    let Plan { mut service, ongoing, mut events, start, stop, reckon, traffic: _, wake_at: _ } =
+        plan;
     let prefix = prefix_of(&service);
     for (id, reckoned) in reckon {
         tx.update::<Task>(&format!("{prefix}{id}"), |task| task.reckoned = reckoned);
@@ -113,7 +216,27 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     for message in events {
         service.tell(world.uuid(), now, &message);
     }
+    if let Some(ongoing) = ongoing {
+        tx.put(ongoing);
+    }
+    if service.status == ServiceStatus::Inactive {
+        forget_history(tx, &service);
+    }
     tx.put(service);
+}
+
+/// A service's history goes with it.
+fn forget_history(tx: &mut Tx, service: &Service) {
+    let prefix = format!("{}/", service.key());
+    let deployments: Vec<_> =
+        tx.scan_prefix::<ServiceDeployment>(&prefix).map(|d| d.key()).collect();
+    for key in deployments {
+        tx.delete::<ServiceDeployment>(&key);
+    }
+    let revisions: Vec<_> = tx.scan_prefix::<ServiceRevision>(&prefix).map(|r| r.key()).collect();
+    for key in revisions {
+        tx.delete::<ServiceRevision>(&key);
+    }
 }
 
 /// The task that a service wants.
@@ -132,7 +255,7 @@ fn task(tx: &Tx, service: &Service, wanted: Start, now: Timestamp) -> Option<Tas
     task.started_by = Some(deployment.id.clone());
     task.platform_version.clone_from(&revision.platform_version);
     task.execute_command = service.execute_command;
-    task.targets = targets::of(revision);
+    task.targets = targets::of(deployment);
     task.tags = match service.propagate_tags {
         PropagateTags::Service => service.tags.clone(),
         PropagateTags::TaskDefinition => definition.tags.clone(),

@@ -11,6 +11,7 @@ mod listing;
 pub(crate) mod load_balancer;
 pub(crate) mod load_balancer_attribute;
 pub(crate) mod rule;
+mod split;
 pub(crate) mod ssl_policy;
 pub(crate) mod tag;
 pub(crate) mod target;

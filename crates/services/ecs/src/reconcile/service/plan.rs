@@ -2,22 +2,24 @@
 //! always give the same plan.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html>
 
+mod progress;
+mod shift;
+mod task;
+
 use crate::{
     api::DeploymentRolloutState,
     model::{
-        Deployment, Health, LastStatus, Launch, Reckoned, Service, ServiceStatus, TargetState, Task,
+        Deployment, LastStatus, Launch, Reckoned, Service, ServiceDeployment, ServiceStatus, Task,
     },
 };
+pub(super) use shift::Traffic;
 use std::{cmp::Reverse, sync::Arc, time::Duration};
+use task::{
+    AFTER_CRASH, Outcome, fail, illness, is_healthy, is_protected, outcome, pause, place,
+    reckoning, zone,
+};
 use world::Timestamp;
 
-/// The pause after a task that did not start, doubled with each, and the longest.
-const AFTER_FAILURE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// The same after a task that started and soon ended by itself. AWS starts the next one at once, which takes it half a
-/// minute; here it would be a busy loop.
-const AFTER_CRASH: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));
-/// A task that ran for so long did not crash.
-const SOON: Duration = Duration::from_secs(60);
 /// So many failures in a row are told as an event.
 const TOLD: i32 = 3;
 
@@ -41,6 +43,10 @@ pub(super) struct Start {
 pub(super) struct Plan {
     /// The service's record as it becomes.
     pub(super) service: Service,
+    /// The service deployment that is, or with this plan was, under way.
+    pub(super) ongoing: Option<ServiceDeployment>,
+    /// Where requests are to go; listeners stay as they are where it says nothing.
+    pub(super) traffic: Vec<Traffic>,
     /// What happened, in AWS's words, in order.
     pub(super) events: Vec<String>,
     pub(super) start: Vec<Start>,
@@ -54,22 +60,39 @@ pub(super) struct Plan {
 
 impl Plan {
     /// Whether nothing is to be done.
-    pub(super) fn is_nothing(&self, service: &Service) -> bool {
+    pub(super) fn is_nothing(&self, seen: &Seen) -> bool {
         self.events.is_empty()
+            && self.traffic.is_empty()
             && self.start.is_empty()
             && self.stop.is_empty()
             && self.reckon.is_empty()
-            && self.service == *service
+            && self.service == *seen.service
+            && self.ongoing.as_ref() == seen.ongoing
     }
 }
 
-/// Plans a service's next step; `tasks` are all of its group.
-pub(super) fn plan(service: &Service, tasks: &[Arc<Task>], now: Timestamp) -> Plan {
+/// What a plan is made from.
+pub(super) struct Seen<'a> {
+    pub(super) service: &'a Service,
+    /// The service deployment that is under way.
+    pub(super) ongoing: Option<&'a ServiceDeployment>,
+    /// All of the service's group.
+    pub(super) tasks: &'a [Arc<Task>],
+    pub(super) now: Timestamp,
+    /// AWS's waiting times as they are here.
+    pub(super) scaled: &'a (dyn Fn(Duration) -> Duration + Sync),
+}
+
+/// Plans a service's next step.
+pub(super) fn plan(seen: &Seen) -> Plan {
     let mut round = Round {
-        tasks,
-        now,
+        tasks: seen.tasks,
+        now: seen.now,
+        scaled: seen.scaled,
         plan: Plan {
-            service: service.clone(),
+            service: seen.service.clone(),
+            ongoing: seen.ongoing.cloned(),
+            traffic: Vec::new(),
             events: Vec::new(),
             start: Vec::new(),
             stop: Vec::new(),
@@ -77,12 +100,14 @@ pub(super) fn plan(service: &Service, tasks: &[Arc<Task>], now: Timestamp) -> Pl
             wake_at: None,
         },
     };
-    match service.status {
+    match seen.service.status {
         ServiceStatus::Inactive => {}
         ServiceStatus::Draining => round.drain(),
         ServiceStatus::Active => {
+            round.begin();
             round.reckon();
             round.break_circuit();
+            round.advance();
             round.stop_unhealthy();
             round.scale_in();
             round.retire();
@@ -96,6 +121,7 @@ pub(super) fn plan(service: &Service, tasks: &[Arc<Task>], now: Timestamp) -> Pl
 struct Round<'a> {
     tasks: &'a [Arc<Task>],
     now: Timestamp,
+    scaled: &'a (dyn Fn(Duration) -> Duration + Sync),
     plan: Plan,
 }
 
@@ -147,6 +173,7 @@ impl<'a> Round<'a> {
         let living = self.all_living().collect();
         let reason = self.scaling();
         self.stop(living, &reason);
+        self.stop_ongoing("The service was deleted.");
         if self.tasks.iter().all(|task| task.last_status == LastStatus::Stopped) {
             let service = &mut self.plan.service;
             service.status = ServiceStatus::Inactive;
@@ -191,36 +218,6 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// The circuit breaker: too many failures in a row fail the deployment, and bring the last good one back.
-    fn break_circuit(&mut self) {
-        let service = &mut self.plan.service;
-        let breaker = service.configuration.deployment_circuit_breaker.clone();
-        let threshold = service.breaker_threshold();
-        let Some(breaker) = breaker.filter(|breaker| breaker.enable) else { return };
-        let Some(primary) = service.deployments.first_mut() else { return };
-        let failed = primary.failed_tasks >= threshold;
-        if !failed || primary.rollout != DeploymentRolloutState::InProgress {
-            return;
-        }
-        primary.rollout = DeploymentRolloutState::Failed;
-        primary.reason = "ECS deployment circuit breaker: tasks failed to start.".to_owned();
-        primary.updated_at = self.now;
-        let what = "deployment failed: tasks failed to start.";
-        self.plan.events.push(format!("(deployment {}) {what}", primary.id));
-        let good = |d: &Deployment| d.rollout == DeploymentRolloutState::Completed;
-        let Some(last) = service.deployments.iter().position(good).filter(|_| breaker.rollback)
-        else {
-            return;
-        };
-        let mut back = service.deployments.remove(last);
-        back.rollout = DeploymentRolloutState::InProgress;
-        let id = &back.id;
-        back.reason = format!("ECS deployment circuit breaker: rolling back to deploymentId {id}.");
-        back.updated_at = self.now;
-        self.plan.events.push(format!("rolling back to deployment {id}."));
-        service.deployments.insert(0, back);
-    }
-
     fn stop_unhealthy(&mut self) {
         let ill: Vec<_> = self.all_living().filter(|task| self.is_unhealthy(task)).collect();
         for task in ill {
@@ -243,12 +240,34 @@ impl<'a> Round<'a> {
         self.plan.wake_at = [self.plan.wake_at, at].into_iter().flatten().min();
     }
 
-    /// Stops what the primary deployment has too many of: those that do not run well (yet) first, then from the zone
-    /// that has the most, the newest first.
+    /// How many tasks of each deployment are to run. The earlier ones of a rolling deployment are no part of it: they
+    /// are retired as the new one grows.
+    fn wants(&self) -> Vec<(String, i32)> {
+        let deployments = &self.plan.service.deployments;
+        match self.is_shifting() {
+            true => deployments.iter().map(|d| (d.id.clone(), self.wanted(&d.id))).collect(),
+            false => {
+                let desired = self.plan.service.desired_count;
+                deployments
+                    .first()
+                    .map(|primary| (primary.id.clone(), desired))
+                    .into_iter()
+                    .collect()
+            }
+        }
+    }
+
     fn scale_in(&mut self) {
-        let Some(primary) = self.plan.service.deployments.first() else { return };
-        let mut living: Vec<_> = self.living(&primary.id).collect();
-        let excess = count(living.iter().copied()) - self.plan.service.desired_count;
+        for (deployment, wanted) in self.wants() {
+            self.shrink(&deployment, wanted);
+        }
+    }
+
+    /// Stops what a deployment has too many of: those that do not run well (yet) first, then from the zone that has the
+    /// most, the newest first.
+    fn shrink(&mut self, deployment: &str, wanted: i32) {
+        let mut living: Vec<_> = self.living(deployment).collect();
+        let excess = count(living.iter().copied()) - wanted;
         let mut chosen = Vec::new();
         for _ in 0..excess {
             let crowd = |task: &Task| living.iter().filter(|t| zone(t) == zone(task)).count();
@@ -273,8 +292,8 @@ impl<'a> Round<'a> {
     fn retire(&mut self) {
         let service = &self.plan.service;
         let Some(primary) = service.deployments.first() else { return };
-        if primary.rollout == DeploymentRolloutState::Failed {
-            return; // they are all there is
+        if self.is_shifting() || primary.rollout == DeploymentRolloutState::Failed {
+            return; // both revisions are wanted, or the earlier is all there is
         }
         let earlier = service.deployments[1..].iter().flat_map(|d| self.living(&d.id));
         let (healthy, other): (Vec<_>, Vec<_>) = earlier.partition(|task| is_healthy(task));
@@ -289,13 +308,24 @@ impl<'a> Round<'a> {
         self.stop(gone, &reason);
     }
 
-    /// Starts what the primary deployment lacks, as far as the most tasks at once allow it.
     fn start(&mut self) {
+        for (deployment, wanted) in self.wants() {
+            self.grow(&deployment, wanted);
+        }
+    }
+
+    /// Starts what a deployment lacks, as far as the most tasks at once allow it. They do not count where traffic is
+    /// shifted: two whole revisions run then.
+    fn grow(&mut self, deployment: &str, wanted: i32) {
         let service = &self.plan.service;
-        let Some(primary) = service.deployments.first().cloned() else { return };
-        let room = service.most_tasks() - count(self.all_living());
-        let mut living: Vec<_> = self.living(&primary.id).map(|task| place(task)).collect();
-        let lack = service.desired_count - i32::try_from(living.len()).unwrap_or(i32::MAX);
+        let found = service.deployments.iter().find(|d| d.id == deployment);
+        let Some(primary) = found.cloned() else { return };
+        let mut living: Vec<_> = self.living(deployment).map(|task| place(task)).collect();
+        let lack = wanted - i32::try_from(living.len()).unwrap_or(i32::MAX);
+        let room = match self.is_shifting() {
+            true => lack,
+            false => service.most_tasks() - count(self.all_living()),
+        };
         if lack <= 0 || primary.rollout == DeploymentRolloutState::Failed {
             return;
         }
@@ -345,20 +375,28 @@ impl<'a> Round<'a> {
         let there: Vec<bool> = ids.iter().map(is_there).collect();
         let alone = !there[1..].contains(&true);
         let starts = i32::try_from(self.plan.start.len()).unwrap_or(i32::MAX);
-        let counts: Vec<i32> = ids.iter().map(|id| count(self.living(id))).collect();
+        let shifting = self.is_shifting();
+        let wanted = |(i, id): (usize, &String)| match (shifting, i) {
+            (true, _) => self.wanted(id),
+            (false, 0) => desired,
+            (false, _) => count(self.living(id)),
+        };
+        let wants: Vec<i32> = ids.iter().enumerate().map(wanted).collect();
+        let ripe = self.is_ripe();
         let service = &mut self.plan.service;
-        for (i, deployment) in service.deployments.iter_mut().enumerate() {
-            let wanted = if i == 0 { desired } else { counts[i] };
+        for (deployment, wanted) in service.deployments.iter_mut().zip(wants) {
             if deployment.desired_count != wanted {
                 (deployment.desired_count, deployment.updated_at) = (wanted, self.now);
             }
         }
         let failed = service.deployments[0].rollout == DeploymentRolloutState::Failed;
-        let steady = living && healthy && alone && starts == 0 && !failed;
+        let steady = ripe && living && healthy && alone && starts == 0 && !failed;
         // What was superseded before it was in place goes with its last task.
         let mut place = there.iter().enumerate();
+        let source = self.plan.ongoing.as_ref().and_then(ServiceDeployment::source);
         service.deployments.retain(|deployment| {
-            let good = deployment.rollout == DeploymentRolloutState::Completed;
+            let good = deployment.rollout == DeploymentRolloutState::Completed
+                || shifting && Some(deployment.id.as_str()) == source;
             place.next().is_none_or(|(i, there)| i == 0 || *there || good && !steady)
         });
         let primary = &mut service.deployments[0];
@@ -372,6 +410,9 @@ impl<'a> Round<'a> {
             self.plan.events.push("has reached a steady state.".to_owned());
         }
         service.steady = steady;
+        if steady {
+            self.succeed();
+        }
     }
 }
 
@@ -379,106 +420,5 @@ fn count<'b>(tasks: impl Iterator<Item = &'b Arc<Task>>) -> i32 {
     i32::try_from(tasks.count()).unwrap_or(i32::MAX)
 }
 
-/// Whether it runs, and its health checks and those of its target groups pass, if it has any.
-fn is_healthy(task: &Task) -> bool {
-    task.last_status == LastStatus::Running
-        && !task.stopping
-        && matches!(task.health(), None | Some(Health::Healthy))
-        && task.targets.iter().all(|target| target.state == TargetState::Healthy)
-}
-
-/// What is wrong with a task that runs, in AWS's words.
-struct Illness {
-    event: String,
-    reason: String,
-}
-
-fn illness(task: &Task) -> Option<Illness> {
-    if task.last_status != LastStatus::Running {
-        return None;
-    }
-    if task.health() == Some(Health::Unhealthy) {
-        return Some(Illness {
-            event: "failed container health checks.".to_owned(),
-            reason: "Task failed container health checks".to_owned(),
-        });
-    }
-    task.targets.iter().find_map(|target| match &target.state {
-        TargetState::Unhealthy(why) => Some(Illness {
-            event: format!(
-                "(port {}) is unhealthy in (target-group {}) due to (reason {why}).",
-                target.port, target.group_arn
-            ),
-            reason: format!("Task failed ELB health checks in (target-group {})", target.group_arn),
-        }),
-        _ => None,
-    })
-}
-
-fn is_protected(task: &Task, now: Timestamp) -> bool {
-    task.protected_until.is_some_and(|until| until > now)
-}
-
-/// Where it is: the subnet that it was given.
-fn zone(task: &Task) -> Option<&String> {
-    task.network.awsvpc_configuration.as_ref().and_then(|awsvpc| awsvpc.subnets.first())
-}
-
-fn place(task: &Task) -> (String, Option<String>) {
-    let provider = match &task.launch {
-        Launch::Fargate => None,
-        Launch::CapacityProvider(name) => Some(name.clone()),
-    };
-    (zone(task).cloned().unwrap_or_default(), provider)
-}
-
-/// What became of a task.
-enum Outcome {
-    /// It runs well.
-    Ran,
-    /// It did not start.
-    Failed,
-    /// It ended by itself soon after it ran.
-    Crashed,
-    /// It ended by itself after a while.
-    Ended,
-    /// Somebody stopped it.
-    Stopped,
-}
-
-fn outcome(task: &Task) -> Outcome {
-    use crate::api::TaskStopCode::{EssentialContainerExited, TaskFailedToStart};
-    let by_itself = matches!(task.stop_code, Some(EssentialContainerExited | TaskFailedToStart));
-    match (task.stopping, by_itself, task.started_at) {
-        (false, ..) => Outcome::Ran,
-        (true, false, _) => Outcome::Stopped,
-        (true, true, None) => Outcome::Failed,
-        (true, true, Some(ran)) => {
-            let ended = task.stopping_at.unwrap_or(ran);
-            if ended.since(ran) < SOON { Outcome::Crashed } else { Outcome::Ended }
-        }
-    }
-}
-
-/// What is to be noted about a task now, if anything is.
-fn reckoning(task: &Task) -> Option<Reckoned> {
-    match (task.stopping, task.reckoned) {
-        (_, Reckoned::Over) | (false, Reckoned::Ran) => None,
-        (true, _) => Some(Reckoned::Over),
-        (false, Reckoned::Not) => is_healthy(task).then_some(Reckoned::Ran),
-    }
-}
-
-fn fail(deployment: &mut Deployment, now: Timestamp) {
-    deployment.failed_tasks = deployment.failed_tasks.saturating_add(1);
-    deployment.next_start_at = Some(now + pause(AFTER_FAILURE, deployment.failed_tasks));
-}
-
-fn pause((first, longest): (Duration, Duration), times: i32) -> Duration {
-    let doublings = u32::try_from(times - 1).unwrap_or(0).min(16);
-    (first * 2u32.pow(doublings)).min(longest)
-}
-
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

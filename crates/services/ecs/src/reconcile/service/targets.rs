@@ -3,23 +3,23 @@
 
 use crate::{
     Ecs,
-    model::{LastStatus, Revision, Service, TargetState, Task, TaskTarget},
+    model::{Deployment, LastStatus, Service, TargetState, Task, TaskTarget},
 };
 use elbv2::{ElbV2, TargetHealth};
 use std::{net::Ipv4Addr, sync::Arc};
 use store::{DiskFault, Record, Tx};
 use world::Timestamp;
 
-/// What a task of a revision is to be registered with.
-pub(super) fn of(revision: &Revision) -> Vec<TaskTarget> {
-    let target = |balancer: &crate::api::LoadBalancer| {
+/// What a task of a deployment is to be registered with.
+pub(super) fn of(deployment: &Deployment) -> Vec<TaskTarget> {
+    let target = |(balancer, group): (&crate::api::LoadBalancer, &str)| {
         Some(TaskTarget {
-            group_arn: balancer.target_group_arn.clone()?,
+            group_arn: group.to_owned(),
             port: u16::try_from(balancer.container_port?).ok()?,
             state: TargetState::Awaited,
         })
     };
-    revision.load_balancers.iter().filter_map(target).collect()
+    deployment.balancers().filter_map(target).collect()
 }
 
 /// The id in a target group's ARN.
