@@ -91,7 +91,8 @@ class Neargate:
             service,
             endpoint_url=env["AWS_ENDPOINT_URL"],
             region_name=region or env["AWS_DEFAULT_REGION"],
-            config=Config(retries={"max_attempts": 0}),
+            # The API has one name: no "data-" is put before it.
+            config=Config(retries={"max_attempts": 0}, inject_host_prefix=False),
             **credentials,
         )
 

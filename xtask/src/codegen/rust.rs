@@ -17,7 +17,7 @@ pub(super) fn file(plan: &Plan) -> Result<String, String> {
          #![allow(missing_docs, unused_imports, clippy::all, clippy::disallowed_methods)]\n\
          \n\
          use std::sync::Arc;\n\
-         use wire::{{Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,\n\
+         use wire::{{Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member,\n\
          Pattern, ServiceSpec, Shape, TimeFormat, Value}};\n",
         version = plan.model.metadata.api_version,
     )
@@ -103,7 +103,7 @@ fn dispatch(plan: &Plan, out: &mut String) {
         push(
             out,
             format!(
-                "pub static {}: Operation = Operation {{ name: {name:?}, input: &{}, output: &{}, \
+                "pub static {}: wire::Operation = wire::Operation {{ name: {name:?}, input: &{}, output: &{}, \
                  result_wrapper: {:?}, http: ({:?}, {:?}) }};",
                 constant("OP", &name),
                 table(&operation.input),

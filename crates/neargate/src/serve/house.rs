@@ -5,7 +5,7 @@ use acm::Acm;
 use application_autoscaling::AutoScaling;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
-use ecs::{Ecs, Surroundings};
+use ecs::{Ecs, Neighbours, Surroundings};
 use elbv2::ElbV2;
 use iam::Iam;
 use images::BlobStore;
@@ -14,6 +14,7 @@ use logstore::LogStore;
 use network::Network;
 use s3::S3;
 use secretsmanager::SecretsManager;
+use servicediscovery::ServiceDiscovery;
 use ssm::Ssm;
 use std::{net::SocketAddr, sync::Arc};
 use store::{Sealer, Store};
@@ -29,6 +30,7 @@ pub(super) struct House {
     pub(super) elb: Arc<ElbV2>,
     pub(super) logs: Arc<Logs>,
     acm: Arc<Acm>,
+    discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
     s3: Arc<S3>,
@@ -56,12 +58,16 @@ impl House {
         let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), secured, domain)?;
         let users = elb.clone();
         acm.used_by(Arc::new(move |arn| users.certificate_users(arn)));
+        let discovery = ServiceDiscovery::new(store.clone(), world.clone())?;
         let ecs = Ecs::new(
             store.clone(),
             world.clone(),
-            iam.clone(),
-            ec2.clone(),
-            elb.clone(),
+            Neighbours {
+                iam: iam.clone(),
+                ec2: ec2.clone(),
+                elb: elb.clone(),
+                discovery: discovery.clone(),
+            },
             engines.images,
             engines.engine,
         )?;
@@ -76,6 +82,7 @@ impl House {
             s3: S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?,
             scaling: AutoScaling::new(store, world)?,
             acm,
+            discovery,
             iam,
             network,
             ec2,
@@ -90,6 +97,7 @@ impl House {
             iam::api::service(self.iam.clone()),
             acm::api::service(self.acm.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
+            servicediscovery::api::service(self.discovery.clone()),
             ec2::api::service(self.ec2.clone()),
             ecr::api::service(self.ecr.clone()),
             ecs::api::service(self.ecs.clone()),

@@ -27,6 +27,8 @@ use wire::Peer;
 
 /// Where tasks find the API, beside the metadata.
 const API_PORT: u16 = 4566;
+/// Where SDKs look for DiscoverInstances beside an endpoint that is this address: AWS's model says so.
+const DATA_NAME: &str = "data-169.254.170.2";
 /// How long a task may take to ask.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long accepting rests after it failed.
@@ -80,8 +82,15 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     let serve_api = ecs.surroundings().api.clone();
     let name: Arc<str> = vpc.into();
     accept(ecs, api, move |stream, ip| serve_api(stream, Peer { ip, vpc: Some(name.clone()) }))?;
-    let (elb, of_vpc) = (ecs.elb.clone(), vpc.to_owned());
-    names::serve(&ecs.world, names, move |name| elb.addresses(&of_vpc, name))?;
+    let (elb, discovery, of_vpc) = (ecs.elb.clone(), ecs.discovery.clone(), vpc.to_owned());
+    names::serve(&ecs.world, names, move |name| {
+        let balancer = elb.addresses(&of_vpc, name);
+        match name == DATA_NAME {
+            true => names::addresses(&[TASK_SERVICE]),
+            false if !balancer.is_empty() => names::addresses(&balancer),
+            false => discovery.resolve(&of_vpc, name),
+        }
+    })?;
     served.insert(vpc.to_owned(), ());
     Ok(())
 }

@@ -34,6 +34,7 @@ use images::Images;
 pub use reconcile::pull::Pulling;
 use reconcile::pull::Pulls;
 use runtime::Engine;
+use servicediscovery::ServiceDiscovery;
 use std::{
     collections::HashMap,
     sync::{
@@ -45,6 +46,18 @@ use store::{ReadError, Store};
 use tokio::sync::Mutex;
 use world::World;
 
+/// The services whose records ECS reads and writes together with its own.
+pub struct Neighbours {
+    /// Roles of tasks.
+    pub iam: Arc<Iam>,
+    /// Networks.
+    pub ec2: Arc<Ec2>,
+    /// Target groups.
+    pub elb: Arc<ElbV2>,
+    /// Cloud Map.
+    pub discovery: Arc<ServiceDiscovery>,
+}
+
 /// The service's state.
 pub struct Ecs {
     store: Store,
@@ -52,6 +65,7 @@ pub struct Ecs {
     iam: Arc<Iam>,
     ec2: Arc<Ec2>,
     elb: Arc<ElbV2>,
+    discovery: Arc<ServiceDiscovery>,
     images: Images,
     engine: Engine,
     /// Set once, before the first task is driven: the rest of the house depends on this crate being there.
@@ -68,9 +82,7 @@ impl Ecs {
     pub fn new(
         store: Store,
         world: World,
-        iam: Arc<Iam>,
-        ec2: Arc<Ec2>,
-        elb: Arc<ElbV2>,
+        neighbours: Neighbours,
         images: Images,
         engine: Engine,
     ) -> Result<Arc<Self>, ReadError> {
@@ -82,12 +94,14 @@ impl Ecs {
         store.declare::<model::ServiceDeployment>()?;
         store.declare::<model::ServiceRevision>()?;
         store.declare::<model::AccountSetting>()?;
+        let Neighbours { iam, ec2, elb, discovery } = neighbours;
         Ok(Arc::new(Self {
             store,
             world,
             iam,
             ec2,
             elb,
+            discovery,
             images,
             engine,
             surroundings: OnceLock::new(),

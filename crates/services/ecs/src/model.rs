@@ -16,7 +16,7 @@ pub use service_deployment::{
 };
 pub use task::{
     Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned,
-    TargetState, Task, TaskTarget,
+    TargetState, Task, TaskRegistry, TaskTarget,
 };
 pub use task_definition::{Family, TaskDefinition};
 

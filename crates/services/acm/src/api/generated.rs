@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// AWS Certificate Manager on the wire.
@@ -122,56 +122,56 @@ pub fn service(state: Arc<crate::Acm>) -> wire::Service {
         })
 }
 
-pub static OP_IMPORT_CERTIFICATE: Operation = Operation {
+pub static OP_IMPORT_CERTIFICATE: wire::Operation = wire::Operation {
     name: "ImportCertificate",
     input: &S_IMPORT_CERTIFICATE_REQUEST,
     output: &S_IMPORT_CERTIFICATE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_CERTIFICATE: Operation = Operation {
+pub static OP_DESCRIBE_CERTIFICATE: wire::Operation = wire::Operation {
     name: "DescribeCertificate",
     input: &S_DESCRIBE_CERTIFICATE_REQUEST,
     output: &S_DESCRIBE_CERTIFICATE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_CERTIFICATES: Operation = Operation {
+pub static OP_LIST_CERTIFICATES: wire::Operation = wire::Operation {
     name: "ListCertificates",
     input: &S_LIST_CERTIFICATES_REQUEST,
     output: &S_LIST_CERTIFICATES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_CERTIFICATE: Operation = Operation {
+pub static OP_GET_CERTIFICATE: wire::Operation = wire::Operation {
     name: "GetCertificate",
     input: &S_GET_CERTIFICATE_REQUEST,
     output: &S_GET_CERTIFICATE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_CERTIFICATE: Operation = Operation {
+pub static OP_DELETE_CERTIFICATE: wire::Operation = wire::Operation {
     name: "DeleteCertificate",
     input: &S_DELETE_CERTIFICATE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_ADD_TAGS_TO_CERTIFICATE: Operation = Operation {
+pub static OP_ADD_TAGS_TO_CERTIFICATE: wire::Operation = wire::Operation {
     name: "AddTagsToCertificate",
     input: &S_ADD_TAGS_TO_CERTIFICATE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_REMOVE_TAGS_FROM_CERTIFICATE: Operation = Operation {
+pub static OP_REMOVE_TAGS_FROM_CERTIFICATE: wire::Operation = wire::Operation {
     name: "RemoveTagsFromCertificate",
     input: &S_REMOVE_TAGS_FROM_CERTIFICATE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_CERTIFICATE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_CERTIFICATE: wire::Operation = wire::Operation {
     name: "ListTagsForCertificate",
     input: &S_LIST_TAGS_FOR_CERTIFICATE_REQUEST,
     output: &S_LIST_TAGS_FOR_CERTIFICATE_RESPONSE,

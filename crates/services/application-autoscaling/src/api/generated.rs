@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Application Auto Scaling on the wire.
@@ -186,91 +186,91 @@ pub fn service(state: Arc<crate::AutoScaling>) -> wire::Service {
         })
 }
 
-pub static OP_REGISTER_SCALABLE_TARGET: Operation = Operation {
+pub static OP_REGISTER_SCALABLE_TARGET: wire::Operation = wire::Operation {
     name: "RegisterScalableTarget",
     input: &S_REGISTER_SCALABLE_TARGET_REQUEST,
     output: &S_REGISTER_SCALABLE_TARGET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SCALABLE_TARGETS: Operation = Operation {
+pub static OP_DESCRIBE_SCALABLE_TARGETS: wire::Operation = wire::Operation {
     name: "DescribeScalableTargets",
     input: &S_DESCRIBE_SCALABLE_TARGETS_REQUEST,
     output: &S_DESCRIBE_SCALABLE_TARGETS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DEREGISTER_SCALABLE_TARGET: Operation = Operation {
+pub static OP_DEREGISTER_SCALABLE_TARGET: wire::Operation = wire::Operation {
     name: "DeregisterScalableTarget",
     input: &S_DEREGISTER_SCALABLE_TARGET_REQUEST,
     output: &S_DEREGISTER_SCALABLE_TARGET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SCALING_ACTIVITIES: Operation = Operation {
+pub static OP_DESCRIBE_SCALING_ACTIVITIES: wire::Operation = wire::Operation {
     name: "DescribeScalingActivities",
     input: &S_DESCRIBE_SCALING_ACTIVITIES_REQUEST,
     output: &S_DESCRIBE_SCALING_ACTIVITIES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_SCALING_POLICY: Operation = Operation {
+pub static OP_PUT_SCALING_POLICY: wire::Operation = wire::Operation {
     name: "PutScalingPolicy",
     input: &S_PUT_SCALING_POLICY_REQUEST,
     output: &S_PUT_SCALING_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SCALING_POLICIES: Operation = Operation {
+pub static OP_DESCRIBE_SCALING_POLICIES: wire::Operation = wire::Operation {
     name: "DescribeScalingPolicies",
     input: &S_DESCRIBE_SCALING_POLICIES_REQUEST,
     output: &S_DESCRIBE_SCALING_POLICIES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_SCALING_POLICY: Operation = Operation {
+pub static OP_DELETE_SCALING_POLICY: wire::Operation = wire::Operation {
     name: "DeleteScalingPolicy",
     input: &S_DELETE_SCALING_POLICY_REQUEST,
     output: &S_DELETE_SCALING_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_SCHEDULED_ACTION: Operation = Operation {
+pub static OP_PUT_SCHEDULED_ACTION: wire::Operation = wire::Operation {
     name: "PutScheduledAction",
     input: &S_PUT_SCHEDULED_ACTION_REQUEST,
     output: &S_PUT_SCHEDULED_ACTION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SCHEDULED_ACTIONS: Operation = Operation {
+pub static OP_DESCRIBE_SCHEDULED_ACTIONS: wire::Operation = wire::Operation {
     name: "DescribeScheduledActions",
     input: &S_DESCRIBE_SCHEDULED_ACTIONS_REQUEST,
     output: &S_DESCRIBE_SCHEDULED_ACTIONS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_SCHEDULED_ACTION: Operation = Operation {
+pub static OP_DELETE_SCHEDULED_ACTION: wire::Operation = wire::Operation {
     name: "DeleteScheduledAction",
     input: &S_DELETE_SCHEDULED_ACTION_REQUEST,
     output: &S_DELETE_SCHEDULED_ACTION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_RESOURCE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_RESOURCE: wire::Operation = wire::Operation {
     name: "ListTagsForResource",
     input: &S_LIST_TAGS_FOR_RESOURCE_REQUEST,
     output: &S_LIST_TAGS_FOR_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_RESOURCE: Operation = Operation {
+pub static OP_TAG_RESOURCE: wire::Operation = wire::Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
     output: &S_TAG_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_RESOURCE: Operation = Operation {
+pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     name: "UntagResource",
     input: &S_UNTAG_RESOURCE_REQUEST,
     output: &S_UNTAG_RESOURCE_RESPONSE,

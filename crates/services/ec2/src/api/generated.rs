@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Amazon Elastic Compute Cloud on the wire.
@@ -184,84 +184,84 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
         })
 }
 
-pub static OP_DESCRIBE_AVAILABILITY_ZONES: Operation = Operation {
+pub static OP_DESCRIBE_AVAILABILITY_ZONES: wire::Operation = wire::Operation {
     name: "DescribeAvailabilityZones",
     input: &S_DESCRIBE_AVAILABILITY_ZONES_REQUEST,
     output: &S_DESCRIBE_AVAILABILITY_ZONES_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_NETWORK_INTERFACES: Operation = Operation {
+pub static OP_DESCRIBE_NETWORK_INTERFACES: wire::Operation = wire::Operation {
     name: "DescribeNetworkInterfaces",
     input: &S_DESCRIBE_NETWORK_INTERFACES_REQUEST,
     output: &S_DESCRIBE_NETWORK_INTERFACES_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_SECURITY_GROUP: Operation = Operation {
+pub static OP_CREATE_SECURITY_GROUP: wire::Operation = wire::Operation {
     name: "CreateSecurityGroup",
     input: &S_CREATE_SECURITY_GROUP_REQUEST,
     output: &S_CREATE_SECURITY_GROUP_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SECURITY_GROUPS: Operation = Operation {
+pub static OP_DESCRIBE_SECURITY_GROUPS: wire::Operation = wire::Operation {
     name: "DescribeSecurityGroups",
     input: &S_DESCRIBE_SECURITY_GROUPS_REQUEST,
     output: &S_DESCRIBE_SECURITY_GROUPS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_SECURITY_GROUP: Operation = Operation {
+pub static OP_DELETE_SECURITY_GROUP: wire::Operation = wire::Operation {
     name: "DeleteSecurityGroup",
     input: &S_DELETE_SECURITY_GROUP_REQUEST,
     output: &S_DELETE_SECURITY_GROUP_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_AUTHORIZE_SECURITY_GROUP_INGRESS: Operation = Operation {
+pub static OP_AUTHORIZE_SECURITY_GROUP_INGRESS: wire::Operation = wire::Operation {
     name: "AuthorizeSecurityGroupIngress",
     input: &S_AUTHORIZE_SECURITY_GROUP_INGRESS_REQUEST,
     output: &S_AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_AUTHORIZE_SECURITY_GROUP_EGRESS: Operation = Operation {
+pub static OP_AUTHORIZE_SECURITY_GROUP_EGRESS: wire::Operation = wire::Operation {
     name: "AuthorizeSecurityGroupEgress",
     input: &S_AUTHORIZE_SECURITY_GROUP_EGRESS_REQUEST,
     output: &S_AUTHORIZE_SECURITY_GROUP_EGRESS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_REVOKE_SECURITY_GROUP_INGRESS: Operation = Operation {
+pub static OP_REVOKE_SECURITY_GROUP_INGRESS: wire::Operation = wire::Operation {
     name: "RevokeSecurityGroupIngress",
     input: &S_REVOKE_SECURITY_GROUP_INGRESS_REQUEST,
     output: &S_REVOKE_SECURITY_GROUP_INGRESS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_REVOKE_SECURITY_GROUP_EGRESS: Operation = Operation {
+pub static OP_REVOKE_SECURITY_GROUP_EGRESS: wire::Operation = wire::Operation {
     name: "RevokeSecurityGroupEgress",
     input: &S_REVOKE_SECURITY_GROUP_EGRESS_REQUEST,
     output: &S_REVOKE_SECURITY_GROUP_EGRESS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SECURITY_GROUP_RULES: Operation = Operation {
+pub static OP_DESCRIBE_SECURITY_GROUP_RULES: wire::Operation = wire::Operation {
     name: "DescribeSecurityGroupRules",
     input: &S_DESCRIBE_SECURITY_GROUP_RULES_REQUEST,
     output: &S_DESCRIBE_SECURITY_GROUP_RULES_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SUBNETS: Operation = Operation {
+pub static OP_DESCRIBE_SUBNETS: wire::Operation = wire::Operation {
     name: "DescribeSubnets",
     input: &S_DESCRIBE_SUBNETS_REQUEST,
     output: &S_DESCRIBE_SUBNETS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_VPCS: Operation = Operation {
+pub static OP_DESCRIBE_VPCS: wire::Operation = wire::Operation {
     name: "DescribeVpcs",
     input: &S_DESCRIBE_VPCS_REQUEST,
     output: &S_DESCRIBE_VPCS_RESULT,

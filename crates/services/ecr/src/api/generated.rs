@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Amazon Elastic Container Registry on the wire.
@@ -314,168 +314,168 @@ pub fn service(state: Arc<crate::Ecr>) -> wire::Service {
         })
 }
 
-pub static OP_GET_AUTHORIZATION_TOKEN: Operation = Operation {
+pub static OP_GET_AUTHORIZATION_TOKEN: wire::Operation = wire::Operation {
     name: "GetAuthorizationToken",
     input: &S_GET_AUTHORIZATION_TOKEN_REQUEST,
     output: &S_GET_AUTHORIZATION_TOKEN_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_IMAGES: Operation = Operation {
+pub static OP_DESCRIBE_IMAGES: wire::Operation = wire::Operation {
     name: "DescribeImages",
     input: &S_DESCRIBE_IMAGES_REQUEST,
     output: &S_DESCRIBE_IMAGES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_IMAGES: Operation = Operation {
+pub static OP_LIST_IMAGES: wire::Operation = wire::Operation {
     name: "ListImages",
     input: &S_LIST_IMAGES_REQUEST,
     output: &S_LIST_IMAGES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_BATCH_GET_IMAGE: Operation = Operation {
+pub static OP_BATCH_GET_IMAGE: wire::Operation = wire::Operation {
     name: "BatchGetImage",
     input: &S_BATCH_GET_IMAGE_REQUEST,
     output: &S_BATCH_GET_IMAGE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_BATCH_DELETE_IMAGE: Operation = Operation {
+pub static OP_BATCH_DELETE_IMAGE: wire::Operation = wire::Operation {
     name: "BatchDeleteImage",
     input: &S_BATCH_DELETE_IMAGE_REQUEST,
     output: &S_BATCH_DELETE_IMAGE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_IMAGE: Operation = Operation {
+pub static OP_PUT_IMAGE: wire::Operation = wire::Operation {
     name: "PutImage",
     input: &S_PUT_IMAGE_REQUEST,
     output: &S_PUT_IMAGE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_BATCH_CHECK_LAYER_AVAILABILITY: Operation = Operation {
+pub static OP_BATCH_CHECK_LAYER_AVAILABILITY: wire::Operation = wire::Operation {
     name: "BatchCheckLayerAvailability",
     input: &S_BATCH_CHECK_LAYER_AVAILABILITY_REQUEST,
     output: &S_BATCH_CHECK_LAYER_AVAILABILITY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_INITIATE_LAYER_UPLOAD: Operation = Operation {
+pub static OP_INITIATE_LAYER_UPLOAD: wire::Operation = wire::Operation {
     name: "InitiateLayerUpload",
     input: &S_INITIATE_LAYER_UPLOAD_REQUEST,
     output: &S_INITIATE_LAYER_UPLOAD_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPLOAD_LAYER_PART: Operation = Operation {
+pub static OP_UPLOAD_LAYER_PART: wire::Operation = wire::Operation {
     name: "UploadLayerPart",
     input: &S_UPLOAD_LAYER_PART_REQUEST,
     output: &S_UPLOAD_LAYER_PART_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_COMPLETE_LAYER_UPLOAD: Operation = Operation {
+pub static OP_COMPLETE_LAYER_UPLOAD: wire::Operation = wire::Operation {
     name: "CompleteLayerUpload",
     input: &S_COMPLETE_LAYER_UPLOAD_REQUEST,
     output: &S_COMPLETE_LAYER_UPLOAD_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_DOWNLOAD_URL_FOR_LAYER: Operation = Operation {
+pub static OP_GET_DOWNLOAD_URL_FOR_LAYER: wire::Operation = wire::Operation {
     name: "GetDownloadUrlForLayer",
     input: &S_GET_DOWNLOAD_URL_FOR_LAYER_REQUEST,
     output: &S_GET_DOWNLOAD_URL_FOR_LAYER_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_LIFECYCLE_POLICY: Operation = Operation {
+pub static OP_PUT_LIFECYCLE_POLICY: wire::Operation = wire::Operation {
     name: "PutLifecyclePolicy",
     input: &S_PUT_LIFECYCLE_POLICY_REQUEST,
     output: &S_PUT_LIFECYCLE_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_LIFECYCLE_POLICY: Operation = Operation {
+pub static OP_GET_LIFECYCLE_POLICY: wire::Operation = wire::Operation {
     name: "GetLifecyclePolicy",
     input: &S_GET_LIFECYCLE_POLICY_REQUEST,
     output: &S_GET_LIFECYCLE_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_LIFECYCLE_POLICY: Operation = Operation {
+pub static OP_DELETE_LIFECYCLE_POLICY: wire::Operation = wire::Operation {
     name: "DeleteLifecyclePolicy",
     input: &S_DELETE_LIFECYCLE_POLICY_REQUEST,
     output: &S_DELETE_LIFECYCLE_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_SET_REPOSITORY_POLICY: Operation = Operation {
+pub static OP_SET_REPOSITORY_POLICY: wire::Operation = wire::Operation {
     name: "SetRepositoryPolicy",
     input: &S_SET_REPOSITORY_POLICY_REQUEST,
     output: &S_SET_REPOSITORY_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_REPOSITORY_POLICY: Operation = Operation {
+pub static OP_GET_REPOSITORY_POLICY: wire::Operation = wire::Operation {
     name: "GetRepositoryPolicy",
     input: &S_GET_REPOSITORY_POLICY_REQUEST,
     output: &S_GET_REPOSITORY_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_REPOSITORY_POLICY: Operation = Operation {
+pub static OP_DELETE_REPOSITORY_POLICY: wire::Operation = wire::Operation {
     name: "DeleteRepositoryPolicy",
     input: &S_DELETE_REPOSITORY_POLICY_REQUEST,
     output: &S_DELETE_REPOSITORY_POLICY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_REPOSITORY: Operation = Operation {
+pub static OP_CREATE_REPOSITORY: wire::Operation = wire::Operation {
     name: "CreateRepository",
     input: &S_CREATE_REPOSITORY_REQUEST,
     output: &S_CREATE_REPOSITORY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_REPOSITORIES: Operation = Operation {
+pub static OP_DESCRIBE_REPOSITORIES: wire::Operation = wire::Operation {
     name: "DescribeRepositories",
     input: &S_DESCRIBE_REPOSITORIES_REQUEST,
     output: &S_DESCRIBE_REPOSITORIES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_REPOSITORY: Operation = Operation {
+pub static OP_DELETE_REPOSITORY: wire::Operation = wire::Operation {
     name: "DeleteRepository",
     input: &S_DELETE_REPOSITORY_REQUEST,
     output: &S_DELETE_REPOSITORY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_IMAGE_TAG_MUTABILITY: Operation = Operation {
+pub static OP_PUT_IMAGE_TAG_MUTABILITY: wire::Operation = wire::Operation {
     name: "PutImageTagMutability",
     input: &S_PUT_IMAGE_TAG_MUTABILITY_REQUEST,
     output: &S_PUT_IMAGE_TAG_MUTABILITY_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_RESOURCE: Operation = Operation {
+pub static OP_TAG_RESOURCE: wire::Operation = wire::Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
     output: &S_TAG_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_RESOURCE: Operation = Operation {
+pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     name: "UntagResource",
     input: &S_UNTAG_RESOURCE_REQUEST,
     output: &S_UNTAG_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_RESOURCE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_RESOURCE: wire::Operation = wire::Operation {
     name: "ListTagsForResource",
     input: &S_LIST_TAGS_FOR_RESOURCE_REQUEST,
     output: &S_LIST_TAGS_FOR_RESOURCE_RESPONSE,

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Amazon EC2 Container Service on the wire.
@@ -486,259 +486,259 @@ pub fn service(state: Arc<crate::Ecs>) -> wire::Service {
         })
 }
 
-pub static OP_PUT_ACCOUNT_SETTING: Operation = Operation {
+pub static OP_PUT_ACCOUNT_SETTING: wire::Operation = wire::Operation {
     name: "PutAccountSetting",
     input: &S_PUT_ACCOUNT_SETTING_REQUEST,
     output: &S_PUT_ACCOUNT_SETTING_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_ACCOUNT_SETTING_DEFAULT: Operation = Operation {
+pub static OP_PUT_ACCOUNT_SETTING_DEFAULT: wire::Operation = wire::Operation {
     name: "PutAccountSettingDefault",
     input: &S_PUT_ACCOUNT_SETTING_DEFAULT_REQUEST,
     output: &S_PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ACCOUNT_SETTINGS: Operation = Operation {
+pub static OP_LIST_ACCOUNT_SETTINGS: wire::Operation = wire::Operation {
     name: "ListAccountSettings",
     input: &S_LIST_ACCOUNT_SETTINGS_REQUEST,
     output: &S_LIST_ACCOUNT_SETTINGS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_ACCOUNT_SETTING: Operation = Operation {
+pub static OP_DELETE_ACCOUNT_SETTING: wire::Operation = wire::Operation {
     name: "DeleteAccountSetting",
     input: &S_DELETE_ACCOUNT_SETTING_REQUEST,
     output: &S_DELETE_ACCOUNT_SETTING_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_CAPACITY_PROVIDERS: Operation = Operation {
+pub static OP_DESCRIBE_CAPACITY_PROVIDERS: wire::Operation = wire::Operation {
     name: "DescribeCapacityProviders",
     input: &S_DESCRIBE_CAPACITY_PROVIDERS_REQUEST,
     output: &S_DESCRIBE_CAPACITY_PROVIDERS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_CLUSTER_CAPACITY_PROVIDERS: Operation = Operation {
+pub static OP_PUT_CLUSTER_CAPACITY_PROVIDERS: wire::Operation = wire::Operation {
     name: "PutClusterCapacityProviders",
     input: &S_PUT_CLUSTER_CAPACITY_PROVIDERS_REQUEST,
     output: &S_PUT_CLUSTER_CAPACITY_PROVIDERS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_CLUSTER: Operation = Operation {
+pub static OP_CREATE_CLUSTER: wire::Operation = wire::Operation {
     name: "CreateCluster",
     input: &S_CREATE_CLUSTER_REQUEST,
     output: &S_CREATE_CLUSTER_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_CLUSTERS: Operation = Operation {
+pub static OP_DESCRIBE_CLUSTERS: wire::Operation = wire::Operation {
     name: "DescribeClusters",
     input: &S_DESCRIBE_CLUSTERS_REQUEST,
     output: &S_DESCRIBE_CLUSTERS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_CLUSTERS: Operation = Operation {
+pub static OP_LIST_CLUSTERS: wire::Operation = wire::Operation {
     name: "ListClusters",
     input: &S_LIST_CLUSTERS_REQUEST,
     output: &S_LIST_CLUSTERS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_CLUSTER: Operation = Operation {
+pub static OP_UPDATE_CLUSTER: wire::Operation = wire::Operation {
     name: "UpdateCluster",
     input: &S_UPDATE_CLUSTER_REQUEST,
     output: &S_UPDATE_CLUSTER_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_CLUSTER_SETTINGS: Operation = Operation {
+pub static OP_UPDATE_CLUSTER_SETTINGS: wire::Operation = wire::Operation {
     name: "UpdateClusterSettings",
     input: &S_UPDATE_CLUSTER_SETTINGS_REQUEST,
     output: &S_UPDATE_CLUSTER_SETTINGS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_CLUSTER: Operation = Operation {
+pub static OP_DELETE_CLUSTER: wire::Operation = wire::Operation {
     name: "DeleteCluster",
     input: &S_DELETE_CLUSTER_REQUEST,
     output: &S_DELETE_CLUSTER_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_SERVICE: Operation = Operation {
+pub static OP_CREATE_SERVICE: wire::Operation = wire::Operation {
     name: "CreateService",
     input: &S_CREATE_SERVICE_REQUEST,
     output: &S_CREATE_SERVICE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_SERVICE: Operation = Operation {
+pub static OP_UPDATE_SERVICE: wire::Operation = wire::Operation {
     name: "UpdateService",
     input: &S_UPDATE_SERVICE_REQUEST,
     output: &S_UPDATE_SERVICE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_SERVICE: Operation = Operation {
+pub static OP_DELETE_SERVICE: wire::Operation = wire::Operation {
     name: "DeleteService",
     input: &S_DELETE_SERVICE_REQUEST,
     output: &S_DELETE_SERVICE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SERVICES: Operation = Operation {
+pub static OP_DESCRIBE_SERVICES: wire::Operation = wire::Operation {
     name: "DescribeServices",
     input: &S_DESCRIBE_SERVICES_REQUEST,
     output: &S_DESCRIBE_SERVICES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_SERVICES: Operation = Operation {
+pub static OP_LIST_SERVICES: wire::Operation = wire::Operation {
     name: "ListServices",
     input: &S_LIST_SERVICES_REQUEST,
     output: &S_LIST_SERVICES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_SERVICE_DEPLOYMENTS: Operation = Operation {
+pub static OP_LIST_SERVICE_DEPLOYMENTS: wire::Operation = wire::Operation {
     name: "ListServiceDeployments",
     input: &S_LIST_SERVICE_DEPLOYMENTS_REQUEST,
     output: &S_LIST_SERVICE_DEPLOYMENTS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SERVICE_DEPLOYMENTS: Operation = Operation {
+pub static OP_DESCRIBE_SERVICE_DEPLOYMENTS: wire::Operation = wire::Operation {
     name: "DescribeServiceDeployments",
     input: &S_DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST,
     output: &S_DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_STOP_SERVICE_DEPLOYMENT: Operation = Operation {
+pub static OP_STOP_SERVICE_DEPLOYMENT: wire::Operation = wire::Operation {
     name: "StopServiceDeployment",
     input: &S_STOP_SERVICE_DEPLOYMENT_REQUEST,
     output: &S_STOP_SERVICE_DEPLOYMENT_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CONTINUE_SERVICE_DEPLOYMENT: Operation = Operation {
+pub static OP_CONTINUE_SERVICE_DEPLOYMENT: wire::Operation = wire::Operation {
     name: "ContinueServiceDeployment",
     input: &S_CONTINUE_SERVICE_DEPLOYMENT_REQUEST,
     output: &S_CONTINUE_SERVICE_DEPLOYMENT_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SERVICE_REVISIONS: Operation = Operation {
+pub static OP_DESCRIBE_SERVICE_REVISIONS: wire::Operation = wire::Operation {
     name: "DescribeServiceRevisions",
     input: &S_DESCRIBE_SERVICE_REVISIONS_REQUEST,
     output: &S_DESCRIBE_SERVICE_REVISIONS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_RESOURCE: Operation = Operation {
+pub static OP_TAG_RESOURCE: wire::Operation = wire::Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
     output: &S_TAG_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_RESOURCE: Operation = Operation {
+pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     name: "UntagResource",
     input: &S_UNTAG_RESOURCE_REQUEST,
     output: &S_UNTAG_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_RESOURCE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_RESOURCE: wire::Operation = wire::Operation {
     name: "ListTagsForResource",
     input: &S_LIST_TAGS_FOR_RESOURCE_REQUEST,
     output: &S_LIST_TAGS_FOR_RESOURCE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_RUN_TASK: Operation = Operation {
+pub static OP_RUN_TASK: wire::Operation = wire::Operation {
     name: "RunTask",
     input: &S_RUN_TASK_REQUEST,
     output: &S_RUN_TASK_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_STOP_TASK: Operation = Operation {
+pub static OP_STOP_TASK: wire::Operation = wire::Operation {
     name: "StopTask",
     input: &S_STOP_TASK_REQUEST,
     output: &S_STOP_TASK_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TASKS: Operation = Operation {
+pub static OP_DESCRIBE_TASKS: wire::Operation = wire::Operation {
     name: "DescribeTasks",
     input: &S_DESCRIBE_TASKS_REQUEST,
     output: &S_DESCRIBE_TASKS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TASKS: Operation = Operation {
+pub static OP_LIST_TASKS: wire::Operation = wire::Operation {
     name: "ListTasks",
     input: &S_LIST_TASKS_REQUEST,
     output: &S_LIST_TASKS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_REGISTER_TASK_DEFINITION: Operation = Operation {
+pub static OP_REGISTER_TASK_DEFINITION: wire::Operation = wire::Operation {
     name: "RegisterTaskDefinition",
     input: &S_REGISTER_TASK_DEFINITION_REQUEST,
     output: &S_REGISTER_TASK_DEFINITION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TASK_DEFINITION: Operation = Operation {
+pub static OP_DESCRIBE_TASK_DEFINITION: wire::Operation = wire::Operation {
     name: "DescribeTaskDefinition",
     input: &S_DESCRIBE_TASK_DEFINITION_REQUEST,
     output: &S_DESCRIBE_TASK_DEFINITION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DEREGISTER_TASK_DEFINITION: Operation = Operation {
+pub static OP_DEREGISTER_TASK_DEFINITION: wire::Operation = wire::Operation {
     name: "DeregisterTaskDefinition",
     input: &S_DEREGISTER_TASK_DEFINITION_REQUEST,
     output: &S_DEREGISTER_TASK_DEFINITION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_TASK_DEFINITIONS: Operation = Operation {
+pub static OP_DELETE_TASK_DEFINITIONS: wire::Operation = wire::Operation {
     name: "DeleteTaskDefinitions",
     input: &S_DELETE_TASK_DEFINITIONS_REQUEST,
     output: &S_DELETE_TASK_DEFINITIONS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TASK_DEFINITIONS: Operation = Operation {
+pub static OP_LIST_TASK_DEFINITIONS: wire::Operation = wire::Operation {
     name: "ListTaskDefinitions",
     input: &S_LIST_TASK_DEFINITIONS_REQUEST,
     output: &S_LIST_TASK_DEFINITIONS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TASK_DEFINITION_FAMILIES: Operation = Operation {
+pub static OP_LIST_TASK_DEFINITION_FAMILIES: wire::Operation = wire::Operation {
     name: "ListTaskDefinitionFamilies",
     input: &S_LIST_TASK_DEFINITION_FAMILIES_REQUEST,
     output: &S_LIST_TASK_DEFINITION_FAMILIES_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_TASK_PROTECTION: Operation = Operation {
+pub static OP_GET_TASK_PROTECTION: wire::Operation = wire::Operation {
     name: "GetTaskProtection",
     input: &S_GET_TASK_PROTECTION_REQUEST,
     output: &S_GET_TASK_PROTECTION_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_TASK_PROTECTION: Operation = Operation {
+pub static OP_UPDATE_TASK_PROTECTION: wire::Operation = wire::Operation {
     name: "UpdateTaskProtection",
     input: &S_UPDATE_TASK_PROTECTION_REQUEST,
     output: &S_UPDATE_TASK_PROTECTION_RESPONSE,
@@ -7545,11 +7545,15 @@ impl IntoValue for ServiceManagedEBSVolumeConfiguration {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceRegistry {
+    #[serde(rename = "registryArn", skip_serializing_if = "Option::is_none")]
     pub registry_arn: Option<String>,
+    #[serde(rename = "port", skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
+    #[serde(rename = "containerName", skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
+    #[serde(rename = "containerPort", skip_serializing_if = "Option::is_none")]
     pub container_port: Option<i32>,
 }
 
@@ -11153,7 +11157,7 @@ static S_CREATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_REGISTRIES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "desiredCount",
@@ -18246,7 +18250,7 @@ static S_SERVICE_REGISTRY: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "port",
@@ -18255,7 +18259,7 @@ static S_SERVICE_REGISTRY: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "containerName",
@@ -18264,7 +18268,7 @@ static S_SERVICE_REGISTRY: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "containerPort",
@@ -18273,7 +18277,7 @@ static S_SERVICE_REGISTRY: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -20601,7 +20605,7 @@ static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_REGISTRIES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("service discovery is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "serviceConnectConfiguration",

@@ -1,8 +1,9 @@
-//! The name service of a VPC: answers the private names of addresses, and those of load balancers, itself, and
-//! hands every other question on to the host's own name servers. UDP only; an answer that does not fit says so
-//! (TC), and the asker's TCP attempt is refused.
+//! The name service of a VPC: answers the private names of addresses, those of load balancers and those of Cloud Map
+//! itself, and hands every other question on to the host's own name servers. UDP only: of its own records it answers as
+//! many as fit, for each of them will do.
 
 use network::{NAME_SERVICE, NetworkError};
+use servicediscovery::{DnsAnswer, DnsData, Resolved};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -20,18 +21,27 @@ const MOST_QUESTIONS: usize = 256;
 /// How long an answer about an address holds, in seconds.
 const TTL_S: u32 = 60;
 
+/// The longest message to who does not say that longer ones may come (RFC 1035, 4.2.1).
+const MESSAGE: usize = 512;
+
 const SERVER_FAILURE: u8 = 2;
-/// The most addresses in an answer, so that it fits.
-const MOST_ADDRESSES: usize = 16;
+const NAME_ERROR: u8 = 3;
+/// Types of records, and of questions.
+const A: u16 = 1;
+const CNAME: u16 = 5;
+const SOA: u16 = 6;
+const SRV: u16 = 33;
+const OPT: u16 = 41;
+const ANY: u16 = 255;
 
-/// Gives the addresses of a name, in lower case.
-type Known = dyn Fn(&str) -> Vec<Ipv4Addr> + Send + Sync;
+/// Says what a name, in lower case, stands for.
+type Known = dyn Fn(&str) -> Resolved + Send + Sync;
 
-/// Answers questions that come to `socket`; `known` gives the addresses of names that the VPC has, none for others.
+/// Answers questions that come to `socket`; `known` says what names stand for that the VPC has.
 pub(super) fn serve(
     world: &World,
     socket: std::net::UdpSocket,
-    known: impl Fn(&str) -> Vec<Ipv4Addr> + Send + Sync + 'static,
+    known: impl Fn(&str) -> Resolved + Send + Sync + 'static,
 ) -> Result<(), NetworkError> {
     let known: Arc<Known> = Arc::new(known);
     let address = (NAME_SERVICE, 53).into();
@@ -62,9 +72,11 @@ pub(super) fn serve(
 
 async fn answer(world: &World, known: &Known, question: Vec<u8>) -> Option<Vec<u8>> {
     let (name, kind, end) = parse(&question)?;
-    let own = private_address(&name).map_or_else(|| known(&name), |address| vec![address]);
-    if !own.is_empty() {
-        return Some(own_answer(&question, end, kind, &own));
+    let own = private_address(&name).map_or_else(|| known(&name), |address| addresses(&[address]));
+    match own {
+        Resolved::Foreign => {}
+        Resolved::NoName(ttl) => return Some(no_name(&question, end, ttl)),
+        Resolved::Records(records) => return Some(own_answer(&question, end, kind, &records)),
     }
     for server in host_servers() {
         if let Some(Some(answer)) = world.timeout(PATIENCE, ask(server, &question)).await {
@@ -126,22 +138,85 @@ fn header(question: &[u8], end: usize, code: u8, answers: u16) -> Vec<u8> {
     message
 }
 
-fn own_answer(question: &[u8], end: usize, kind: u16, addresses: &[Ipv4Addr]) -> Vec<u8> {
-    const A: u16 = 1;
-    const ANY: u16 = 255;
-    if kind != A && kind != ANY {
-        return header(question, end, 0, 0);
+/// Addresses as records.
+pub(super) fn addresses(addresses: &[Ipv4Addr]) -> Resolved {
+    let record = |address: &Ipv4Addr| DnsAnswer { ttl: TTL_S, data: DnsData::A(*address) };
+    Resolved::Records(addresses.iter().map(record).collect())
+}
+
+/// How long an answer may be: what an EDNS record right behind the question says (RFC 6891).
+fn room(message: &[u8], end: usize) -> usize {
+    let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+    // The root's name is one zero; an OPT record's class is the size.
+    let is_opt = message.get(end) == Some(&0) && number(end + 1) == Some(OPT);
+    match number(end + 3).filter(|_| is_opt) {
+        Some(size) => usize::from(size).clamp(MESSAGE, MOST_MESSAGE),
+        None => MESSAGE,
     }
-    let addresses = &addresses[..addresses.len().min(MOST_ADDRESSES)];
-    let mut message = header(question, end, 0, addresses.len() as u16);
-    for address in addresses {
-        message.extend([0xc0, 12]); // the name: as in the question
-        message.extend(A.to_be_bytes());
-        message.extend(1u16.to_be_bytes()); // the Internet
-        message.extend(TTL_S.to_be_bytes());
-        message.extend(4u16.to_be_bytes());
-        message.extend(address.octets());
+}
+
+/// A name as messages hold it; none when it is no name.
+fn labels(name: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for label in name.trim_end_matches('.').split('.') {
+        let length = u8::try_from(label.len()).ok().filter(|length| (1..64).contains(length))?;
+        out.push(length);
+        out.extend(label.bytes());
     }
+    out.push(0);
+    (out.len() <= 255).then_some(out)
+}
+
+/// What comes behind a record's name.
+fn record(kind: u16, ttl: u32, data: &[u8]) -> Vec<u8> {
+    let mut out = kind.to_be_bytes().to_vec();
+    out.extend(1u16.to_be_bytes()); // the Internet
+    out.extend(ttl.to_be_bytes());
+    out.extend((data.len() as u16).to_be_bytes());
+    out.extend(data);
+    out
+}
+
+fn own_answer(question: &[u8], end: usize, kind: u16, records: &[DnsAnswer]) -> Vec<u8> {
+    let room = room(question, end);
+    let mut answers = Vec::new();
+    let mut count = 0u16;
+    for answer in records {
+        let (own, data) = match &answer.data {
+            DnsData::A(address) => (A, Some(address.octets().to_vec())),
+            DnsData::Cname(name) => (CNAME, labels(name)),
+            DnsData::Srv { port, target } => {
+                let target = labels(target).map(|target| {
+                    // Priority and weight are one, as Cloud Map has them.
+                    let head = [1u16, 1, *port].map(u16::to_be_bytes).concat();
+                    [head, target].concat()
+                });
+                (SRV, target)
+            }
+        };
+        // Another name is an answer to every question.
+        let wanted = kind == own || kind == ANY || own == CNAME;
+        let Some(data) = data.filter(|_| wanted) else { continue };
+        let record = record(own, answer.ttl, &data);
+        if end + answers.len() + 2 + record.len() > room {
+            break;
+        }
+        answers.extend([0xc0, 12]); // the name: as in the question
+        answers.extend(record);
+        count += 1;
+    }
+    [header(question, end, 0, count), answers].concat()
+}
+
+/// There is no such name, for `ttl` seconds: an SOA record says so (RFC 2308).
+fn no_name(question: &[u8], end: usize, ttl: u32) -> Vec<u8> {
+    let mut message = header(question, end, NAME_ERROR, 0);
+    message[8..10].copy_from_slice(&1u16.to_be_bytes());
+    let numbers = [1, 7200, 900, 1_209_600, ttl].map(u32::to_be_bytes).concat();
+    // Who serves it and who answers for it: the root, for nobody asks.
+    let data = [vec![0, 0], numbers].concat();
+    message.extend([0xc0, 12]);
+    message.extend(record(SOA, ttl, &data));
     message
 }
 
@@ -189,12 +264,38 @@ mod tests {
         message
     }
 
+    fn records(of: &[Ipv4Addr]) -> Vec<DnsAnswer> {
+        match addresses(of) {
+            Resolved::Records(records) => records,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out() {
+        let mut message = question("many.example", 255);
+        let (_, kind, end) = parse(&message).unwrap();
+        let target = format!("{}.example", "a".repeat(60));
+        let srv = DnsAnswer { ttl: 5, data: DnsData::Srv { port: 80, target } };
+        let all = vec![srv; 8];
+        let count = |answer: &[u8]| u16::from_be_bytes([answer[6], answer[7]]);
+        let short = own_answer(&message, end, kind, &all);
+        assert!(short.len() <= 512 && (1..8).contains(&count(&short)), "{}", count(&short));
+        message.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(count(&own_answer(&message, end, kind, &all)), 8);
+        assert_eq!(count(&own_answer(&message, end, A, &all)), 0, "it has no address");
+        let none = no_name(&message, end, 15);
+        assert_eq!((none[3] & 0xf, none[9]), (NAME_ERROR, 1));
+        assert_eq!(none[none.len() - 4..], 15u32.to_be_bytes());
+        assert_eq!(labels(&"a".repeat(64)), None);
+    }
+
     #[test]
     fn private_names_are_answered() {
         let question = question("IP-10-1-2-3.ec2.internal", 1);
         let (name, kind, end) = parse(&question).unwrap();
         let address = private_address(&name).unwrap();
-        let answer = own_answer(&question, end, kind, &[address]);
+        let answer = own_answer(&question, end, kind, &records(&[address]));
         assert_eq!(answer[..2], [0xab, 0xcd]);
         assert_eq!(answer[6..8], [0, 1]);
         assert_eq!(answer[answer.len() - 4..], [10, 1, 2, 3]);
@@ -206,7 +307,8 @@ mod tests {
         #[test]
         fn any_bytes_are_a_question_or_none(bytes in proptest::collection::vec(0u8.., 0..64)) {
             if let Some((_, kind, end)) = parse(&bytes) {
-                own_answer(&bytes, end, kind, &[Ipv4Addr::LOCALHOST]);
+                own_answer(&bytes, end, kind, &records(&[Ipv4Addr::LOCALHOST]));
+                no_name(&bytes, end, 1);
             }
         }
     }

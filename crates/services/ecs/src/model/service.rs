@@ -4,6 +4,7 @@ use super::{Launch, Tags, TaskDefinition, arn};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
     DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
+    ServiceRegistry,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, time::Duration};
@@ -56,6 +57,9 @@ pub struct Revision {
     /// The target groups that its tasks are registered with.
     #[serde(default)]
     pub load_balancers: Vec<LoadBalancer>,
+    /// The Cloud Map services that its tasks are registered with.
+    #[serde(default)]
+    pub registries: Vec<ServiceRegistry>,
 }
 
 /// A version of a service on its way in, in place, or on its way out.
@@ -116,6 +120,9 @@ pub struct Service {
     /// The id of the service deployment that is under way.
     #[serde(default)]
     pub ongoing: Option<String>,
+    /// Where traffic has been shifted: the id of the deployment that all the production requests went to last.
+    #[serde(default)]
+    pub serving: Option<String>,
     /// How deployments go, with the defaults filled in.
     pub configuration: DeploymentConfiguration,
     /// For so long after a task runs its health does not matter, in seconds.

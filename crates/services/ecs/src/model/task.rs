@@ -168,6 +168,17 @@ pub struct TaskTarget {
     pub state: TargetState,
 }
 
+/// A service of Cloud Map that a task is to be registered with, as long as it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskRegistry {
+    /// The Cloud Map service's id.
+    pub service: String,
+    /// The port of the task that SRV records name.
+    pub port: Option<u16>,
+    /// How it was told to be when it was told last; none before it is registered.
+    pub told: Option<bool>,
+}
+
 /// A task. No `Debug`: overrides may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Task {
@@ -219,6 +230,9 @@ pub struct Task {
     /// The target groups that its service has it in.
     #[serde(default)]
     pub targets: Vec<TaskTarget>,
+    /// Where its service has it registered.
+    #[serde(default)]
+    pub registries: Vec<TaskRegistry>,
     /// When it may be stopped by scale-in again; in the past when it is not protected.
     pub protected_until: Option<Timestamp>,
     /// Its idempotency token.
@@ -284,6 +298,7 @@ impl Task {
             version: 1,
             reckoned: Reckoned::Not,
             targets: Vec::new(),
+            registries: Vec::new(),
             protected_until: None,
             client_token: None,
             journal_seq: 0,

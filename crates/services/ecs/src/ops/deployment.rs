@@ -6,7 +6,7 @@ use crate::{
     faults,
     model::{
         Breaker, Deployment, Revision, RevisionInPlay, Service as Record, ServiceDeployment,
-        ServiceRevision, Shift, TaskDefinition, WHOLE, shifts,
+        ServiceRevision, Shift, TaskDefinition, shifts,
     },
 };
 use std::sync::Arc;
@@ -182,16 +182,63 @@ pub(super) fn load_balancers(
         if let Some(advanced) = &balancer.advanced_configuration {
             check_advanced(ecs, ctx, arn, advanced)?;
         }
-        let name = balancer.container_name.clone().unwrap_or_default();
-        let port = balancer.container_port.unwrap_or(0);
-        let mut containers = definition.document.container_definitions.iter().flatten();
-        let container = containers.find(|c| c.name.as_ref() == Some(&name)).ok_or_else(|| {
-            faults::invalid(format!("The container {name} does not exist in the task definition."))
-        })?;
-        let mut ports = container.port_mappings.iter().flatten();
-        if !ports.any(|mapping| mapping.container_port == Some(port)) {
+        let name = balancer.container_name.as_deref().unwrap_or_default();
+        check_port(definition, name, balancer.container_port.unwrap_or(0))?;
+    }
+    Ok(given)
+}
+
+fn check_port(definition: &TaskDefinition, name: &str, port: i32) -> Result<(), Fault> {
+    let mut containers = definition.document.container_definitions.iter().flatten();
+    let container = containers.find(|c| c.name.as_deref() == Some(name)).ok_or_else(|| {
+        faults::invalid(format!("The container {name} does not exist in the task definition."))
+    })?;
+    let mut ports = container.port_mappings.iter().flatten();
+    match ports.any(|mapping| mapping.container_port == Some(port)) {
+        true => Ok(()),
+        false => Err(faults::invalid(format!(
+            "The container {name} did not have a container port {port} defined."
+        ))),
+    }
+}
+
+/// The Cloud Map services that a service's tasks are registered with, as far as they and the ports that they are for
+/// exist. <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ServiceRegistry.html>
+pub(super) fn registries(
+    ecs: &Ecs,
+    ctx: &Context,
+    definition: &TaskDefinition,
+    given: Vec<ServiceRegistry>,
+) -> Result<Vec<ServiceRegistry>, Fault> {
+    if given.len() > 1 {
+        return Err(faults::invalid("service registries can have at most 1 items."));
+    }
+    for registry in &given {
+        let arn = registry.registry_arn.as_deref();
+        let arn = arn.ok_or_else(|| faults::invalid("registryArn must be specified."))?;
+        let service = ecs.discovery.service(&ctx.realm(), arn);
+        let service = service
+            .ok_or_else(|| faults::invalid(format!("Service registry {arn} does not exist.")))?;
+        let container = registry.container_name.as_deref();
+        let port = match (container, registry.container_port, registry.port) {
+            (Some(name), Some(port), None) => {
+                check_port(definition, name, port)?;
+                Some(port)
+            }
+            (None, None, port) => port,
+            _ => {
+                return Err(faults::invalid(
+                    "Specify either a containerName and containerPort combination or a port value for a service \
+                     registry, but not both.",
+                ));
+            }
+        };
+        if port.is_some_and(|port| u16::try_from(port).is_err()) {
+            return Err(faults::invalid("port must be between 0 and 65535."));
+        }
+        if service.has_srv() && port.is_none() {
             return Err(faults::invalid(format!(
-                "The container {name} did not have a container port {port} defined."
+                "When specifying 'serviceRegistries' with SRV records, a port must be specified for {arn}."
             )));
         }
     }
@@ -273,17 +320,11 @@ pub(super) fn ongoing(tx: &Tx, service: &Record) -> Option<Arc<ServiceDeployment
 }
 
 /// The id of the deployment whose tasks get the service's requests, when there is one.
-fn serving(service: &Record, before: Option<&ServiceDeployment>) -> Option<String> {
-    let shifted = before.filter(|before| before.shift.is_some());
-    let Some(before) = shifted else {
-        let good = |d: &&Deployment| d.rollout == DeploymentRolloutState::Completed;
-        return service.deployments.iter().find(good).map(|d| d.id.clone());
-    };
-    let target = &before.target.deployment;
-    match before.production(target) == WHOLE && !before.is_going_back() {
-        true => Some(target.clone()),
-        false => before.source().map(str::to_owned),
-    }
+fn serving(service: &Record) -> Option<String> {
+    let there = |id: &&String| service.deployments.iter().any(|d| d.id == **id);
+    let good = |d: &&Deployment| d.rollout == DeploymentRolloutState::Completed;
+    let completed = || service.deployments.iter().find(good).map(|d| d.id.clone());
+    service.serving.as_ref().filter(there).cloned().or_else(completed)
 }
 
 /// The target groups that a new revision's targets go to: where traffic is shifted, those that the revision that gets
@@ -332,7 +373,7 @@ pub(super) fn begin(
     revision: Revision,
 ) -> Result<(), Fault> {
     let before = ongoing(tx, service);
-    let new = draft(&ecs.world, service, before.as_deref(), revision)?;
+    let new = draft(&ecs.world, service, revision)?;
     if let Some(before) = before {
         end(tx, &before, new.created_at);
     }
@@ -341,15 +382,14 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// Makes the deployment of a revision a service's newest; `before` is what was under way.
+/// Makes the deployment of a revision a service's newest.
 pub(crate) fn draft(
     world: &World,
     service: &mut Record,
-    before: Option<&ServiceDeployment>,
     revision: Revision,
 ) -> Result<ServiceDeployment, Fault> {
     let now = world.now();
-    let serving = serving(service, before);
+    let serving = serving(service);
     let find = |id: &String| service.deployments.iter().find(|d| d.id == *id);
     let shifting = shifts(&service.configuration);
     check_pairs(&service.configuration, &revision)?;

@@ -3,7 +3,7 @@
 
 use super::{
     answer,
-    deployment::{begin, check_pairs, configuration, load_balancers, ongoing},
+    deployment::{begin, check_pairs, configuration, load_balancers, ongoing, registries},
     listing::page,
     named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
     tag::checked,
@@ -119,6 +119,7 @@ fn revision(
     let (launch_type, strategy) =
         capacity(cluster, input.launch_type, input.capacity_provider_strategy.clone())?;
     let balancers = input.load_balancers.clone().unwrap_or_default();
+    let given = input.service_registries.clone().unwrap_or_default();
     Ok(Revision {
         family: definition.family.clone(),
         revision: definition.revision,
@@ -127,6 +128,7 @@ fn revision(
         platform_version: platform(input.platform_version.as_deref())?,
         network: network(input.network_configuration.clone())?,
         load_balancers: load_balancers(ecs, ctx, definition, balancers)?,
+        registries: registries(ecs, ctx, definition, given)?,
     })
 }
 
@@ -159,6 +161,7 @@ fn record(
         desired_count,
         deployments: Vec::new(),
         ongoing: None,
+        serving: None,
         configuration,
         grace_seconds: input.health_check_grace_period_seconds,
         rebalancing: input
@@ -196,13 +199,16 @@ pub(crate) async fn update_service(
     }
     input.desired_count.map(check_count).transpose()?;
     let key = Record::key_of(&ctx.realm(), &cluster_name, &name);
-    if let Some(given) = input.load_balancers.clone() {
+    if input.load_balancers.is_some() || input.service_registries.is_some() {
         let definition = match &definition {
             Some(definition) => Some(definition.clone()),
             None => current_definition(ecs, &key),
         };
         let definition = definition.ok_or_else(faults::no_service)?;
-        load_balancers(ecs, ctx, &definition, given)?;
+        let balancers = input.load_balancers.clone().unwrap_or_default();
+        load_balancers(ecs, ctx, &definition, balancers)?;
+        let given = input.service_registries.clone().unwrap_or_default();
+        registries(ecs, ctx, &definition, given)?;
     }
     let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
@@ -253,6 +259,9 @@ fn update(
     }
     if let Some(given) = input.load_balancers {
         revision.load_balancers = given;
+    }
+    if let Some(given) = input.service_registries {
+        revision.registries = given;
     }
     let before = std::mem::take(&mut service.configuration);
     let strategy = before.strategy;

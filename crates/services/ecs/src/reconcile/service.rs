@@ -3,6 +3,7 @@
 //! rounds can both start what is missing.
 
 mod plan;
+pub(super) mod registries;
 pub(super) mod targets;
 
 use super::chain;
@@ -52,6 +53,7 @@ pub(super) async fn drive(ecs: Arc<Ecs>) {
 /// Does for each service what its plan says. Answers when to look again though nothing changes.
 async fn round(ecs: &Arc<Ecs>) -> Result<Option<Timestamp>, DiskFault> {
     targets::keep(ecs).await?;
+    registries::keep(ecs).await?;
     let mut wake_at = None;
     let snapshot = ecs.store.read();
     let active = |service: &Arc<Service>| service.status != ServiceStatus::Inactive;
@@ -199,6 +201,7 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
         tx.update::<Task>(&format!("{prefix}{id}"), |task| task.stop(code, &reason, now));
         if let Some(task) = tx.get::<Task>(&format!("{prefix}{id}")) {
             events.extend(targets::drain(tx, &task, now));
+            registries::drain(tx, &task);
         }
     }
     let mut started = Vec::new();
@@ -256,6 +259,7 @@ fn task(tx: &Tx, service: &Service, wanted: Start, now: Timestamp) -> Option<Tas
     task.platform_version.clone_from(&revision.platform_version);
     task.execute_command = service.execute_command;
     task.targets = targets::of(deployment);
+    task.registries = registries::of(revision);
     task.tags = match service.propagate_tags {
         PropagateTags::Service => service.tags.clone(),
         PropagateTags::TaskDefinition => definition.tags.clone(),

@@ -4,7 +4,11 @@
 //! step can be taken again after a crash: what is there already is kept. What cannot work ends the task with
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
-use super::{chain, environment, events, output, pull, service::targets, spec};
+use super::{
+    chain, environment, events, output, pull,
+    service::{registries, targets},
+    spec,
+};
 use crate::{
     Ecs,
     api::{SettingName, TaskStopCode},
@@ -332,8 +336,9 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     clean(ecs, task).await
 }
 
-/// Whether a task that is to stop is out of its target groups, with nothing in flight to it.
+/// Whether a task that is to stop is out of Cloud Map and of its target groups, with nothing in flight to it.
 async fn has_left(ecs: &Ecs, task: &Task) -> Result<bool, Trouble> {
+    registries::leave(ecs, task).await?;
     let targets = targets::addresses(task);
     let there = |(group, ip, port): &(String, Ipv4Addr, u16)| {
         let key = elbv2::model::Target::key_of(&task.realm, group, *ip, *port);
@@ -362,6 +367,7 @@ async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
     ecs.engine.remove(&task.id).await?;
     let record = ecs.store.read().get::<Task>(&key);
     if let Some(record) = &record {
+        registries::leave(ecs, record).await?;
         ecs.elb.deregister(&task.realm, targets::addresses(record)).await?;
     }
     let eni = record.as_ref().and_then(|record| record.interface.eni.clone());

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Elastic Load Balancing on the wire.
@@ -412,217 +412,217 @@ pub fn service(state: Arc<crate::ElbV2>) -> wire::Service {
         })
 }
 
-pub static OP_CREATE_LISTENER: Operation = Operation {
+pub static OP_CREATE_LISTENER: wire::Operation = wire::Operation {
     name: "CreateListener",
     input: &S_CREATE_LISTENER_INPUT,
     output: &S_CREATE_LISTENER_OUTPUT,
     result_wrapper: "CreateListenerResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LISTENERS: Operation = Operation {
+pub static OP_DESCRIBE_LISTENERS: wire::Operation = wire::Operation {
     name: "DescribeListeners",
     input: &S_DESCRIBE_LISTENERS_INPUT,
     output: &S_DESCRIBE_LISTENERS_OUTPUT,
     result_wrapper: "DescribeListenersResult",
     http: ("POST", "/"),
 };
-pub static OP_MODIFY_LISTENER: Operation = Operation {
+pub static OP_MODIFY_LISTENER: wire::Operation = wire::Operation {
     name: "ModifyListener",
     input: &S_MODIFY_LISTENER_INPUT,
     output: &S_MODIFY_LISTENER_OUTPUT,
     result_wrapper: "ModifyListenerResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_LISTENER: Operation = Operation {
+pub static OP_DELETE_LISTENER: wire::Operation = wire::Operation {
     name: "DeleteListener",
     input: &S_DELETE_LISTENER_INPUT,
     output: &S_DELETE_LISTENER_OUTPUT,
     result_wrapper: "DeleteListenerResult",
     http: ("POST", "/"),
 };
-pub static OP_ADD_LISTENER_CERTIFICATES: Operation = Operation {
+pub static OP_ADD_LISTENER_CERTIFICATES: wire::Operation = wire::Operation {
     name: "AddListenerCertificates",
     input: &S_ADD_LISTENER_CERTIFICATES_INPUT,
     output: &S_ADD_LISTENER_CERTIFICATES_OUTPUT,
     result_wrapper: "AddListenerCertificatesResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LISTENER_CERTIFICATES: Operation = Operation {
+pub static OP_DESCRIBE_LISTENER_CERTIFICATES: wire::Operation = wire::Operation {
     name: "DescribeListenerCertificates",
     input: &S_DESCRIBE_LISTENER_CERTIFICATES_INPUT,
     output: &S_DESCRIBE_LISTENER_CERTIFICATES_OUTPUT,
     result_wrapper: "DescribeListenerCertificatesResult",
     http: ("POST", "/"),
 };
-pub static OP_REMOVE_LISTENER_CERTIFICATES: Operation = Operation {
+pub static OP_REMOVE_LISTENER_CERTIFICATES: wire::Operation = wire::Operation {
     name: "RemoveListenerCertificates",
     input: &S_REMOVE_LISTENER_CERTIFICATES_INPUT,
     output: &S_REMOVE_LISTENER_CERTIFICATES_OUTPUT,
     result_wrapper: "RemoveListenerCertificatesResult",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_LOAD_BALANCER: Operation = Operation {
+pub static OP_CREATE_LOAD_BALANCER: wire::Operation = wire::Operation {
     name: "CreateLoadBalancer",
     input: &S_CREATE_LOAD_BALANCER_INPUT,
     output: &S_CREATE_LOAD_BALANCER_OUTPUT,
     result_wrapper: "CreateLoadBalancerResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LOAD_BALANCERS: Operation = Operation {
+pub static OP_DESCRIBE_LOAD_BALANCERS: wire::Operation = wire::Operation {
     name: "DescribeLoadBalancers",
     input: &S_DESCRIBE_LOAD_BALANCERS_INPUT,
     output: &S_DESCRIBE_LOAD_BALANCERS_OUTPUT,
     result_wrapper: "DescribeLoadBalancersResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_LOAD_BALANCER: Operation = Operation {
+pub static OP_DELETE_LOAD_BALANCER: wire::Operation = wire::Operation {
     name: "DeleteLoadBalancer",
     input: &S_DELETE_LOAD_BALANCER_INPUT,
     output: &S_DELETE_LOAD_BALANCER_OUTPUT,
     result_wrapper: "DeleteLoadBalancerResult",
     http: ("POST", "/"),
 };
-pub static OP_SET_SECURITY_GROUPS: Operation = Operation {
+pub static OP_SET_SECURITY_GROUPS: wire::Operation = wire::Operation {
     name: "SetSecurityGroups",
     input: &S_SET_SECURITY_GROUPS_INPUT,
     output: &S_SET_SECURITY_GROUPS_OUTPUT,
     result_wrapper: "SetSecurityGroupsResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LOAD_BALANCER_ATTRIBUTES: Operation = Operation {
+pub static OP_DESCRIBE_LOAD_BALANCER_ATTRIBUTES: wire::Operation = wire::Operation {
     name: "DescribeLoadBalancerAttributes",
     input: &S_DESCRIBE_LOAD_BALANCER_ATTRIBUTES_INPUT,
     output: &S_DESCRIBE_LOAD_BALANCER_ATTRIBUTES_OUTPUT,
     result_wrapper: "DescribeLoadBalancerAttributesResult",
     http: ("POST", "/"),
 };
-pub static OP_MODIFY_LOAD_BALANCER_ATTRIBUTES: Operation = Operation {
+pub static OP_MODIFY_LOAD_BALANCER_ATTRIBUTES: wire::Operation = wire::Operation {
     name: "ModifyLoadBalancerAttributes",
     input: &S_MODIFY_LOAD_BALANCER_ATTRIBUTES_INPUT,
     output: &S_MODIFY_LOAD_BALANCER_ATTRIBUTES_OUTPUT,
     result_wrapper: "ModifyLoadBalancerAttributesResult",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_RULE: Operation = Operation {
+pub static OP_CREATE_RULE: wire::Operation = wire::Operation {
     name: "CreateRule",
     input: &S_CREATE_RULE_INPUT,
     output: &S_CREATE_RULE_OUTPUT,
     result_wrapper: "CreateRuleResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_RULES: Operation = Operation {
+pub static OP_DESCRIBE_RULES: wire::Operation = wire::Operation {
     name: "DescribeRules",
     input: &S_DESCRIBE_RULES_INPUT,
     output: &S_DESCRIBE_RULES_OUTPUT,
     result_wrapper: "DescribeRulesResult",
     http: ("POST", "/"),
 };
-pub static OP_MODIFY_RULE: Operation = Operation {
+pub static OP_MODIFY_RULE: wire::Operation = wire::Operation {
     name: "ModifyRule",
     input: &S_MODIFY_RULE_INPUT,
     output: &S_MODIFY_RULE_OUTPUT,
     result_wrapper: "ModifyRuleResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_RULE: Operation = Operation {
+pub static OP_DELETE_RULE: wire::Operation = wire::Operation {
     name: "DeleteRule",
     input: &S_DELETE_RULE_INPUT,
     output: &S_DELETE_RULE_OUTPUT,
     result_wrapper: "DeleteRuleResult",
     http: ("POST", "/"),
 };
-pub static OP_SET_RULE_PRIORITIES: Operation = Operation {
+pub static OP_SET_RULE_PRIORITIES: wire::Operation = wire::Operation {
     name: "SetRulePriorities",
     input: &S_SET_RULE_PRIORITIES_INPUT,
     output: &S_SET_RULE_PRIORITIES_OUTPUT,
     result_wrapper: "SetRulePrioritiesResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SSL_POLICIES: Operation = Operation {
+pub static OP_DESCRIBE_SSL_POLICIES: wire::Operation = wire::Operation {
     name: "DescribeSSLPolicies",
     input: &S_DESCRIBE_SSL_POLICIES_INPUT,
     output: &S_DESCRIBE_SSL_POLICIES_OUTPUT,
     result_wrapper: "DescribeSSLPoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_ADD_TAGS: Operation = Operation {
+pub static OP_ADD_TAGS: wire::Operation = wire::Operation {
     name: "AddTags",
     input: &S_ADD_TAGS_INPUT,
     output: &S_ADD_TAGS_OUTPUT,
     result_wrapper: "AddTagsResult",
     http: ("POST", "/"),
 };
-pub static OP_REMOVE_TAGS: Operation = Operation {
+pub static OP_REMOVE_TAGS: wire::Operation = wire::Operation {
     name: "RemoveTags",
     input: &S_REMOVE_TAGS_INPUT,
     output: &S_REMOVE_TAGS_OUTPUT,
     result_wrapper: "RemoveTagsResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TAGS: Operation = Operation {
+pub static OP_DESCRIBE_TAGS: wire::Operation = wire::Operation {
     name: "DescribeTags",
     input: &S_DESCRIBE_TAGS_INPUT,
     output: &S_DESCRIBE_TAGS_OUTPUT,
     result_wrapper: "DescribeTagsResult",
     http: ("POST", "/"),
 };
-pub static OP_REGISTER_TARGETS: Operation = Operation {
+pub static OP_REGISTER_TARGETS: wire::Operation = wire::Operation {
     name: "RegisterTargets",
     input: &S_REGISTER_TARGETS_INPUT,
     output: &S_REGISTER_TARGETS_OUTPUT,
     result_wrapper: "RegisterTargetsResult",
     http: ("POST", "/"),
 };
-pub static OP_DEREGISTER_TARGETS: Operation = Operation {
+pub static OP_DEREGISTER_TARGETS: wire::Operation = wire::Operation {
     name: "DeregisterTargets",
     input: &S_DEREGISTER_TARGETS_INPUT,
     output: &S_DEREGISTER_TARGETS_OUTPUT,
     result_wrapper: "DeregisterTargetsResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TARGET_HEALTH: Operation = Operation {
+pub static OP_DESCRIBE_TARGET_HEALTH: wire::Operation = wire::Operation {
     name: "DescribeTargetHealth",
     input: &S_DESCRIBE_TARGET_HEALTH_INPUT,
     output: &S_DESCRIBE_TARGET_HEALTH_OUTPUT,
     result_wrapper: "DescribeTargetHealthResult",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_TARGET_GROUP: Operation = Operation {
+pub static OP_CREATE_TARGET_GROUP: wire::Operation = wire::Operation {
     name: "CreateTargetGroup",
     input: &S_CREATE_TARGET_GROUP_INPUT,
     output: &S_CREATE_TARGET_GROUP_OUTPUT,
     result_wrapper: "CreateTargetGroupResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TARGET_GROUPS: Operation = Operation {
+pub static OP_DESCRIBE_TARGET_GROUPS: wire::Operation = wire::Operation {
     name: "DescribeTargetGroups",
     input: &S_DESCRIBE_TARGET_GROUPS_INPUT,
     output: &S_DESCRIBE_TARGET_GROUPS_OUTPUT,
     result_wrapper: "DescribeTargetGroupsResult",
     http: ("POST", "/"),
 };
-pub static OP_MODIFY_TARGET_GROUP: Operation = Operation {
+pub static OP_MODIFY_TARGET_GROUP: wire::Operation = wire::Operation {
     name: "ModifyTargetGroup",
     input: &S_MODIFY_TARGET_GROUP_INPUT,
     output: &S_MODIFY_TARGET_GROUP_OUTPUT,
     result_wrapper: "ModifyTargetGroupResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_TARGET_GROUP: Operation = Operation {
+pub static OP_DELETE_TARGET_GROUP: wire::Operation = wire::Operation {
     name: "DeleteTargetGroup",
     input: &S_DELETE_TARGET_GROUP_INPUT,
     output: &S_DELETE_TARGET_GROUP_OUTPUT,
     result_wrapper: "DeleteTargetGroupResult",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_TARGET_GROUP_ATTRIBUTES: Operation = Operation {
+pub static OP_DESCRIBE_TARGET_GROUP_ATTRIBUTES: wire::Operation = wire::Operation {
     name: "DescribeTargetGroupAttributes",
     input: &S_DESCRIBE_TARGET_GROUP_ATTRIBUTES_INPUT,
     output: &S_DESCRIBE_TARGET_GROUP_ATTRIBUTES_OUTPUT,
     result_wrapper: "DescribeTargetGroupAttributesResult",
     http: ("POST", "/"),
 };
-pub static OP_MODIFY_TARGET_GROUP_ATTRIBUTES: Operation = Operation {
+pub static OP_MODIFY_TARGET_GROUP_ATTRIBUTES: wire::Operation = wire::Operation {
     name: "ModifyTargetGroupAttributes",
     input: &S_MODIFY_TARGET_GROUP_ATTRIBUTES_INPUT,
     output: &S_MODIFY_TARGET_GROUP_ATTRIBUTES_OUTPUT,

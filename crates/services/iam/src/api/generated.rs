@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// AWS Identity and Access Management on the wire.
@@ -542,301 +542,301 @@ pub fn service(state: Arc<crate::Iam>) -> wire::Service {
         })
 }
 
-pub static OP_CREATE_ACCESS_KEY: Operation = Operation {
+pub static OP_CREATE_ACCESS_KEY: wire::Operation = wire::Operation {
     name: "CreateAccessKey",
     input: &S_CREATE_ACCESS_KEY_REQUEST,
     output: &S_CREATE_ACCESS_KEY_RESPONSE,
     result_wrapper: "CreateAccessKeyResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ACCESS_KEYS: Operation = Operation {
+pub static OP_LIST_ACCESS_KEYS: wire::Operation = wire::Operation {
     name: "ListAccessKeys",
     input: &S_LIST_ACCESS_KEYS_REQUEST,
     output: &S_LIST_ACCESS_KEYS_RESPONSE,
     result_wrapper: "ListAccessKeysResult",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_ACCESS_KEY: Operation = Operation {
+pub static OP_UPDATE_ACCESS_KEY: wire::Operation = wire::Operation {
     name: "UpdateAccessKey",
     input: &S_UPDATE_ACCESS_KEY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_ACCESS_KEY: Operation = Operation {
+pub static OP_DELETE_ACCESS_KEY: wire::Operation = wire::Operation {
     name: "DeleteAccessKey",
     input: &S_DELETE_ACCESS_KEY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_ATTACH_USER_POLICY: Operation = Operation {
+pub static OP_ATTACH_USER_POLICY: wire::Operation = wire::Operation {
     name: "AttachUserPolicy",
     input: &S_ATTACH_USER_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DETACH_USER_POLICY: Operation = Operation {
+pub static OP_DETACH_USER_POLICY: wire::Operation = wire::Operation {
     name: "DetachUserPolicy",
     input: &S_DETACH_USER_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ATTACHED_USER_POLICIES: Operation = Operation {
+pub static OP_LIST_ATTACHED_USER_POLICIES: wire::Operation = wire::Operation {
     name: "ListAttachedUserPolicies",
     input: &S_LIST_ATTACHED_USER_POLICIES_REQUEST,
     output: &S_LIST_ATTACHED_USER_POLICIES_RESPONSE,
     result_wrapper: "ListAttachedUserPoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_ATTACH_ROLE_POLICY: Operation = Operation {
+pub static OP_ATTACH_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "AttachRolePolicy",
     input: &S_ATTACH_ROLE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DETACH_ROLE_POLICY: Operation = Operation {
+pub static OP_DETACH_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "DetachRolePolicy",
     input: &S_DETACH_ROLE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ATTACHED_ROLE_POLICIES: Operation = Operation {
+pub static OP_LIST_ATTACHED_ROLE_POLICIES: wire::Operation = wire::Operation {
     name: "ListAttachedRolePolicies",
     input: &S_LIST_ATTACHED_ROLE_POLICIES_REQUEST,
     output: &S_LIST_ATTACHED_ROLE_POLICIES_RESPONSE,
     result_wrapper: "ListAttachedRolePoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_PUT_USER_POLICY: Operation = Operation {
+pub static OP_PUT_USER_POLICY: wire::Operation = wire::Operation {
     name: "PutUserPolicy",
     input: &S_PUT_USER_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_USER_POLICY: Operation = Operation {
+pub static OP_GET_USER_POLICY: wire::Operation = wire::Operation {
     name: "GetUserPolicy",
     input: &S_GET_USER_POLICY_REQUEST,
     output: &S_GET_USER_POLICY_RESPONSE,
     result_wrapper: "GetUserPolicyResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_USER_POLICIES: Operation = Operation {
+pub static OP_LIST_USER_POLICIES: wire::Operation = wire::Operation {
     name: "ListUserPolicies",
     input: &S_LIST_USER_POLICIES_REQUEST,
     output: &S_LIST_USER_POLICIES_RESPONSE,
     result_wrapper: "ListUserPoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_USER_POLICY: Operation = Operation {
+pub static OP_DELETE_USER_POLICY: wire::Operation = wire::Operation {
     name: "DeleteUserPolicy",
     input: &S_DELETE_USER_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_ROLE_POLICY: Operation = Operation {
+pub static OP_PUT_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "PutRolePolicy",
     input: &S_PUT_ROLE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_ROLE_POLICY: Operation = Operation {
+pub static OP_GET_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "GetRolePolicy",
     input: &S_GET_ROLE_POLICY_REQUEST,
     output: &S_GET_ROLE_POLICY_RESPONSE,
     result_wrapper: "GetRolePolicyResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ROLE_POLICIES: Operation = Operation {
+pub static OP_LIST_ROLE_POLICIES: wire::Operation = wire::Operation {
     name: "ListRolePolicies",
     input: &S_LIST_ROLE_POLICIES_REQUEST,
     output: &S_LIST_ROLE_POLICIES_RESPONSE,
     result_wrapper: "ListRolePoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_ROLE_POLICY: Operation = Operation {
+pub static OP_DELETE_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "DeleteRolePolicy",
     input: &S_DELETE_ROLE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_POLICY: Operation = Operation {
+pub static OP_CREATE_POLICY: wire::Operation = wire::Operation {
     name: "CreatePolicy",
     input: &S_CREATE_POLICY_REQUEST,
     output: &S_CREATE_POLICY_RESPONSE,
     result_wrapper: "CreatePolicyResult",
     http: ("POST", "/"),
 };
-pub static OP_GET_POLICY: Operation = Operation {
+pub static OP_GET_POLICY: wire::Operation = wire::Operation {
     name: "GetPolicy",
     input: &S_GET_POLICY_REQUEST,
     output: &S_GET_POLICY_RESPONSE,
     result_wrapper: "GetPolicyResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_POLICIES: Operation = Operation {
+pub static OP_LIST_POLICIES: wire::Operation = wire::Operation {
     name: "ListPolicies",
     input: &S_LIST_POLICIES_REQUEST,
     output: &S_LIST_POLICIES_RESPONSE,
     result_wrapper: "ListPoliciesResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_POLICY: Operation = Operation {
+pub static OP_DELETE_POLICY: wire::Operation = wire::Operation {
     name: "DeletePolicy",
     input: &S_DELETE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_POLICY_VERSION: Operation = Operation {
+pub static OP_CREATE_POLICY_VERSION: wire::Operation = wire::Operation {
     name: "CreatePolicyVersion",
     input: &S_CREATE_POLICY_VERSION_REQUEST,
     output: &S_CREATE_POLICY_VERSION_RESPONSE,
     result_wrapper: "CreatePolicyVersionResult",
     http: ("POST", "/"),
 };
-pub static OP_GET_POLICY_VERSION: Operation = Operation {
+pub static OP_GET_POLICY_VERSION: wire::Operation = wire::Operation {
     name: "GetPolicyVersion",
     input: &S_GET_POLICY_VERSION_REQUEST,
     output: &S_GET_POLICY_VERSION_RESPONSE,
     result_wrapper: "GetPolicyVersionResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_POLICY_VERSIONS: Operation = Operation {
+pub static OP_LIST_POLICY_VERSIONS: wire::Operation = wire::Operation {
     name: "ListPolicyVersions",
     input: &S_LIST_POLICY_VERSIONS_REQUEST,
     output: &S_LIST_POLICY_VERSIONS_RESPONSE,
     result_wrapper: "ListPolicyVersionsResult",
     http: ("POST", "/"),
 };
-pub static OP_SET_DEFAULT_POLICY_VERSION: Operation = Operation {
+pub static OP_SET_DEFAULT_POLICY_VERSION: wire::Operation = wire::Operation {
     name: "SetDefaultPolicyVersion",
     input: &S_SET_DEFAULT_POLICY_VERSION_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_POLICY_VERSION: Operation = Operation {
+pub static OP_DELETE_POLICY_VERSION: wire::Operation = wire::Operation {
     name: "DeletePolicyVersion",
     input: &S_DELETE_POLICY_VERSION_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_ROLE: Operation = Operation {
+pub static OP_CREATE_ROLE: wire::Operation = wire::Operation {
     name: "CreateRole",
     input: &S_CREATE_ROLE_REQUEST,
     output: &S_CREATE_ROLE_RESPONSE,
     result_wrapper: "CreateRoleResult",
     http: ("POST", "/"),
 };
-pub static OP_GET_ROLE: Operation = Operation {
+pub static OP_GET_ROLE: wire::Operation = wire::Operation {
     name: "GetRole",
     input: &S_GET_ROLE_REQUEST,
     output: &S_GET_ROLE_RESPONSE,
     result_wrapper: "GetRoleResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ROLES: Operation = Operation {
+pub static OP_LIST_ROLES: wire::Operation = wire::Operation {
     name: "ListRoles",
     input: &S_LIST_ROLES_REQUEST,
     output: &S_LIST_ROLES_RESPONSE,
     result_wrapper: "ListRolesResult",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_ROLE: Operation = Operation {
+pub static OP_UPDATE_ROLE: wire::Operation = wire::Operation {
     name: "UpdateRole",
     input: &S_UPDATE_ROLE_REQUEST,
     output: &S_UPDATE_ROLE_RESPONSE,
     result_wrapper: "UpdateRoleResult",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_ASSUME_ROLE_POLICY: Operation = Operation {
+pub static OP_UPDATE_ASSUME_ROLE_POLICY: wire::Operation = wire::Operation {
     name: "UpdateAssumeRolePolicy",
     input: &S_UPDATE_ASSUME_ROLE_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_ROLE: Operation = Operation {
+pub static OP_DELETE_ROLE: wire::Operation = wire::Operation {
     name: "DeleteRole",
     input: &S_DELETE_ROLE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_ROLE: Operation = Operation {
+pub static OP_TAG_ROLE: wire::Operation = wire::Operation {
     name: "TagRole",
     input: &S_TAG_ROLE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_ROLE: Operation = Operation {
+pub static OP_UNTAG_ROLE: wire::Operation = wire::Operation {
     name: "UntagRole",
     input: &S_UNTAG_ROLE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_ROLE_TAGS: Operation = Operation {
+pub static OP_LIST_ROLE_TAGS: wire::Operation = wire::Operation {
     name: "ListRoleTags",
     input: &S_LIST_ROLE_TAGS_REQUEST,
     output: &S_LIST_ROLE_TAGS_RESPONSE,
     result_wrapper: "ListRoleTagsResult",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_USER: Operation = Operation {
+pub static OP_CREATE_USER: wire::Operation = wire::Operation {
     name: "CreateUser",
     input: &S_CREATE_USER_REQUEST,
     output: &S_CREATE_USER_RESPONSE,
     result_wrapper: "CreateUserResult",
     http: ("POST", "/"),
 };
-pub static OP_GET_USER: Operation = Operation {
+pub static OP_GET_USER: wire::Operation = wire::Operation {
     name: "GetUser",
     input: &S_GET_USER_REQUEST,
     output: &S_GET_USER_RESPONSE,
     result_wrapper: "GetUserResult",
     http: ("POST", "/"),
 };
-pub static OP_LIST_USERS: Operation = Operation {
+pub static OP_LIST_USERS: wire::Operation = wire::Operation {
     name: "ListUsers",
     input: &S_LIST_USERS_REQUEST,
     output: &S_LIST_USERS_RESPONSE,
     result_wrapper: "ListUsersResult",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_USER: Operation = Operation {
+pub static OP_DELETE_USER: wire::Operation = wire::Operation {
     name: "DeleteUser",
     input: &S_DELETE_USER_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_USER: Operation = Operation {
+pub static OP_TAG_USER: wire::Operation = wire::Operation {
     name: "TagUser",
     input: &S_TAG_USER_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_USER: Operation = Operation {
+pub static OP_UNTAG_USER: wire::Operation = wire::Operation {
     name: "UntagUser",
     input: &S_UNTAG_USER_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_USER_TAGS: Operation = Operation {
+pub static OP_LIST_USER_TAGS: wire::Operation = wire::Operation {
     name: "ListUserTags",
     input: &S_LIST_USER_TAGS_REQUEST,
     output: &S_LIST_USER_TAGS_RESPONSE,

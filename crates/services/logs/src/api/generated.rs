@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Amazon CloudWatch Logs on the wire.
@@ -194,98 +194,98 @@ pub fn service(state: Arc<crate::Logs>) -> wire::Service {
         })
 }
 
-pub static OP_PUT_LOG_EVENTS: Operation = Operation {
+pub static OP_PUT_LOG_EVENTS: wire::Operation = wire::Operation {
     name: "PutLogEvents",
     input: &S_PUT_LOG_EVENTS_REQUEST,
     output: &S_PUT_LOG_EVENTS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_LOG_EVENTS: Operation = Operation {
+pub static OP_GET_LOG_EVENTS: wire::Operation = wire::Operation {
     name: "GetLogEvents",
     input: &S_GET_LOG_EVENTS_REQUEST,
     output: &S_GET_LOG_EVENTS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_FILTER_LOG_EVENTS: Operation = Operation {
+pub static OP_FILTER_LOG_EVENTS: wire::Operation = wire::Operation {
     name: "FilterLogEvents",
     input: &S_FILTER_LOG_EVENTS_REQUEST,
     output: &S_FILTER_LOG_EVENTS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_LOG_GROUP: Operation = Operation {
+pub static OP_CREATE_LOG_GROUP: wire::Operation = wire::Operation {
     name: "CreateLogGroup",
     input: &S_CREATE_LOG_GROUP_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LOG_GROUPS: Operation = Operation {
+pub static OP_DESCRIBE_LOG_GROUPS: wire::Operation = wire::Operation {
     name: "DescribeLogGroups",
     input: &S_DESCRIBE_LOG_GROUPS_REQUEST,
     output: &S_DESCRIBE_LOG_GROUPS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_LOG_GROUP: Operation = Operation {
+pub static OP_DELETE_LOG_GROUP: wire::Operation = wire::Operation {
     name: "DeleteLogGroup",
     input: &S_DELETE_LOG_GROUP_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_RETENTION_POLICY: Operation = Operation {
+pub static OP_PUT_RETENTION_POLICY: wire::Operation = wire::Operation {
     name: "PutRetentionPolicy",
     input: &S_PUT_RETENTION_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_RETENTION_POLICY: Operation = Operation {
+pub static OP_DELETE_RETENTION_POLICY: wire::Operation = wire::Operation {
     name: "DeleteRetentionPolicy",
     input: &S_DELETE_RETENTION_POLICY_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_LOG_STREAM: Operation = Operation {
+pub static OP_CREATE_LOG_STREAM: wire::Operation = wire::Operation {
     name: "CreateLogStream",
     input: &S_CREATE_LOG_STREAM_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_LOG_STREAMS: Operation = Operation {
+pub static OP_DESCRIBE_LOG_STREAMS: wire::Operation = wire::Operation {
     name: "DescribeLogStreams",
     input: &S_DESCRIBE_LOG_STREAMS_REQUEST,
     output: &S_DESCRIBE_LOG_STREAMS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_LOG_STREAM: Operation = Operation {
+pub static OP_DELETE_LOG_STREAM: wire::Operation = wire::Operation {
     name: "DeleteLogStream",
     input: &S_DELETE_LOG_STREAM_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_RESOURCE: Operation = Operation {
+pub static OP_TAG_RESOURCE: wire::Operation = wire::Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_RESOURCE: Operation = Operation {
+pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     name: "UntagResource",
     input: &S_UNTAG_RESOURCE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_RESOURCE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_RESOURCE: wire::Operation = wire::Operation {
     name: "ListTagsForResource",
     input: &S_LIST_TAGS_FOR_RESOURCE_REQUEST,
     output: &S_LIST_TAGS_FOR_RESOURCE_RESPONSE,

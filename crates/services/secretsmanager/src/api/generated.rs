@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// AWS Secrets Manager on the wire.
@@ -182,91 +182,91 @@ pub fn service(state: Arc<crate::SecretsManager>) -> wire::Service {
         })
 }
 
-pub static OP_GET_RANDOM_PASSWORD: Operation = Operation {
+pub static OP_GET_RANDOM_PASSWORD: wire::Operation = wire::Operation {
     name: "GetRandomPassword",
     input: &S_GET_RANDOM_PASSWORD_REQUEST,
     output: &S_GET_RANDOM_PASSWORD_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_CREATE_SECRET: Operation = Operation {
+pub static OP_CREATE_SECRET: wire::Operation = wire::Operation {
     name: "CreateSecret",
     input: &S_CREATE_SECRET_REQUEST,
     output: &S_CREATE_SECRET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_SECRET: Operation = Operation {
+pub static OP_DESCRIBE_SECRET: wire::Operation = wire::Operation {
     name: "DescribeSecret",
     input: &S_DESCRIBE_SECRET_REQUEST,
     output: &S_DESCRIBE_SECRET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_SECRET: Operation = Operation {
+pub static OP_UPDATE_SECRET: wire::Operation = wire::Operation {
     name: "UpdateSecret",
     input: &S_UPDATE_SECRET_REQUEST,
     output: &S_UPDATE_SECRET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_SECRETS: Operation = Operation {
+pub static OP_LIST_SECRETS: wire::Operation = wire::Operation {
     name: "ListSecrets",
     input: &S_LIST_SECRETS_REQUEST,
     output: &S_LIST_SECRETS_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_SECRET: Operation = Operation {
+pub static OP_DELETE_SECRET: wire::Operation = wire::Operation {
     name: "DeleteSecret",
     input: &S_DELETE_SECRET_REQUEST,
     output: &S_DELETE_SECRET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_RESTORE_SECRET: Operation = Operation {
+pub static OP_RESTORE_SECRET: wire::Operation = wire::Operation {
     name: "RestoreSecret",
     input: &S_RESTORE_SECRET_REQUEST,
     output: &S_RESTORE_SECRET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_TAG_RESOURCE: Operation = Operation {
+pub static OP_TAG_RESOURCE: wire::Operation = wire::Operation {
     name: "TagResource",
     input: &S_TAG_RESOURCE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNTAG_RESOURCE: Operation = Operation {
+pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     name: "UntagResource",
     input: &S_UNTAG_RESOURCE_REQUEST,
     output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_SECRET_VALUE: Operation = Operation {
+pub static OP_GET_SECRET_VALUE: wire::Operation = wire::Operation {
     name: "GetSecretValue",
     input: &S_GET_SECRET_VALUE_REQUEST,
     output: &S_GET_SECRET_VALUE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_SECRET_VALUE: Operation = Operation {
+pub static OP_PUT_SECRET_VALUE: wire::Operation = wire::Operation {
     name: "PutSecretValue",
     input: &S_PUT_SECRET_VALUE_REQUEST,
     output: &S_PUT_SECRET_VALUE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UPDATE_SECRET_VERSION_STAGE: Operation = Operation {
+pub static OP_UPDATE_SECRET_VERSION_STAGE: wire::Operation = wire::Operation {
     name: "UpdateSecretVersionStage",
     input: &S_UPDATE_SECRET_VERSION_STAGE_REQUEST,
     output: &S_UPDATE_SECRET_VERSION_STAGE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_SECRET_VERSION_IDS: Operation = Operation {
+pub static OP_LIST_SECRET_VERSION_IDS: wire::Operation = wire::Operation {
     name: "ListSecretVersionIds",
     input: &S_LIST_SECRET_VERSION_IDS_REQUEST,
     output: &S_LIST_SECRET_VERSION_IDS_RESPONSE,

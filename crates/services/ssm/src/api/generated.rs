@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// Amazon Simple Systems Manager (SSM) on the wire.
@@ -182,91 +182,91 @@ pub fn service(state: Arc<crate::Ssm>) -> wire::Service {
         })
 }
 
-pub static OP_LABEL_PARAMETER_VERSION: Operation = Operation {
+pub static OP_LABEL_PARAMETER_VERSION: wire::Operation = wire::Operation {
     name: "LabelParameterVersion",
     input: &S_LABEL_PARAMETER_VERSION_REQUEST,
     output: &S_LABEL_PARAMETER_VERSION_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_UNLABEL_PARAMETER_VERSION: Operation = Operation {
+pub static OP_UNLABEL_PARAMETER_VERSION: wire::Operation = wire::Operation {
     name: "UnlabelParameterVersion",
     input: &S_UNLABEL_PARAMETER_VERSION_REQUEST,
     output: &S_UNLABEL_PARAMETER_VERSION_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_PUT_PARAMETER: Operation = Operation {
+pub static OP_PUT_PARAMETER: wire::Operation = wire::Operation {
     name: "PutParameter",
     input: &S_PUT_PARAMETER_REQUEST,
     output: &S_PUT_PARAMETER_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_PARAMETER: Operation = Operation {
+pub static OP_DELETE_PARAMETER: wire::Operation = wire::Operation {
     name: "DeleteParameter",
     input: &S_DELETE_PARAMETER_REQUEST,
     output: &S_DELETE_PARAMETER_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DELETE_PARAMETERS: Operation = Operation {
+pub static OP_DELETE_PARAMETERS: wire::Operation = wire::Operation {
     name: "DeleteParameters",
     input: &S_DELETE_PARAMETERS_REQUEST,
     output: &S_DELETE_PARAMETERS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_DESCRIBE_PARAMETERS: Operation = Operation {
+pub static OP_DESCRIBE_PARAMETERS: wire::Operation = wire::Operation {
     name: "DescribeParameters",
     input: &S_DESCRIBE_PARAMETERS_REQUEST,
     output: &S_DESCRIBE_PARAMETERS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_ADD_TAGS_TO_RESOURCE: Operation = Operation {
+pub static OP_ADD_TAGS_TO_RESOURCE: wire::Operation = wire::Operation {
     name: "AddTagsToResource",
     input: &S_ADD_TAGS_TO_RESOURCE_REQUEST,
     output: &S_ADD_TAGS_TO_RESOURCE_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_REMOVE_TAGS_FROM_RESOURCE: Operation = Operation {
+pub static OP_REMOVE_TAGS_FROM_RESOURCE: wire::Operation = wire::Operation {
     name: "RemoveTagsFromResource",
     input: &S_REMOVE_TAGS_FROM_RESOURCE_REQUEST,
     output: &S_REMOVE_TAGS_FROM_RESOURCE_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_LIST_TAGS_FOR_RESOURCE: Operation = Operation {
+pub static OP_LIST_TAGS_FOR_RESOURCE: wire::Operation = wire::Operation {
     name: "ListTagsForResource",
     input: &S_LIST_TAGS_FOR_RESOURCE_REQUEST,
     output: &S_LIST_TAGS_FOR_RESOURCE_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_PARAMETER: Operation = Operation {
+pub static OP_GET_PARAMETER: wire::Operation = wire::Operation {
     name: "GetParameter",
     input: &S_GET_PARAMETER_REQUEST,
     output: &S_GET_PARAMETER_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_PARAMETERS: Operation = Operation {
+pub static OP_GET_PARAMETERS: wire::Operation = wire::Operation {
     name: "GetParameters",
     input: &S_GET_PARAMETERS_REQUEST,
     output: &S_GET_PARAMETERS_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_PARAMETERS_BY_PATH: Operation = Operation {
+pub static OP_GET_PARAMETERS_BY_PATH: wire::Operation = wire::Operation {
     name: "GetParametersByPath",
     input: &S_GET_PARAMETERS_BY_PATH_REQUEST,
     output: &S_GET_PARAMETERS_BY_PATH_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
-pub static OP_GET_PARAMETER_HISTORY: Operation = Operation {
+pub static OP_GET_PARAMETER_HISTORY: wire::Operation = wire::Operation {
     name: "GetParameterHistory",
     input: &S_GET_PARAMETER_HISTORY_REQUEST,
     output: &S_GET_PARAMETER_HISTORY_RESULT,

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 use wire::{
-    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Operation,
-    Pattern, ServiceSpec, Shape, TimeFormat, Value,
+    Constraint, Family, Fields, FromValue, IntoValue, Kind, Location, Mark, Member, Pattern,
+    ServiceSpec, Shape, TimeFormat, Value,
 };
 
 /// AWS Security Token Service on the wire.
@@ -62,21 +62,21 @@ pub fn service(state: Arc<crate::Sts>) -> wire::Service {
         })
 }
 
-pub static OP_GET_CALLER_IDENTITY: Operation = Operation {
+pub static OP_GET_CALLER_IDENTITY: wire::Operation = wire::Operation {
     name: "GetCallerIdentity",
     input: &S_GET_CALLER_IDENTITY_REQUEST,
     output: &S_GET_CALLER_IDENTITY_RESPONSE,
     result_wrapper: "GetCallerIdentityResult",
     http: ("POST", "/"),
 };
-pub static OP_ASSUME_ROLE: Operation = Operation {
+pub static OP_ASSUME_ROLE: wire::Operation = wire::Operation {
     name: "AssumeRole",
     input: &S_ASSUME_ROLE_REQUEST,
     output: &S_ASSUME_ROLE_RESPONSE,
     result_wrapper: "AssumeRoleResult",
     http: ("POST", "/"),
 };
-pub static OP_GET_SESSION_TOKEN: Operation = Operation {
+pub static OP_GET_SESSION_TOKEN: wire::Operation = wire::Operation {
     name: "GetSessionToken",
     input: &S_GET_SESSION_TOKEN_REQUEST,
     output: &S_GET_SESSION_TOKEN_RESPONSE,

@@ -289,6 +289,11 @@ impl Round<'_> {
     fn direct(&mut self, test: i32, production: i32) {
         self.change_shift(|shift| (shift.test, shift.production) = (test, production));
         let Some(ongoing) = self.ongoing() else { return };
+        let serving = match production {
+            WHOLE => Some(ongoing.target.deployment.clone()),
+            0 => ongoing.source().map(str::to_owned),
+            _ => self.plan.service.serving.clone(),
+        };
         // Without a source, a deployment's own groups are all that can get requests.
         let is_target = |d: &&Deployment| d.id == ongoing.target.deployment;
         let Some(target) = self.plan.service.deployments.iter().find(is_target) else { return };
@@ -312,5 +317,6 @@ impl Round<'_> {
             }
         }
         self.plan.traffic = traffic;
+        self.plan.service.serving = serving;
     }
 }

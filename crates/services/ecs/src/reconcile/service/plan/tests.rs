@@ -65,6 +65,7 @@ fn revision(number: i32, balanced: bool) -> Revision {
         platform_version: "1.4.0".to_owned(),
         network: network(),
         load_balancers: balanced.then_some(balancer).into_iter().collect(),
+        registries: Vec::new(),
     }
 }
 
@@ -78,6 +79,7 @@ fn service(desired: i32, breaker: bool, (fewest, most): (i32, i32), now: Timesta
         desired_count: desired,
         deployments: Vec::new(),
         ongoing: None,
+        serving: None,
         configuration: DeploymentConfiguration {
             deployment_circuit_breaker: Some(breaker),
             maximum_percent: Some(most),
@@ -104,7 +106,7 @@ impl History {
         let now = Timestamp::from_millis(START);
         let world = World::simulated(seed, now);
         let mut service = service(1, true, (100, 200), now);
-        let last = draft(&world, &mut service, None, revision(1, false)).unwrap();
+        let last = draft(&world, &mut service, revision(1, false)).unwrap();
         let mut history = Self {
             world,
             now,
@@ -396,9 +398,8 @@ impl History {
 
     fn deploy(&mut self, number: i32) {
         self.revisions = self.revisions.max(number);
-        let before = self.service.ongoing.as_ref().map(|_| &self.last);
         let revision = revision(number, self.balanced);
-        self.last = draft(&self.world, &mut self.service, before, revision).unwrap();
+        self.last = draft(&self.world, &mut self.service, revision).unwrap();
         self.last.created_at = self.now;
         if let Some(shift) = &mut self.last.shift {
             shift.since = self.now;
