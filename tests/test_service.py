@@ -220,3 +220,27 @@ def test_wishes_that_cannot_be_fulfilled(services, stack):
     assert services.ecs.delete_service(cluster="tests", service="none")["service"]["status"] == "DRAINING"
     eventually(lambda: services.describe("none")["status"] == "INACTIVE", "it is gone")
     refused("ServiceNotActiveException", services.update, "none", desiredCount=1)
+
+
+def test_spot_tasks_are_interrupted_and_replaced(services, stack):
+    providers = ["FARGATE", "FARGATE_SPOT"]
+    stack.ecs.put_cluster_capacity_providers(cluster="tests", capacityProviders=providers, defaultCapacityProviderStrategy=[])
+    strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+    told = "trap 'echo told; sleep 1; exit 0' TERM; while :; do sleep 0.1; done"
+    services.create("spot", stack.define(stack.container(command=told)), 1, capacityProviderStrategy=strategy)
+    services.steady("spot")
+    [task] = services.tasks("spot")
+    identity = task.rsplit("/", 1)[1]
+    assert stack.neargate.cli("interrupt", identity[:8]).stdout.strip() == f"{task} is interrupted"
+    ended = stack.status(task, "STOPPED")
+    assert ended["stopCode"] == "SpotInterruption" and ended["stoppedReason"] == "Your Spot Task was interrupted."
+    assert ended["containers"][0]["exitCode"] == 0 and stack.lines(task) == ["told"]
+    services.steady("spot")
+    [next_one] = services.tasks("spot")
+    assert next_one != task and services.describe("spot")["deployments"][0]["failedTasks"] == 0
+    services.delete("spot")
+    task = stack.run(stack.container(command="exec busybox sleep 1000"))
+    refused = stack.neargate.cli("interrupt", task, check=False)
+    assert refused.returncode == 1 and "FARGATE_SPOT" in refused.stderr
+    stack.ecs.stop_task(cluster="tests", task=task)
+    assert "no running task" in stack.neargate.cli("interrupt", "ffffffff", check=False).stderr

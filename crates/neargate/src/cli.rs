@@ -8,11 +8,12 @@ mod logs;
 mod output;
 mod status;
 
+use crate::control::{self, InterruptReply, Request};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use output::{Failure, Format};
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -61,6 +62,11 @@ enum Command {
     Exec(exec::Options),
     /// Print the events of a log group.
     Logs(logs::Options),
+    /// Interrupt a FARGATE_SPOT task, as AWS does when it wants the capacity back: SIGTERM, two minutes at most, the end.
+    Interrupt {
+        /// The task's id, its beginning, or its ARN.
+        task: String,
+    },
     /// Check this machine, and find (and with --mend take away) what an earlier crash left.
     Doctor {
         /// Take away what is left over.
@@ -152,6 +158,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Exec(options) => return exec::run(&cli.place.data_dir, options, cli.output),
         Command::Logs(options) => logs::run(&cli.place.data_dir, options, cli.output),
         Command::Doctor { mend } => doctor::run(&cli.place.data_dir, *mend, cli.output),
+        Command::Interrupt { task } => interrupt(&cli.place.data_dir, task, cli.output),
         Command::Version => version(cli.output),
         Command::Completions { shell } => {
             clap_complete::generate(
@@ -172,6 +179,16 @@ pub(crate) fn main() -> ExitCode {
 
 /// What every command gives.
 type Outcome = Result<(), Failure>;
+
+fn interrupt(data_dir: &Path, task: &str, format: Format) -> Outcome {
+    let request = Request::Interrupt { task: task.to_owned() };
+    let reply: InterruptReply = control::ask(data_dir, &request)?;
+    match format {
+        Format::Json => println!("{}", serde_json::json!({ "taskArn": reply.arn })),
+        Format::Text => println!("{} is interrupted", reply.arn),
+    }
+    Ok(())
+}
 
 fn version(format: Format) -> Outcome {
     let version = env!("CARGO_PKG_VERSION");

@@ -51,6 +51,11 @@ pub(crate) enum Request {
         /// Also when the task was not run for that.
         force: bool,
     },
+    /// Take a FARGATE_SPOT task's capacity away.
+    Interrupt {
+        /// The task's id, its beginning, or its ARN.
+        task: String,
+    },
     /// Stop everything.
     Down {
         /// Let the tasks go on, for an upgrade.
@@ -127,6 +132,13 @@ pub(crate) struct Pulling {
     pub done_bytes: u64,
     /// 0 until the manifest is here.
     pub total_bytes: u64,
+}
+
+/// The answer to [`Request::Interrupt`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InterruptReply {
+    /// The task's ARN.
+    pub arn: String,
 }
 
 /// The answer to [`Request::Doctor`].

@@ -4,8 +4,8 @@ mod exec;
 
 use super::ControlPlane;
 use crate::control::{
-    BeginReply, DoctorReply, DownReply, EnvReply, LoadBalancerStatus, LogLine, MOST_LINE, Pulling,
-    Reply, Request, ServiceStatus, StatusReply, TaskStatus,
+    BeginReply, DoctorReply, DownReply, EnvReply, InterruptReply, LoadBalancerStatus, LogLine,
+    MOST_LINE, Pulling, Reply, Request, ServiceStatus, StatusReply, TaskStatus,
 };
 use runtime::Check;
 use serde::Serialize;
@@ -45,6 +45,10 @@ pub(super) async fn answer(plane: Arc<ControlPlane>, stream: UnixStream) {
                 Err(error) => encode(&Reply::<()>::Failed(chain(&error))),
             }
         }
+        Ok(Request::Interrupt { task }) => encode(&match plane.ecs.interrupt(&task).await {
+            Ok(arn) => Reply::Done(InterruptReply { arn }),
+            Err(error) => Reply::Failed(chain(&error)),
+        }),
         Ok(Request::Down { keep_tasks }) => encode(&down(&plane, keep_tasks).await),
     };
     if let Err(error) = write.write_all(&reply).await {

@@ -13,6 +13,7 @@ pub mod api {
 mod endpoints;
 mod faults;
 pub mod model;
+mod operator;
 mod ops;
 mod overview;
 mod reconcile;
@@ -20,6 +21,7 @@ mod scaling;
 mod surroundings;
 mod validate;
 
+pub use operator::{ExecError, InterruptError};
 pub use overview::{ServiceLine, TaskLine};
 pub use scaling::TaskUsage;
 pub use surroundings::{
@@ -126,65 +128,7 @@ impl Ecs {
     }
 }
 
-/// Why a command cannot be run in a container.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// No running task has this id or ARN.
-    #[error("no running task has the id or ARN {0}")]
-    NoTask(String),
-    /// The task has other containers.
-    #[error("the task has several containers, name one with --container: {0}")]
-    Which(String),
-    /// It was not run for that.
-    #[error(
-        "the task was run without --enable-execute-command, as AWS requires; --force does it all the same"
-    )]
-    NotEnabled,
-    /// The engine could not.
-    #[error("the command could not be started")]
-    Engine(#[from] runtime::EngineError),
-}
-
 impl Ecs {
-    /// Runs a command in a running container of the task with this id (its beginning does) or ARN.
-    pub async fn exec(
-        &self,
-        task: &str,
-        container: Option<String>,
-        args: Vec<String>,
-        terminal: Option<(u16, u16)>,
-        force: bool,
-    ) -> Result<runtime::ExecSession, ExecError> {
-        let missing = || ExecError::NoTask(task.to_owned());
-        let named = |known: &model::Task| {
-            known.arn() == task || task.len() >= 4 && known.id.starts_with(task)
-        };
-        let snapshot = self.store.read();
-        let mut running = snapshot.scan::<model::Task>();
-        let record =
-            running.find(|known| known.last_status != model::LastStatus::Stopped && named(known));
-        let record = record.ok_or_else(missing)?;
-        if !record.execute_command && !force {
-            return Err(ExecError::NotEnabled);
-        }
-        let names: Vec<String> = record.containers.iter().map(|c| c.name.clone()).collect();
-        let container = match (container, &names[..]) {
-            (Some(container), _) => container,
-            (None, [one]) => one.clone(),
-            (None, _) => return Err(ExecError::Which(names.join(", "))),
-        };
-        let running = self.engine.task(&record.id).ok_or_else(missing)?;
-        let request = runtime::ExecRequest {
-            container,
-            args,
-            env: Vec::new(),
-            user: None,
-            cwd: None,
-            terminal,
-        };
-        running.exec(request).await.map_err(ExecError::from)
-    }
-
     fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Acquire)
     }

@@ -21,10 +21,13 @@ use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
 use thiserror::Error as ThisError;
 use wire::Principal;
+use world::Timestamp;
 
 /// The first and the longest pause after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So long before its end a task is told that its capacity is taken away.
+const NOTICE: Duration = Duration::from_secs(120);
 /// How long a role's session for a task holds; the SDKs fetch the next one before.
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 /// Who ECS is to a role's trust policy.
@@ -298,14 +301,15 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     };
     let mut watch = ecs.store.watch_tables(&[Task::TABLE, elbv2::model::Target::TABLE]);
     let mut events = running.events(task.journal_seq + 1);
-    let mut asked = false;
+    let (mut asked, mut interrupted) = (false, None);
     loop {
         let record = ecs.store.read().get::<Task>(&key);
         let record = record.filter(|record| record.stopping && !asked);
         if let Some(record) = record
-            && has_left(ecs, &record).await?
+            && (has_left(ecs, &record).await? || is_interrupted(&record))
         {
             asked = true;
+            interrupted = record.stopping_at.filter(|_| is_interrupted(&record));
             // The shim may be ending by itself; then its journal says so.
             if let Err(error) =
                 running.stop(record.stopped_reason.clone().unwrap_or_default()).await
@@ -326,6 +330,10 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
                 None => break,
             },
             () = watch.changed(), if !asked => {}
+            () = ecs.world.sleep(notice_left(ecs, &interrupted)), if interrupted.is_some() => {
+                running.kill("the capacity of the interrupted task is taken away").await?;
+                break;
+            }
         }
     }
     if let Some(shipper) = shipper
@@ -351,6 +359,17 @@ async fn has_left(ecs: &Ecs, task: &Task) -> Result<bool, Trouble> {
     let now = ecs.world.now();
     change(ecs, &task.key(), |task| task.advance(LastStatus::Deactivating, now)).await?;
     Ok(!targets.iter().any(there))
+}
+
+/// How long a task whose capacity was taken away, at a time, may go on.
+fn notice_left(ecs: &Ecs, interrupted: &Option<Timestamp>) -> Duration {
+    let over = interrupted.map(|at| at + NOTICE).filter(|over| *over > ecs.world.now());
+    over.map_or(Duration::ZERO, |over| over.since(ecs.world.now()))
+}
+
+/// Whether its capacity is taken away: its notice is SIGTERM, which waits for nothing.
+fn is_interrupted(task: &Task) -> bool {
+    task.stop_code == Some(TaskStopCode::SpotInterruption)
 }
 
 /// Takes away what is left of a task.
