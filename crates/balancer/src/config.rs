@@ -144,6 +144,8 @@ pub enum Does {
     Tcp {
         /// Where to.
         forward: Forward,
+        /// A connection on which nothing passes for so long is forgotten.
+        idle: Duration,
     },
 }
 
@@ -229,8 +231,8 @@ pub struct Group {
     pub sticky: Option<Duration>,
     /// Whether targets are told the client's address (PROXY protocol version 2); for TCP.
     pub proxy_protocol: bool,
-    /// How targets are looked after.
-    pub check: Check,
+    /// How targets are looked after; where they are not, all of them are well.
+    pub check: Option<Check>,
     /// The targets.
     pub targets: Vec<Target>,
 }

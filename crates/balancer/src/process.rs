@@ -236,13 +236,14 @@ impl Plane {
             else {
                 continue;
             };
+            let Some(check) = &config.check else { continue };
             for target in &group.serving {
                 let key = (id.clone(), target.address);
                 let known = before.remove(&key);
-                let fits = |known: &Checker| known.fits(target, &config.check, namespace);
-                let checker = known.filter(fits).unwrap_or_else(|| {
-                    Checker::start(target, &config.check, namespace, &self.changed)
-                });
+                let fits = |known: &Checker| known.fits(target, check, namespace);
+                let checker = known
+                    .filter(fits)
+                    .unwrap_or_else(|| Checker::start(target, check, namespace, &self.changed));
                 self.checkers.insert(key, checker);
             }
         }

@@ -187,7 +187,7 @@ impl Route {
 #[derive(Debug)]
 pub(crate) enum Work {
     Http { rules: Vec<Rule>, default: Arc<Act> },
-    Tcp(Route),
+    Tcp { route: Route, idle: Duration },
 }
 
 /// A listener at one of its places.
@@ -267,7 +267,7 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
         let new = || {
             Arc::new(Target {
                 address: target.address,
-                health: AtomicU8::new(0),
+                health: AtomicU8::new(u8::from(config.check.is_none())),
                 in_flight: AtomicUsize::new(0),
                 token: token(secret, &format!("{id} {}", target.address)),
             })
@@ -408,7 +408,7 @@ fn forwards(does: &Does) -> Vec<&Forward> {
         }
     }
     match does {
-        Does::Tcp { forward } => vec![forward],
+        Does::Tcp { forward, .. } => vec![forward],
         Does::Http { rules, default } => {
             let actions = rules.iter().map(|rule| &rule.action).chain([default]);
             actions.filter_map(of).collect()
@@ -438,7 +438,7 @@ fn act(table: &Table, action: &Action) -> Arc<Act> {
 
 fn work(table: &Table, does: &Does) -> Work {
     match does {
-        Does::Tcp { forward } => Work::Tcp(route(table, forward)),
+        Does::Tcp { forward, idle } => Work::Tcp { route: route(table, forward), idle: *idle },
         Does::Http { rules, default } => Work::Http {
             rules: rules
                 .iter()

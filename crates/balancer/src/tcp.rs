@@ -8,12 +8,9 @@ use crate::{
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-/// A connection on which nothing passes for so long is forgotten, as on AWS.
-const IDLE: Duration = Duration::from_secs(350);
-
 /// Passes a connection on to a target until it is over.
 pub(crate) async fn serve(mut client: TcpStream, peer: SocketAddr, listening: &Listening) {
-    let Work::Tcp(route) = &*listening.work else { return };
+    let Work::Tcp { route, idle } = &*listening.work else { return };
     let target = route.choose(None).and_then(|group| Some((group, group.choose(None)?)));
     // Dropping the client's connection with nothing sent is what a port without targets looks like.
     let Some((group, busy)) = target else { return reset(&client) };
@@ -25,7 +22,7 @@ pub(crate) async fn serve(mut client: TcpStream, peer: SocketAddr, listening: &L
         if group.proxy_protocol {
             upstream.write_all(&proxy_header(peer, client.local_addr()?)).await?;
         }
-        tunnel::join(&mut client, &mut upstream, IDLE).await
+        tunnel::join(&mut client, &mut upstream, *idle).await
     };
     if let Err(error) = passed.await {
         tracing::debug!(%error, "a connection ended early");

@@ -179,7 +179,7 @@ impl Here {
 async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
     let here = Here::now(&worker, &place);
     let Some(first) = here.listening.first().cloned() else { return };
-    if matches!(*first.work, Work::Tcp(_)) {
+    if matches!(*first.work, Work::Tcp { .. }) {
         return tcp::serve(stream, peer, &first).await;
     }
     if let Err(error) = stream.set_nodelay(true) {

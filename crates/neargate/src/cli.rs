@@ -62,7 +62,7 @@ enum Command {
     Exec(exec::Options),
     /// Print the events of a log group.
     Logs(logs::Options),
-    /// Interrupt a FARGATE_SPOT task, as AWS does when it wants the capacity back: SIGTERM, two minutes at most, the end.
+    /// Interrupt a FARGATE_SPOT task, as AWS does when it wants the capacity back: SIGTERM, and two minutes at most.
     Interrupt {
         /// The task's id, its beginning, or its ARN.
         task: String,

@@ -203,7 +203,7 @@ pub(super) fn group(targets: &[&Backend]) -> Group {
         algorithm: Algorithm::RoundRobin,
         sticky: None,
         proxy_protocol: false,
-        check: Check {
+        check: Some(Check {
             path: Some("/health".to_owned()),
             port: None,
             interval: Duration::from_millis(20),
@@ -211,7 +211,7 @@ pub(super) fn group(targets: &[&Backend]) -> Group {
             healthy: 2,
             unhealthy: 2,
             statuses: vec![(200, 299)],
-        },
+        }),
         targets: targets
             .iter()
             .map(|backend| Target { address: backend.address, draining: false })

@@ -41,7 +41,7 @@ async fn plane(idle: Duration) -> (Plane, u16, Arc<Mutex<Vec<u8>>>) {
     let (address, kept) = recorder();
     let port = free_port();
     let mut group = group(&[]);
-    group.check.path = None;
+    group.check.as_mut().expect("it has one").path = None;
     group.targets = vec![Target { address, draining: false }];
     let mut config = config(port, vec![], to(&[("g", 1)]), &[("g", group)]);
     config.balancers[0].http.idle_timeout = idle;

@@ -212,7 +212,7 @@ async fn upgraded_connections_and_plain_ones_are_passed_on() {
         id: "l2".into(),
         port: tcp,
         tls: None,
-        does: Does::Tcp { forward },
+        does: Does::Tcp { forward, idle: Duration::from_secs(60) },
     });
     let mut plane = Plane::start(both).await;
     plane.healthy(1).await;

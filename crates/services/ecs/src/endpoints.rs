@@ -9,6 +9,7 @@ mod names;
 use crate::{
     Ecs,
     model::{LastStatus, Task, TaskDefinition},
+    reconcile::connect,
 };
 use bytes::Bytes;
 use http_body_util::Full;
@@ -82,13 +83,19 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     let serve_api = ecs.surroundings().api.clone();
     let name: Arc<str> = vpc.into();
     accept(ecs, api, move |stream, ip| serve_api(stream, Peer { ip, vpc: Some(name.clone()) }))?;
-    let (elb, discovery, of_vpc) = (ecs.elb.clone(), ecs.discovery.clone(), vpc.to_owned());
-    names::serve(&ecs.world, names, move |name| {
-        let balancer = elb.addresses(&of_vpc, name);
-        match name == DATA_NAME {
-            true => names::addresses(&[TASK_SERVICE]),
-            false if !balancer.is_empty() => names::addresses(&balancer),
-            false => discovery.resolve(&of_vpc, name),
+    let (of_names, at) = (ecs.clone(), place.clone());
+    names::serve(&ecs.world, names, move |name, from| {
+        if name == DATA_NAME {
+            return names::addresses(&[TASK_SERVICE]);
+        }
+        let asks = || task_at(&of_names, &at, from);
+        if let Some(address) = connect::resolve(&of_names, name, asks) {
+            return names::addresses(&[address]);
+        }
+        let balancer = of_names.elb.addresses(&at.1, name);
+        match balancer.is_empty() {
+            true => of_names.discovery.resolve(&at.1, name),
+            false => names::addresses(&balancer),
         }
     })?;
     served.insert(vpc.to_owned(), ());

@@ -44,6 +44,10 @@ pub(crate) fn conflict(message: impl Into<String>) -> Fault {
     Fault::new("ConflictException", message)
 }
 
+pub(crate) fn no_namespace() -> Fault {
+    Fault::new("NamespaceNotFoundException", "The specified namespace was not found.")
+}
+
 pub(crate) fn service_not_active() -> Fault {
     Fault::new("ServiceNotActiveException", "Service was not ACTIVE.")
 }

@@ -120,6 +120,8 @@ impl Ecs {
         surroundings: Surroundings,
     ) -> Result<(), runtime::EngineError> {
         assert!(self.surroundings.set(surroundings).is_ok(), "started once");
+        let connections = reconcile::connect::Connections(Arc::downgrade(self));
+        self.elb.attach(Arc::new(connections));
         reconcile::start(self).await
     }
 

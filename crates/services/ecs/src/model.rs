@@ -2,6 +2,7 @@
 
 mod account_setting;
 mod cluster;
+mod connect;
 mod service;
 mod service_deployment;
 mod task;
@@ -9,6 +10,7 @@ mod task_definition;
 
 pub use account_setting::AccountSetting;
 pub use cluster::Cluster;
+pub use connect::{Alias, Connect, Endpoint};
 pub use service::{Deployment, Revision, Service, ServiceEvent, ServiceStatus};
 pub use service_deployment::{
     Breaker, Hook, RevisionInPlay, Rollback, ServiceDeployment, ServiceRevision, Shift, WHOLE,

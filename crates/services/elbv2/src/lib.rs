@@ -10,17 +10,21 @@ pub mod api {
 }
 mod faults;
 mod health;
+mod mesh;
 pub mod model;
 mod ops;
 mod reconcile;
 pub(crate) mod requests;
 
+pub use balancer::config as plane;
 pub use health::TargetHealth;
+pub use mesh::Mesh;
 pub use reconcile::Setting;
 
 use acm::Acm;
 use ec2::Ec2;
 use health::Healths;
+use mesh::Traffic;
 use requests::Requests;
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -61,6 +65,10 @@ pub struct ElbV2 {
     troubles: Mutex<Vec<(String, String)>>,
     /// How many requests went to each target group.
     requests: Requests,
+    /// What the data plane does.
+    traffic: Traffic,
+    /// Set once: who asks for connections inside tasks.
+    mesh: OnceLock<Arc<dyn Mesh>>,
     /// Set once, when the data plane is first driven.
     setting: OnceLock<Arc<Setting>>,
     /// Set when everything is to stop: the data plane must not be started again.
@@ -91,6 +99,8 @@ impl ElbV2 {
             domain: domain.to_owned(),
             troubles: Mutex::default(),
             requests: Requests::default(),
+            traffic: Traffic::default(),
+            mesh: OnceLock::new(),
             setting: OnceLock::new(),
             closing: AtomicBool::new(false),
         }))

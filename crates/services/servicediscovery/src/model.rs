@@ -14,6 +14,11 @@ fn arn(realm: &str, rest: std::fmt::Arguments) -> String {
     format!("arn:aws:servicediscovery:{region}:{account}:{rest}")
 }
 
+/// The ARN of a service.
+pub(crate) fn service_arn(realm: &str, id: &str) -> String {
+    arn(realm, format_args!("service/{id}"))
+}
+
 /// Where a namespace's names are known.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Zone {
@@ -94,7 +99,7 @@ pub struct Service {
 impl Service {
     /// Its ARN.
     pub fn arn(&self) -> String {
-        arn(&self.realm, format_args!("service/{}", self.id))
+        service_arn(&self.realm, &self.id)
     }
 
     /// Whether its instances get SRV records.

@@ -174,6 +174,18 @@ pub fn service(state: Arc<crate::Ecs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_LIST_SERVICES_BY_NAMESPACE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::connect::list_services_by_namespace(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_SERVICE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -567,6 +579,13 @@ pub static OP_DELETE_CLUSTER: wire::Operation = wire::Operation {
     name: "DeleteCluster",
     input: &S_DELETE_CLUSTER_REQUEST,
     output: &S_DELETE_CLUSTER_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_SERVICES_BY_NAMESPACE: wire::Operation = wire::Operation {
+    name: "ListServicesByNamespace",
+    input: &S_LIST_SERVICES_BY_NAMESPACE_REQUEST,
+    output: &S_LIST_SERVICES_BY_NAMESPACE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -4696,6 +4715,38 @@ impl IntoValue for ListServiceDeploymentsResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServicesByNamespaceRequest {
+    pub namespace: String,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListServicesByNamespaceRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            namespace: fields.required(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServicesByNamespaceResponse {
+    pub service_arns: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListServicesByNamespaceResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_arns.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ListServicesRequest {
     pub cluster: Option<String>,
     pub next_token: Option<String>,
@@ -6857,9 +6908,11 @@ impl IntoValue for Service {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectAccessLogConfiguration {
+    #[serde(rename = "format")]
     pub format: ServiceConnectAccessLoggingFormat,
+    #[serde(rename = "includeQueryParameters", skip_serializing_if = "Option::is_none")]
     pub include_query_parameters: Option<ServiceConnectIncludeQueryParameters>,
 }
 
@@ -6878,9 +6931,13 @@ impl IntoValue for ServiceConnectAccessLogConfiguration {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ServiceConnectAccessLoggingFormat {
+    #[serde(rename = "TEXT")]
     Text,
+    #[serde(rename = "JSON")]
     Json,
 }
 impl ServiceConnectAccessLoggingFormat {
@@ -6913,10 +6970,13 @@ impl IntoValue for ServiceConnectAccessLoggingFormat {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectClientAlias {
+    #[serde(rename = "port")]
     pub port: i32,
+    #[serde(rename = "dnsName", skip_serializing_if = "Option::is_none")]
     pub dns_name: Option<String>,
+    #[serde(rename = "testTrafficRules", skip_serializing_if = "Option::is_none")]
     pub test_traffic_rules: Option<ServiceConnectTestTrafficRules>,
 }
 
@@ -6940,12 +7000,17 @@ impl IntoValue for ServiceConnectClientAlias {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectConfiguration {
+    #[serde(rename = "enabled")]
     pub enabled: bool,
+    #[serde(rename = "namespace", skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    #[serde(rename = "services", skip_serializing_if = "Option::is_none")]
     pub services: Option<Vec<ServiceConnectService>>,
+    #[serde(rename = "logConfiguration", skip_serializing_if = "Option::is_none")]
     pub log_configuration: Option<LogConfiguration>,
+    #[serde(rename = "accessLogConfiguration", skip_serializing_if = "Option::is_none")]
     pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
 }
 
@@ -6973,9 +7038,13 @@ impl IntoValue for ServiceConnectConfiguration {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ServiceConnectIncludeQueryParameters {
+    #[serde(rename = "DISABLED")]
     Disabled,
+    #[serde(rename = "ENABLED")]
     Enabled,
 }
 impl ServiceConnectIncludeQueryParameters {
@@ -7008,13 +7077,19 @@ impl IntoValue for ServiceConnectIncludeQueryParameters {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectService {
+    #[serde(rename = "portName")]
     pub port_name: String,
+    #[serde(rename = "discoveryName", skip_serializing_if = "Option::is_none")]
     pub discovery_name: Option<String>,
+    #[serde(rename = "clientAliases", skip_serializing_if = "Option::is_none")]
     pub client_aliases: Option<Vec<ServiceConnectClientAlias>>,
+    #[serde(rename = "ingressPortOverride", skip_serializing_if = "Option::is_none")]
     pub ingress_port_override: Option<i32>,
+    #[serde(rename = "timeout", skip_serializing_if = "Option::is_none")]
     pub timeout: Option<TimeoutConfiguration>,
+    #[serde(rename = "tls", skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServiceConnectTlsConfiguration>,
 }
 
@@ -7059,8 +7134,9 @@ impl IntoValue for ServiceConnectServiceResource {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectTestTrafficHeaderMatchRules {
+    #[serde(rename = "exact")]
     pub exact: String,
 }
 
@@ -7076,9 +7152,11 @@ impl IntoValue for ServiceConnectTestTrafficHeaderMatchRules {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectTestTrafficHeaderRules {
+    #[serde(rename = "name")]
     pub name: String,
+    #[serde(rename = "value", skip_serializing_if = "Option::is_none")]
     pub value: Option<ServiceConnectTestTrafficHeaderMatchRules>,
 }
 
@@ -7094,8 +7172,9 @@ impl IntoValue for ServiceConnectTestTrafficHeaderRules {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectTestTrafficRules {
+    #[serde(rename = "header")]
     pub header: ServiceConnectTestTrafficHeaderRules,
 }
 
@@ -7111,8 +7190,9 @@ impl IntoValue for ServiceConnectTestTrafficRules {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectTlsCertificateAuthority {
+    #[serde(rename = "awsPcaAuthorityArn", skip_serializing_if = "Option::is_none")]
     pub aws_pca_authority_arn: Option<String>,
 }
 
@@ -7128,10 +7208,13 @@ impl IntoValue for ServiceConnectTlsCertificateAuthority {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceConnectTlsConfiguration {
+    #[serde(rename = "issuerCertificateAuthority")]
     pub issuer_certificate_authority: ServiceConnectTlsCertificateAuthority,
+    #[serde(rename = "kmsKey", skip_serializing_if = "Option::is_none")]
     pub kms_key: Option<String>,
+    #[serde(rename = "roleArn", skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
 }
 
@@ -8658,9 +8741,11 @@ impl FromValue for TaskVolumeConfiguration {
         Self { name: fields.required(0), managed_ebs_volume: fields.optional(1) }
     }
 }
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TimeoutConfiguration {
+    #[serde(rename = "idleTimeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<i32>,
+    #[serde(rename = "perRequestTimeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub per_request_timeout_seconds: Option<i32>,
 }
 
@@ -10139,7 +10224,7 @@ static S_CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST: Shape = Shape {
         shape: &S_STRING,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("Service Connect is not built yet"),
+        mark: Mark::Honoured,
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -11082,7 +11167,7 @@ static S_CREATE_CLUSTER_REQUEST: Shape = Shape {
             shape: &S_CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -11319,7 +11404,7 @@ static S_CREATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_CONNECT_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "volumeConfigurations",
@@ -14146,6 +14231,65 @@ static S_LIST_SERVICE_DEPLOYMENTS_RESPONSE: Shape = Shape {
             query: "serviceDeployments",
             xml: "serviceDeployments",
             shape: &S_SERVICE_DEPLOYMENTS_BRIEF,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICES_BY_NAMESPACE_REQUEST: Shape = Shape {
+    name: "ListServicesByNamespaceRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "namespace",
+            query: "namespace",
+            xml: "namespace",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_BOXED_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICES_BY_NAMESPACE_RESPONSE: Shape = Shape {
+    name: "ListServicesByNamespaceResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "serviceArns",
+            query: "serviceArns",
+            xml: "serviceArns",
+            shape: &S_STRING_LIST,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -17315,7 +17459,7 @@ static S_SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_CONNECT_ACCESS_LOGGING_FORMAT,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
         Member {
             name: "includeQueryParameters",
@@ -17324,7 +17468,7 @@ static S_SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17346,7 +17490,7 @@ static S_SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape {
             shape: &S_PORT_NUMBER,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "dnsName",
@@ -17355,7 +17499,7 @@ static S_SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "testTrafficRules",
@@ -17364,7 +17508,7 @@ static S_SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape {
             shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_RULES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("Service Connect is built for the ROLLING strategy only"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17386,7 +17530,7 @@ static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
             shape: &S_BOOLEAN,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "namespace",
@@ -17395,7 +17539,7 @@ static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "services",
@@ -17404,7 +17548,7 @@ static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_CONNECT_SERVICE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "logConfiguration",
@@ -17413,7 +17557,7 @@ static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
             shape: &S_LOG_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("there is no proxy in the task that would log"),
         },
         Member {
             name: "accessLogConfiguration",
@@ -17422,7 +17566,7 @@ static S_SERVICE_CONNECT_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("there is no proxy in the task that would log"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17444,7 +17588,7 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "discoveryName",
@@ -17453,7 +17597,7 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "clientAliases",
@@ -17462,7 +17606,7 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_SERVICE_CONNECT_CLIENT_ALIAS_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "ingressPortOverride",
@@ -17471,7 +17615,9 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_PORT_NUMBER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused(
+                "there is no proxy in the task that serves; its security group lets clients in at the container port",
+            ),
         },
         Member {
             name: "timeout",
@@ -17480,7 +17626,7 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_TIMEOUT_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "tls",
@@ -17489,7 +17635,7 @@ static S_SERVICE_CONNECT_SERVICE: Shape = Shape {
             shape: &S_SERVICE_CONNECT_TLS_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("there is no private certificate authority"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17545,7 +17691,7 @@ static S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES: Shape = Shape {
         shape: &S_STRING,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("Service Connect is not built yet"),
+        mark: Mark::Refused("this part of Service Connect is not built"),
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -17560,7 +17706,7 @@ static S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Shape = Shape {
             shape: &S_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
         Member {
             name: "value",
@@ -17569,7 +17715,7 @@ static S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Shape = Shape {
             shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -17584,7 +17730,7 @@ static S_SERVICE_CONNECT_TEST_TRAFFIC_RULES: Shape = Shape {
         shape: &S_SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("Service Connect is not built yet"),
+        mark: Mark::Refused("this part of Service Connect is not built"),
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -17598,7 +17744,7 @@ static S_SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY: Shape = Shape {
         shape: &S_STRING,
         required: false,
         location: Location::Body,
-        mark: Mark::Refused("Service Connect is not built yet"),
+        mark: Mark::Refused("this part of Service Connect is not built"),
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -17613,7 +17759,7 @@ static S_SERVICE_CONNECT_TLS_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
         Member {
             name: "kmsKey",
@@ -17622,7 +17768,7 @@ static S_SERVICE_CONNECT_TLS_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
         Member {
             name: "roleArn",
@@ -17631,7 +17777,7 @@ static S_SERVICE_CONNECT_TLS_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused("this part of Service Connect is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -20150,7 +20296,7 @@ static S_TIMEOUT_CONFIGURATION: Shape = Shape {
             shape: &S_DURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "perRequestTimeoutSeconds",
@@ -20159,7 +20305,9 @@ static S_TIMEOUT_CONFIGURATION: Shape = Shape {
             shape: &S_DURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Refused(
+                "requests through Service Connect are limited by idleTimeoutSeconds only",
+            ),
         },
     ]),
     constraint: Constraint::NONE,
@@ -20374,7 +20522,7 @@ static S_UPDATE_CLUSTER_REQUEST: Shape = Shape {
             shape: &S_CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -20614,7 +20762,7 @@ static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_CONNECT_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Service Connect is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "volumeConfigurations",

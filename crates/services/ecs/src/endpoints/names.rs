@@ -34,14 +34,14 @@ const SRV: u16 = 33;
 const OPT: u16 = 41;
 const ANY: u16 = 255;
 
-/// Says what a name, in lower case, stands for.
-type Known = dyn Fn(&str) -> Resolved + Send + Sync;
+/// Says what a name, in lower case, stands for to who asks from an address.
+type Known = dyn Fn(&str, IpAddr) -> Resolved + Send + Sync;
 
 /// Answers questions that come to `socket`; `known` says what names stand for that the VPC has.
 pub(super) fn serve(
     world: &World,
     socket: std::net::UdpSocket,
-    known: impl Fn(&str) -> Resolved + Send + Sync + 'static,
+    known: impl Fn(&str, IpAddr) -> Resolved + Send + Sync + 'static,
 ) -> Result<(), NetworkError> {
     let known: Arc<Known> = Arc::new(known);
     let address = (NAME_SERVICE, 53).into();
@@ -58,7 +58,8 @@ pub(super) fn serve(
                 (buffer[..length].to_vec(), socket.clone(), spawner.clone());
             let known = known.clone();
             spawner.spawn("question", async move {
-                if let Some(answer) = answer(&world, &*known, question).await
+                let known = |name: &str| known(name, from.ip());
+                if let Some(answer) = answer(&world, known, question).await
                     && let Err(error) = socket.send_to(&answer, from).await
                 {
                     tracing::debug!(%error, "a name's answer could not be sent");
@@ -70,7 +71,11 @@ pub(super) fn serve(
     Ok(())
 }
 
-async fn answer(world: &World, known: &Known, question: Vec<u8>) -> Option<Vec<u8>> {
+async fn answer(
+    world: &World,
+    known: impl Fn(&str) -> Resolved,
+    question: Vec<u8>,
+) -> Option<Vec<u8>> {
     let (name, kind, end) = parse(&question)?;
     let own = private_address(&name).map_or_else(|| known(&name), |address| addresses(&[address]));
     match own {

@@ -24,6 +24,9 @@ pub struct Cluster {
     pub capacity_providers: Vec<String>,
     /// What RunTask without a launch type or strategy uses.
     pub default_strategy: Vec<CapacityProviderStrategyItem>,
+    /// The ARN of the Cloud Map namespace that its services' Service Connect is in unless they say.
+    #[serde(default)]
+    pub connect_namespace: Option<String>,
 }
 
 impl Cluster {

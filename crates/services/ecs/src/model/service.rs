@@ -1,6 +1,6 @@
 //! Services and their deployments.
 
-use super::{Launch, Tags, TaskDefinition, arn};
+use super::{Connect, Launch, Tags, TaskDefinition, arn};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
     DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
@@ -60,6 +60,9 @@ pub struct Revision {
     /// The Cloud Map services that its tasks are registered with.
     #[serde(default)]
     pub registries: Vec<ServiceRegistry>,
+    /// Its part in Service Connect.
+    #[serde(default)]
+    pub connect: Option<Connect>,
 }
 
 /// A version of a service on its way in, in place, or on its way out.

@@ -177,6 +177,9 @@ pub struct TaskRegistry {
     pub port: Option<u16>,
     /// How it was told to be when it was told last; none before it is registered.
     pub told: Option<bool>,
+    /// Whether it is for Service Connect.
+    #[serde(default)]
+    pub connect: bool,
 }
 
 /// A task. No `Debug`: overrides may hold secrets.
@@ -233,6 +236,9 @@ pub struct Task {
     /// Where its service has it registered.
     #[serde(default)]
     pub registries: Vec<TaskRegistry>,
+    /// The Cloud Map namespace whose services it can call through Service Connect.
+    #[serde(default)]
+    pub connect: Option<String>,
     /// When it may be stopped by scale-in again; in the past when it is not protected.
     pub protected_until: Option<Timestamp>,
     /// Its idempotency token.
@@ -299,6 +305,7 @@ impl Task {
             reckoned: Reckoned::Not,
             targets: Vec::new(),
             registries: Vec::new(),
+            connect: None,
             protected_until: None,
             client_token: None,
             journal_seq: 0,

@@ -6,6 +6,7 @@ use crate::{
     api::*,
     model::{self, ContainerStatus, Health, LastStatus, Launch, ServiceStatus, tags_out},
 };
+use servicediscovery::ServiceDiscovery;
 
 /// A failure of a Describe operation: the thing is not there.
 pub(super) fn missing(arn: String) -> Failure {
@@ -55,6 +56,10 @@ pub(super) fn cluster(ecs: &Ecs, cluster: &model::Cluster, shown: &Shown) -> Clu
         settings: Some(if shown.settings { cluster.settings.clone() } else { Vec::new() }),
         capacity_providers: Some(cluster.capacity_providers.clone()),
         default_capacity_provider_strategy: Some(cluster.default_strategy.clone()),
+        service_connect_defaults: cluster
+            .connect_namespace
+            .clone()
+            .map(|namespace| ClusterServiceConnectDefaults { namespace: Some(namespace) }),
         ..Cluster::default()
     }
 }
@@ -266,7 +271,9 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         let (running, pending) = counts(Some(&deployment.id));
         let status = if place == 0 { "PRIMARY" } else { "ACTIVE" };
         let definition = service.definition_arn(&deployment.revision);
-        deployment_out(deployment, definition, status, running, pending)
+        let connects = resources(service, deployment);
+        let out = deployment_out(deployment, definition, status, running, pending);
+        Deployment { service_connect_resources: connects, ..out }
     };
     let events = service.events.iter().map(|event| ServiceEvent {
         id: Some(event.id.clone()),
@@ -310,6 +317,19 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
     }
 }
 
+/// What a deployment is called in Service Connect.
+fn resources(
+    service: &model::Service,
+    deployment: &model::Deployment,
+) -> Option<Vec<ServiceConnectServiceResource>> {
+    let resource = |endpoint: &model::Endpoint| ServiceConnectServiceResource {
+        discovery_name: Some(endpoint.discovery_name.clone()),
+        discovery_arn: Some(ServiceDiscovery::service_arn(&service.realm, &endpoint.service)),
+    };
+    let part = deployment.revision.connect.as_ref();
+    part.map(|part| part.endpoints.iter().map(resource).collect())
+}
+
 fn deployment_out(
     deployment: &model::Deployment,
     definition: String,
@@ -333,6 +353,7 @@ fn deployment_out(
         platform_version: Some(revision.platform_version.clone()),
         platform_family: Some("Linux".to_owned()),
         network_configuration: Some(revision.network.clone()),
+        service_connect_configuration: revision.connect.as_ref().map(|part| part.asked.clone()),
         rollout_state: Some(deployment.rollout),
         rollout_state_reason: Some(deployment.reason.clone()),
         ..Deployment::default()
@@ -459,6 +480,7 @@ pub(super) fn service_revision(revision: &model::ServiceRevision) -> ServiceRevi
         platform_family: Some("Linux".to_owned()),
         load_balancers: Some(made_from.load_balancers.clone()),
         service_registries: Some(made_from.registries.clone()),
+        service_connect_configuration: made_from.connect.as_ref().map(|part| part.asked.clone()),
         network_configuration: Some(made_from.network.clone()),
         container_images: Some(revision.images.iter().map(image).collect()),
         created_at: Some(revision.created_at),

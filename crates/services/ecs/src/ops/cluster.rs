@@ -61,6 +61,7 @@ pub(crate) async fn create_cluster(
         settings: settings(input.settings, Vec::new())?,
         capacity_providers: providers,
         default_strategy: strategy,
+        connect_namespace: connect_namespace(ecs, ctx, input.service_connect_defaults).await?,
     };
     // Creating what is there already answers with what is there.
     let made = ecs.store.write(move |tx| {
@@ -74,6 +75,20 @@ pub(crate) async fn create_cluster(
     });
     let cluster = made.await?;
     Ok(CreateClusterResponse { cluster: Some(answer::cluster(ecs, &cluster, &Shown::all())) })
+}
+
+/// The ARN of the namespace that is to be the cluster's; it is made when it is not there.
+async fn connect_namespace(
+    ecs: &Ecs,
+    ctx: &Context,
+    defaults: Option<ClusterServiceConnectDefaultsRequest>,
+) -> Result<Option<String>, Fault> {
+    let Some(defaults) = defaults else { return Ok(None) };
+    let made = ecs.discovery.http_namespace(&ctx.realm(), &defaults.namespace).await;
+    made.map(Some).map_err(|fault| match fault.is_sender() {
+        true => faults::no_namespace(),
+        false => fault,
+    })
 }
 
 /// Which optional parts of a cluster an answer holds.
@@ -186,8 +201,11 @@ pub(crate) async fn update_cluster(
 ) -> Result<UpdateClusterResponse, Fault> {
     let name = cluster_name(ctx, Some(&input.cluster))?;
     ctx.authorise("ecs:UpdateCluster", &ctx.arn("ecs", format!("cluster/{name}")))?;
+    active_cluster(ecs, ctx, &name)?;
+    let namespace = connect_namespace(ecs, ctx, input.service_connect_defaults).await?;
     let cluster = change(ecs, ctx, &name, |cluster| {
         cluster.settings = settings(input.settings, std::mem::take(&mut cluster.settings))?;
+        cluster.connect_namespace = namespace.or(cluster.connect_namespace.take());
         Ok(())
     })
     .await?;

@@ -304,6 +304,10 @@ pub(super) fn check_pairs(
     revision: &Revision,
 ) -> Result<(), Fault> {
     let alone = revision.load_balancers.iter().any(|b| b.advanced_configuration.is_none());
+    if shifts(configuration) && revision.connect.is_some() {
+        let message = "Service Connect is built for the ROLLING deployment strategy only.";
+        return Err(faults::invalid(message));
+    }
     match shifts(configuration) && alone {
         true => Err(faults::invalid(
             "advancedConfiguration must be specified for the load balancers of a service whose deployment strategy \

@@ -4,6 +4,7 @@ pub(crate) mod account_setting;
 mod answer;
 pub(crate) mod capacity_provider;
 pub(crate) mod cluster;
+pub(crate) mod connect;
 pub(crate) mod deployment;
 mod listing;
 mod named;

@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_services.html>
 
 use super::{
-    answer,
+    answer, connect,
     deployment::{begin, check_pairs, configuration, load_balancers, ongoing, registries},
     listing::page,
     named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
@@ -13,7 +13,7 @@ use crate::{
     Ecs,
     api::*,
     faults,
-    model::{self, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
+    model::{self, Connect, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
 };
 use std::{collections::VecDeque, sync::Arc};
 use store::{Record as _, Tx};
@@ -74,11 +74,17 @@ pub(crate) async fn create_service(
     }
     let definition = definition(ecs, ctx, &given)?;
     check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
-    let revision = revision(ecs, ctx, &cluster, &definition, &input)?;
+    let mut revision = revision(ecs, ctx, &cluster, &definition, &input)?;
+    let asked = input.service_connect_configuration.clone();
+    let part = connect::draft(ecs, ctx, &cluster, &definition, asked)?;
     let mut service = record(ecs, ctx, &cluster, name, &revision, input)?;
     let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
-        if let Some(before) = tx.get::<Record>(&service.key()) {
+        let before = tx.get::<Record>(&service.key());
+        let before = before.filter(|before| before.status != ServiceStatus::Inactive);
+        let realm = service.realm.clone();
+        revision.connect = connect::settle(&ecs_of_write, tx, &realm, before.as_deref(), part)?;
+        if let Some(before) = before {
             match before.status {
                 ServiceStatus::Active if is_same(&before, &service, &revision) => {
                     return Ok(Arc::unwrap_or_clone(before));
@@ -129,6 +135,7 @@ fn revision(
         network: network(input.network_configuration.clone())?,
         load_balancers: load_balancers(ecs, ctx, definition, balancers)?,
         registries: registries(ecs, ctx, definition, given)?,
+        connect: None,
     })
 }
 
@@ -199,12 +206,20 @@ pub(crate) async fn update_service(
     }
     input.desired_count.map(check_count).transpose()?;
     let key = Record::key_of(&ctx.realm(), &cluster_name, &name);
-    if input.load_balancers.is_some() || input.service_registries.is_some() {
+    let mut part = None;
+    let asks = [
+        input.load_balancers.is_some(),
+        input.service_registries.is_some(),
+        input.service_connect_configuration.is_some(),
+    ];
+    if asks.contains(&true) {
         let definition = match &definition {
             Some(definition) => Some(definition.clone()),
             None => current_definition(ecs, &key),
         };
         let definition = definition.ok_or_else(faults::no_service)?;
+        let asked = input.service_connect_configuration.clone();
+        part = connect::draft(ecs, ctx, &cluster, &definition, asked)?;
         let balancers = input.load_balancers.clone().unwrap_or_default();
         load_balancers(ecs, ctx, &definition, balancers)?;
         let given = input.service_registries.clone().unwrap_or_default();
@@ -217,7 +232,11 @@ pub(crate) async fn update_service(
             return Err(faults::service_not_active());
         }
         let mut service = Arc::unwrap_or_clone(service);
-        update(&ecs_of_write, tx, &mut service, &cluster, definition.as_deref(), input)?;
+        let asked = input.service_connect_configuration.is_some();
+        let realm = service.realm.clone();
+        let part = connect::settle(&ecs_of_write, tx, &realm, Some(&service), part)?;
+        let part = asked.then_some(part);
+        update(&ecs_of_write, tx, part, &mut service, &cluster, definition.as_deref(), input)?;
         tx.put(service.clone());
         Ok(service)
     });
@@ -238,6 +257,7 @@ fn current_definition(ecs: &Ecs, key: &str) -> Option<Arc<TaskDefinition>> {
 fn update(
     ecs: &Ecs,
     tx: &mut Tx,
+    connect: Option<Option<Connect>>,
     service: &mut Record,
     cluster: &model::Cluster,
     definition: Option<&TaskDefinition>,
@@ -262,6 +282,9 @@ fn update(
     }
     if let Some(given) = input.service_registries {
         revision.registries = given;
+    }
+    if let Some(part) = connect {
+        revision.connect = part;
     }
     let before = std::mem::take(&mut service.configuration);
     let strategy = before.strategy;

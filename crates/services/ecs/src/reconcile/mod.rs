@@ -3,6 +3,7 @@
 //! the worker looks.
 
 mod collect;
+pub(crate) mod connect;
 mod environment;
 mod events;
 mod output;

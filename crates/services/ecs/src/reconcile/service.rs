@@ -16,6 +16,7 @@ use crate::{
 };
 use elbv2::ElbV2;
 use plan::{Plan, Seen, Start, Traffic, plan};
+use servicediscovery::ServiceDiscovery;
 use std::{sync::Arc, time::Duration};
 use store::{DiskFault, Record, Tx};
 use world::{Timestamp, World};
@@ -228,15 +229,20 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     tx.put(service);
 }
 
-/// A service's history goes with it.
+/// A service's history goes with it, and so does what it was called in Service Connect.
 fn forget_history(tx: &mut Tx, service: &Service) {
     let prefix = format!("{}/", service.key());
+    let revisions: Vec<_> = tx.scan_prefix::<ServiceRevision>(&prefix).collect();
+    let connects = revisions.iter().filter_map(|revision| revision.revision.connect.as_ref());
+    for endpoint in connects.flat_map(|connect| &connect.endpoints) {
+        ServiceDiscovery::remove_service(tx, &service.realm, &endpoint.service);
+    }
     let deployments: Vec<_> =
         tx.scan_prefix::<ServiceDeployment>(&prefix).map(|d| d.key()).collect();
     for key in deployments {
         tx.delete::<ServiceDeployment>(&key);
     }
-    let revisions: Vec<_> = tx.scan_prefix::<ServiceRevision>(&prefix).map(|r| r.key()).collect();
+    let revisions: Vec<_> = revisions.iter().map(|revision| revision.key()).collect();
     for key in revisions {
         tx.delete::<ServiceRevision>(&key);
     }
@@ -260,6 +266,7 @@ fn task(tx: &Tx, service: &Service, wanted: Start, now: Timestamp) -> Option<Tas
     task.execute_command = service.execute_command;
     task.targets = targets::of(deployment);
     task.registries = registries::of(revision);
+    task.connect = revision.connect.as_ref().map(|connect| connect.namespace.clone());
     task.tags = match service.propagate_tags {
         PropagateTags::Service => service.tags.clone(),
         PropagateTags::TaskDefinition => definition.tags.clone(),

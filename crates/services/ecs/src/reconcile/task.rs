@@ -5,7 +5,7 @@
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
 use super::{
-    chain, environment, events, output, pull,
+    chain, connect, environment, events, output, pull,
     service::{registries, targets},
     spec,
 };
@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So long before its end a task is told that its capacity is taken away.
 const NOTICE: Duration = Duration::from_secs(120);
+/// How often it is looked whether everything in flight through Service Connect is over.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long a role's session for a task holds; the SDKs fetch the next one before.
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 /// Who ECS is to a role's trust policy.
@@ -280,6 +282,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         && let Some(netns) = running.netns()
     {
         ecs.ec2.attach_interface(&interface, &netns).await?;
+        connect::ready(ecs, task).await;
         running.start().await?;
     }
     let principal = execution_role(ecs, task, &definition).ok().flatten();
@@ -305,6 +308,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     loop {
         let record = ecs.store.read().get::<Task>(&key);
         let record = record.filter(|record| record.stopping && !asked);
+        let leaving = record.as_ref().is_some_and(|record| record.connect.is_some());
         if let Some(record) = record
             && (has_left(ecs, &record).await? || is_interrupted(&record))
         {
@@ -330,6 +334,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
                 None => break,
             },
             () = watch.changed(), if !asked => {}
+            () = ecs.world.sleep(LOOK), if leaving => {}
             () = ecs.world.sleep(notice_left(ecs, &interrupted)), if interrupted.is_some() => {
                 running.kill("the capacity of the interrupted task is taken away").await?;
                 break;
@@ -347,6 +352,9 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
 /// Whether a task that is to stop is out of Cloud Map and of its target groups, with nothing in flight to it.
 async fn has_left(ecs: &Ecs, task: &Task) -> Result<bool, Trouble> {
     registries::leave(ecs, task).await?;
+    if connect::is_busy(ecs, task) {
+        return Ok(false);
+    }
     let targets = targets::addresses(task);
     let there = |(group, ip, port): &(String, Ipv4Addr, u16)| {
         let key = elbv2::model::Target::key_of(&task.realm, group, *ip, *port);

@@ -1,6 +1,7 @@
 //! What the data plane is told, from the records. Pure.
 
 use crate::{
+    Mesh,
     api::{Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, RuleCondition},
     model::{Listener, LoadBalancer, Node, Rule, Target, TargetGroup},
     ops::ssl_policy::ONLY_13,
@@ -17,14 +18,22 @@ use std::{
 };
 use store::Snapshot;
 
-/// The configuration that the records ask for. `place` answers where an interface's network namespace is, once there is
-/// one, and `served` gives a certificate by realm and ARN. Version, secret and shared address are the caller's.
+/// A TCP connection on which nothing passes for so long is forgotten, as on AWS.
+const TCP_IDLE: Duration = Duration::from_secs(350);
+
+/// The configuration that the records, and the mesh, ask for. `place` answers where an interface's network namespace
+/// is, once there is one, and `served` gives a certificate by realm and ARN. Version, secret and shared address are the
+/// caller's.
 pub(super) fn config(
     snapshot: &Snapshot,
     place: impl Fn(&str) -> Option<PathBuf>,
     served: impl Fn(&str, &str) -> Option<acm::Served>,
+    mesh: Option<&dyn Mesh>,
 ) -> Config {
     let mut config = Config::default();
+    if let Some(mesh) = mesh {
+        (config.balancers, config.groups) = mesh.connections(snapshot);
+    }
     for balancer in snapshot.scan::<LoadBalancer>() {
         let nodes = balancer.nodes.iter().filter_map(|node| of_node(node, &place)).collect();
         let own = snapshot.scan_prefix::<Listener>(&format!("{}/", balancer.realm));
@@ -94,6 +103,7 @@ fn of_listener(
                 .iter()
                 .find_map(forward)
                 .unwrap_or(Forward { groups: Vec::new(), sticky: None }),
+            idle: TCP_IDLE,
         },
         _ => {
             let own = snapshot.scan_prefix::<Rule>(&format!("{}/", listener.realm));
@@ -231,7 +241,7 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
         },
         sticky: sticky.then(|| seconds(lasts, 86_400)),
         proxy_protocol: group.attribute("proxy_protocol_v2.enabled", "false") == "true",
-        check: Check {
+        check: Some(Check {
             path: (check.protocol == ProtocolEnum::Http).then(|| check.path.clone()),
             port: check.port.parse().ok(),
             interval: length(check.interval_seconds),
@@ -239,7 +249,7 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
             healthy: check.healthy.unsigned_abs(),
             unhealthy: check.unhealthy.unsigned_abs(),
             statuses: statuses(&check.matcher),
-        },
+        }),
         targets: targets
             .iter()
             .map(|target| plane::Target {

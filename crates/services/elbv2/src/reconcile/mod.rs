@@ -91,7 +91,7 @@ pub(crate) fn start(elb: &Arc<ElbV2>, setting: Arc<Setting>) {
 
 impl Driver {
     async fn drive(&mut self) {
-        let tables = [
+        let mut tables = vec![
             LoadBalancer::TABLE,
             Listener::TABLE,
             Rule::TABLE,
@@ -99,6 +99,7 @@ impl Driver {
             Target::TABLE,
             acm::model::Certificate::TABLE,
         ];
+        tables.extend(self.elb.mesh.get().map_or(&[][..], |mesh| mesh.tables()));
         let mut records = self.elb.store.watch_tables(&tables);
         loop {
             let wake_at = match self.round().await {
@@ -123,6 +124,7 @@ impl Driver {
         let rest = wake_at.map(|at| if at > now { at.since(now) } else { Duration::ZERO });
         tokio::select! {
             () = records.changed() => true,
+            () = self.elb.traffic.again.notified() => true,
             report = DataPlane::next(&mut self.plane) => match report {
                 Some(report) => self.hear(report),
                 None => {
@@ -150,7 +152,14 @@ impl Driver {
     /// Tells the data plane what should be, when that is not what it was told.
     async fn tell(&mut self) -> Result<(), RoundError> {
         let snapshot = self.elb.store.read();
-        if snapshot.scan::<LoadBalancer>().next().is_none() {
+        let mesh = self.elb.mesh.get().map(|mesh| &**mesh);
+        let mut config = config::config(
+            &snapshot,
+            config::place(&self.places),
+            |realm, arn| self.elb.acm.served(realm, arn),
+            mesh,
+        );
+        if config.balancers.is_empty() {
             if self.plane.is_none() {
                 self.plane = DataPlane::running(&self.elb.world, &self.setting).await;
             }
@@ -158,6 +167,7 @@ impl Driver {
                 plane.end().await?;
             }
             self.told = None;
+            self.elb.traffic.hear(&Config::default(), &Report::default());
             return Ok(());
         }
         if self.plane.is_none() {
@@ -166,9 +176,6 @@ impl Driver {
         if self.secret.is_empty() {
             self.secret = self.cookie_secret().await?;
         }
-        let mut config = config::config(&snapshot, config::place(&self.places), |realm, arn| {
-            self.elb.acm.served(realm, arn)
-        });
         config.shared = Some(self.setting.shared);
         config.secret.clone_from(&self.secret);
         let before = self.told.as_ref().map_or(self.heard.version, |told| told.version);
@@ -205,6 +212,9 @@ impl Driver {
         report.requests.clear();
         if self.heard == report {
             return false;
+        }
+        if let Some(told) = self.told.as_ref().filter(|told| told.version == report.version) {
+            self.elb.traffic.hear(told, &report);
         }
         for error in &report.errors {
             if !self.heard.errors.contains(error) {

@@ -119,6 +119,81 @@ fn forget_old(tx: &mut Tx, realm: &str, now: Timestamp) {
 }
 
 impl ServiceDiscovery {
+    /// The ARN of a service.
+    pub fn service_arn(realm: &str, id: &str) -> String {
+        crate::model::service_arn(realm, id)
+    }
+
+    /// Makes a service that instances are only found in through the API, inside any transaction over the same store;
+    /// answers its id. Fails when the namespace is gone, or has a service of that name.
+    pub fn connect_service(
+        &self,
+        tx: &mut Tx,
+        realm: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<String, Fault> {
+        tx.get::<Namespace>(&format!("{realm}/{namespace}"))
+            .ok_or_else(|| faults::no_namespace(namespace))?;
+        let same = |other: &Arc<Service>| {
+            other.namespace == namespace && other.name.eq_ignore_ascii_case(name)
+        };
+        if let Some(other) = all::<Service>(tx, realm).iter().find(|other| same(other)) {
+            return Err(faults::service_exists(&other.id));
+        }
+        let id = self.id("srv");
+        tx.put(Service {
+            realm: realm.to_owned(),
+            id: id.clone(),
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            description: Some("Managed by ECS Service Connect".to_owned()),
+            dns: None,
+            has_health: true,
+            attributes: BTreeMap::new(),
+            creator_request_id: None,
+            revision: 1,
+            tags: BTreeMap::new(),
+            created: self.world.now(),
+        });
+        Ok(id)
+    }
+
+    /// Takes a service and its instances away, inside any transaction over the same store.
+    pub fn remove_service(tx: &mut Tx, realm: &str, id: &str) {
+        for instance in tx.records::<Instance>(&format!("{realm}/{id}/")) {
+            tx.delete::<Instance>(&instance.key());
+        }
+        tx.delete::<Service>(&format!("{realm}/{id}"));
+    }
+
+    /// The ARN of the namespace that a name or ARN means; a name that is none's becomes an HTTP namespace.
+    pub async fn http_namespace(&self, realm: &str, given: &str) -> Result<String, Fault> {
+        if let Some(known) = self.namespace_of(realm, given) {
+            return Ok(known.arn());
+        }
+        if given.starts_with("arn:") || given.is_empty() {
+            return Err(faults::no_namespace(given));
+        }
+        let new = Namespace {
+            realm: realm.to_owned(),
+            id: self.id("ns"),
+            name: given.to_owned(),
+            http_name: given.to_owned(),
+            zone: None,
+            description: None,
+            creator_request_id: None,
+            tags: BTreeMap::new(),
+            created: self.world.now(),
+        };
+        let arn = new.arn();
+        let write = self.store.write(move |tx| {
+            tx.put(new);
+            Ok::<_, Fault>(())
+        });
+        write.await.map(|()| arn)
+    }
+
     /// The namespace that a name or ARN means, for those who name it so: ECS does.
     pub fn namespace_of(&self, realm: &str, given: &str) -> Option<Arc<Namespace>> {
         let named = |namespace: &Arc<Namespace>| {

@@ -18,9 +18,17 @@ pub(super) fn of(revision: &Revision) -> Vec<TaskRegistry> {
             service: registry.registry_arn.as_ref()?.rsplit('/').next()?.to_owned(),
             port: port.and_then(|port| u16::try_from(port).ok()),
             told: None,
+            connect: false,
         })
     };
-    revision.registries.iter().filter_map(registry).collect()
+    let endpoints = revision.connect.iter().flat_map(|connect| &connect.endpoints);
+    let connected = endpoints.map(|endpoint| TaskRegistry {
+        service: endpoint.service.clone(),
+        port: Some(endpoint.port),
+        told: None,
+        connect: true,
+    });
+    revision.registries.iter().filter_map(registry).chain(connected).collect()
 }
 
 /// A task without health checks is well as long as it runs.

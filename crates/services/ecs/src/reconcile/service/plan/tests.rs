@@ -66,6 +66,7 @@ fn revision(number: i32, balanced: bool) -> Revision {
         network: network(),
         load_balancers: balanced.then_some(balancer).into_iter().collect(),
         registries: Vec::new(),
+        connect: None,
     }
 }
 
