@@ -41,6 +41,7 @@ mod seal;
 mod state;
 mod store;
 mod tx;
+mod view;
 mod watch;
 
 pub use dump::DumpError;
@@ -52,4 +53,5 @@ pub use seal::{SealError, Sealed, Sealer};
 pub use state::Snapshot;
 pub use store::Store;
 pub use tx::Tx;
+pub use view::View;
 pub use watch::{Change, Commit, Lagged, Watch};

@@ -2,13 +2,14 @@
 //! as they are stored.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-listeners.html>
 
-use super::find::{View, find, uses};
+use super::find::{find, uses};
 use crate::{
     api::*,
     faults,
     model::{LoadBalancer, TargetGroup as Group},
 };
 use std::collections::BTreeSet;
+use store::View;
 use wire::Fault;
 
 /// The most target groups of one action.

@@ -9,34 +9,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use store::{Record, Snapshot, Tx};
+use store::{Record, View};
 use wire::Fault;
-
-/// What can be read: a snapshot, or the state that a transaction sees.
-pub(super) trait View {
-    /// The record under `key`.
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>>;
-    /// The records whose key begins with `prefix`.
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>>;
-}
-
-impl View for Snapshot {
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>> {
-        self.get(key)
-    }
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>> {
-        self.scan_prefix(prefix).collect()
-    }
-}
-
-impl View for Tx {
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>> {
-        self.get(key)
-    }
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>> {
-        self.scan_prefix(prefix).collect()
-    }
-}
 
 /// What has an ARN and tags.
 pub(super) trait Resource: Record + Clone {

@@ -2,7 +2,7 @@
 
 use super::{
     action::{check_groups, normalise},
-    find::{View, balancer_of, find, listeners_of},
+    find::{balancer_of, find, listeners_of},
     listener_certificate::secure,
     listing::{check_one, page},
     load_balancer::delete_with_rules,
@@ -15,6 +15,7 @@ use crate::{
     model::{Listener as Record, LoadBalancer as Balancer},
 };
 use std::{collections::BTreeMap, sync::Arc};
+use store::View;
 use wire::{Context, Fault};
 
 /// Listeners of one load balancer.

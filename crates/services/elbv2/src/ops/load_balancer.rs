@@ -1,7 +1,7 @@
 //! Load balancers.
 
 use super::{
-    find::{View, find, listeners_of, rules_of},
+    find::{find, listeners_of, rules_of},
     listing::{check_name, check_one, page},
     tag::{authorise_create, tags_in},
 };
@@ -19,7 +19,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use store::Tx;
+use store::{Tx, View};
 use wire::{Context, Fault};
 
 /// Load balancers in one region, AWS's default quota.

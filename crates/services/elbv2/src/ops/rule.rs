@@ -3,9 +3,7 @@
 use super::{
     action::{check_groups, normalise as normalise_actions},
     condition::normalise as normalise_conditions,
-    find::{
-        FoundRule, View, balancer_of, default_rule_arn, find, find_rule, listeners_of, rules_of,
-    },
+    find::{FoundRule, balancer_of, default_rule_arn, find, find_rule, listeners_of, rules_of},
     listing::{check_one, page},
     tag::{authorise_create, tags_in},
 };
@@ -19,7 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
-use store::Tx;
+use store::{Tx, View};
 use wire::{Context, Fault};
 
 /// Rules of one load balancer, without the default ones.

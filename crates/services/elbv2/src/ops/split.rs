@@ -3,7 +3,7 @@
 
 use super::{
     action::{check_groups, forwarded, normalise},
-    find::{FoundRule, View, balancer_of, find, find_rule},
+    find::{FoundRule, balancer_of, find, find_rule},
 };
 use crate::{
     ElbV2,
@@ -12,7 +12,7 @@ use crate::{
     model::{Listener, Rule},
 };
 use std::sync::Arc;
-use store::{Snapshot, Tx};
+use store::{Snapshot, Tx, View};
 use wire::Fault;
 
 /// A rule, with its listener; or a listener, whose default action is meant.

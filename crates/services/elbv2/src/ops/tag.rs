@@ -1,6 +1,6 @@
 //! Tags of load balancers, listeners, rules and target groups.
 
-use super::find::{FoundRule, Resource, View, find, find_rule, kind_of};
+use super::find::{FoundRule, Resource, find, find_rule, kind_of};
 use crate::{
     ElbV2,
     api::*,
@@ -10,7 +10,7 @@ use crate::{
         TargetGroup as Group,
     },
 };
-use store::Tx;
+use store::{Tx, View};
 use wire::{Context, Fault};
 
 /// The most tags on one resource.

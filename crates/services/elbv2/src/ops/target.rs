@@ -1,7 +1,7 @@
 //! Targets: addresses and ports that a target group's requests go to. ECS registers its tasks by the same functions,
 //! inside transactions of its own.
 
-use super::find::{View, find, uses};
+use super::find::{find, uses};
 use crate::{
     ElbV2,
     api::*,
@@ -10,7 +10,7 @@ use crate::{
 };
 use ec2::model::Subnet;
 use std::net::{Ipv4Addr, SocketAddrV4};
-use store::Tx;
+use store::{Tx, View};
 use wire::{Context, Fault};
 use world::Timestamp;
 

@@ -1,7 +1,7 @@
 //! Target groups.
 
 use super::{
-    find::{View, find, uses},
+    find::{find, uses},
     health_check::{Wanted, health_check},
     listing::{check_name, check_one, page},
     tag::{authorise_create, tags_in},
@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use store::View;
 use wire::{Context, Fault};
 
 /// Target groups in one region, AWS's default quota.

@@ -1,6 +1,6 @@
 //! Finding instances through the API.
 
-use super::find::{View, all};
+use super::{find::all, instance::health};
 use crate::{
     ServiceDiscovery,
     api::*,
@@ -8,6 +8,7 @@ use crate::{
     model::{Instance, Namespace, Service},
 };
 use std::{collections::BTreeMap, sync::Arc};
+use store::View;
 use wire::{Context, Fault};
 
 /// So many are answered unless told otherwise.
@@ -64,16 +65,11 @@ pub(crate) async fn discover_instances(
     found.retain(|instance| takes(instance));
     crate::dns::shuffle(&discovery.world, &mut found);
     let most = input.max_results.and_then(|most| usize::try_from(most).ok()).unwrap_or(ANSWERED);
-    let status = |instance: &Instance| match (service.has_health, instance.is_healthy()) {
-        (false, _) => HealthStatus::Unknown,
-        (true, true) => HealthStatus::Healthy,
-        (true, false) => HealthStatus::Unhealthy,
-    };
     let summary = |instance: Arc<Instance>| HttpInstanceSummary {
         instance_id: Some(instance.id.clone()),
         namespace_name: Some(namespace.http_name.clone()),
         service_name: Some(service.name.clone()),
-        health_status: Some(status(&instance)),
+        health_status: Some(health(&service, &instance)),
         attributes: Some(instance.attributes.clone()),
     };
     Ok(DiscoverInstancesResponse {

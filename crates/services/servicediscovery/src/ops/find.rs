@@ -7,35 +7,9 @@ use crate::{
     model::{Instance, Namespace, Operation, Service},
 };
 use std::{collections::BTreeMap, sync::Arc};
-use store::{Record, Snapshot, Tx};
+use store::{Record, Tx, View};
 use wire::{Context, Fault};
 use world::{Timestamp, World};
-
-/// What can be read: a snapshot, or the state that a transaction sees.
-pub(super) trait View {
-    /// The record under `key`.
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>>;
-    /// The records whose key begins with `prefix`.
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>>;
-}
-
-impl View for Snapshot {
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>> {
-        self.get(key)
-    }
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>> {
-        self.scan_prefix(prefix).collect()
-    }
-}
-
-impl View for Tx {
-    fn record<T: Record>(&self, key: &str) -> Option<Arc<T>> {
-        self.get(key)
-    }
-    fn records<T: Record>(&self, prefix: &str) -> Vec<Arc<T>> {
-        self.scan_prefix(prefix).collect()
-    }
-}
 
 /// The id in what may be an id or an ARN of `kind` (`namespace`, `service`) in the caller's account and region.
 fn id_in<'a>(ctx: &Context, kind: &str, given: &'a str) -> &'a str {

@@ -1,7 +1,7 @@
 //! Instances. ECS registers its tasks by the same functions, inside transactions of its own.
 
 use super::{
-    find::{View, arn_of, done, instance, instance_count, service},
+    find::{arn_of, done, instance, instance_count, service},
     listing::page,
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     model::{Instance as Record, Service as ServiceRecord},
 };
 use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
-use store::{Record as _, Tx};
+use store::{Record as _, Tx, View};
 use wire::{Context, Fault};
 
 /// Instances of a service, and attributes of an instance with the characters in them.
@@ -35,7 +35,8 @@ fn account(realm: &str) -> Option<String> {
     realm.split_once('/').map(|(account, _)| account.to_owned())
 }
 
-fn health(service: &ServiceRecord, instance: &Record) -> HealthStatus {
+/// How an instance is; nobody knows where its service has no health.
+pub(super) fn health(service: &ServiceRecord, instance: &Record) -> HealthStatus {
     match (service.has_health, instance.is_healthy()) {
         (false, _) => HealthStatus::Unknown,
         (true, true) => HealthStatus::Healthy,
