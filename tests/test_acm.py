@@ -89,6 +89,34 @@ def test_certificates_are_kept_and_told(acm, authority):
     refused("InvalidArnException", "", acm.get_certificate, CertificateArn="arn:aws:acm:us-east-1:123456789012:nothing/x")
 
 
+def test_a_network_load_balancer_takes_tls_off(balanced, acm, authority):
+    elb, port = balanced.elb, LISTENER + 9
+    balancer, group = balanced.balancer("inside", Type="network"), balanced.group("inside", "TCP", HealthCheckProtocol="TCP")
+    certificate = acm.import_certificate(**authority.issue(balancer["DNSName"]))["CertificateArn"]
+    given = {"Protocol": "TLS", "Port": port, "DefaultActions": [{"Type": "forward", "TargetGroupArn": group}]}
+    given.update(LoadBalancerArn=balancer["LoadBalancerArn"], Certificates=[{"CertificateArn": certificate}])
+    refused("ValidationError", "must be one of 'HTTP1Only", elb.create_listener, **given, AlpnPolicy=["h2"])
+    made = elb.create_listener(**given, AlpnPolicy=["HTTP2Optional"])["Listeners"][0]
+    assert made["AlpnPolicy"] == ["HTTP2Optional"] and made["Protocol"] == "TLS" and made["SslPolicy"]
+    balanced.service("inside", balanced.page("inside of TLS"), 1, group)
+    balanced.steady("inside")
+
+    def curl(*more):
+        command = ["curl", "-sS", "--max-time", "10", "--cacert", authority.file, "--noproxy", "*", *more]
+        command += ["--resolve", f"{balancer['DNSName']}:{port}:127.0.0.1", f"https://{balancer['DNSName']}:{port}/"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.stdout.strip() if done.returncode == 0 else f"failed: {done.stderr}"
+
+    assert eventually(lambda: curl() == "inside of TLS", "it answers")
+    told = curl("-v", "--http2", "-o", "/dev/null", "--stderr", "-")
+    assert "http/1.1" in [line for line in told.splitlines() if "ALPN" in line][-1], told
+    elb.modify_listener(ListenerArn=made["ListenerArn"], AlpnPolicy=["None"])
+    silent = lambda: "No ALPN" in (said := curl("-v", "-o", "/dev/null", "--stderr", "-")) or "no ALPN" in said.lower() or "did not agree" in said
+    assert eventually(silent, "nothing is negotiated") and curl() == "inside of TLS"
+    balanced.clear("inside", balancer, group)
+    acm.delete_certificate(CertificateArn=certificate)
+
+
 def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
     elb, stack = balanced.elb, balanced.stack
     balanced.front = stack.group("secure-front", SECURE, PLAIN)

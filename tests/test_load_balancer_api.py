@@ -367,8 +367,10 @@ def test_network_load_balancers(lb):
     listener = lb.listener(balancer, lb.forward(group), port=5432, protocol="TCP")
     with refused("InvalidLoadBalancerAction"):
         lb.listener(balancer, FIXED, port=81, protocol="TCP")
-    with refused("ValidationError", "TLS is built for Application Load Balancers only"):
+    with refused("ValidationError", "A certificate must be specified for TLS listeners"):
         lb.listener(balancer, lb.forward(group), port=81, protocol="TLS")
+    with refused("ValidationError", "only TCP and TLS are built"):
+        lb.listener(balancer, lb.forward(group), port=81, protocol="UDP")
     with refused("UnsupportedProtocol"):
         lb.elb.create_rule(ListenerArn=listener["ListenerArn"], Priority=1, Conditions=path("/"), Actions=FIXED)
 

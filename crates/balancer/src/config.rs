@@ -108,8 +108,9 @@ pub struct Tls {
     pub certificates: Vec<Certificate>,
     /// Nothing older than TLS 1.3.
     pub only_13: bool,
-    /// Whether HTTP/2 is spoken with clients that prefer it.
-    pub http2: bool,
+    /// What may be spoken inside (ALPN), the preferred first; where there is nothing, clients are not answered on it.
+    #[serde(default)]
+    pub protocols: Vec<String>,
 }
 
 /// A certificate and its key.

@@ -6,27 +6,52 @@ use crate::{
     tunnel,
 };
 use std::{io, net::SocketAddr, time::Duration};
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
 
 /// Passes a connection on to a target until it is over.
-pub(crate) async fn serve(mut client: TcpStream, peer: SocketAddr, listening: &Listening) {
+pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, listening: &Listening) {
+    pass(client, |client| client, peer, listening).await;
+}
+
+/// The same with what is inside of TLS.
+pub(crate) async fn serve_secured(
+    client: TlsStream<TcpStream>,
+    peer: SocketAddr,
+    listening: &Listening,
+) {
+    pass(client, |client| client.get_ref().0, peer, listening).await;
+}
+
+/// Passes on what `client` says; `outer` is the connection that it says it on.
+async fn pass<S>(
+    mut client: S,
+    outer: fn(&S) -> &TcpStream,
+    peer: SocketAddr,
+    listening: &Listening,
+) where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let Work::Tcp { route, idle } = &*listening.work else { return };
     let target = route.choose(None).and_then(|group| Some((group, group.choose(None)?)));
     // Dropping the client's connection with nothing sent is what a port without targets looks like.
-    let Some((group, busy)) = target else { return reset(&client) };
+    let Some((group, busy)) = target else { return reset(outer(&client)) };
     let Ok(mut upstream) = pool::open(listening, busy.target().address).await else {
-        return reset(&client);
+        return reset(outer(&client));
     };
     let passed = async {
-        client.set_nodelay(true)?;
+        outer(&client).set_nodelay(true)?;
         if group.proxy_protocol {
-            upstream.write_all(&proxy_header(peer, client.local_addr()?)).await?;
+            upstream.write_all(&proxy_header(peer, outer(&client).local_addr()?)).await?;
         }
         tunnel::join(&mut client, &mut upstream, *idle).await
     };
     if let Err(error) = passed.await {
         tracing::debug!(%error, "a connection ended early");
-        reset(&client);
+        reset(outer(&client));
         reset(&upstream);
     }
 }

@@ -84,10 +84,8 @@ impl Secured {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(ByName(keys)));
         let mut config = config;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        if tls.http2 {
-            config.alpn_protocols.insert(0, b"h2".to_vec());
-        }
+        config.alpn_protocols =
+            tls.protocols.iter().map(|name| name.clone().into_bytes()).collect();
         Ok(Self { config: Arc::new(config), names })
     }
 

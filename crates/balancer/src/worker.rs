@@ -179,7 +179,8 @@ impl Here {
 async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
     let here = Here::now(&worker, &place);
     let Some(first) = here.listening.first().cloned() else { return };
-    if matches!(*first.work, Work::Tcp { .. }) {
+    let passes_on = |listening: &Listening| matches!(*listening.work, Work::Tcp { .. });
+    if passes_on(&first) && first.secured.is_none() {
         return tcp::serve(stream, peer, &first).await;
     }
     if let Err(error) = stream.set_nodelay(true) {
@@ -192,6 +193,9 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
     match secure(&here, stream).await {
         Ok((chosen, stream)) => {
             let listening = here.listening[chosen].clone();
+            if passes_on(&listening) {
+                return tcp::serve_secured(stream, peer, &listening).await;
+            }
             let id = Some(listening.id.clone());
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let entry = Entry { place, here, id, http2 };

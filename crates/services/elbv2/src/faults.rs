@@ -130,8 +130,8 @@ pub(crate) fn no_certificate(arn: &str) -> Fault {
     Fault::new("CertificateNotFound", format!("Certificate ARN '{arn}' is not valid"))
 }
 
-pub(crate) fn certificate_needed() -> Fault {
-    invalid("A certificate must be specified for HTTPS listeners")
+pub(crate) fn certificate_needed(protocol: &str) -> Fault {
+    invalid(format!("A certificate must be specified for {protocol} listeners"))
 }
 
 pub(crate) fn no_ssl_policy(name: &str) -> Fault {

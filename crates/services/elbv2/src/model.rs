@@ -133,6 +133,9 @@ pub struct Listener {
     /// Its SSL policy, when it is secured.
     #[serde(default)]
     pub ssl_policy: Option<String>,
+    /// What may be spoken inside of TLS, where it is passed on: AWS's name for it.
+    #[serde(default)]
+    pub alpn_policy: Option<String>,
     /// What happens to a request that no rule matches.
     pub default_actions: Vec<Action>,
     /// What was set, by key; the defaults are not in it.
@@ -144,6 +147,11 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Whether clients speak TLS with it.
+    pub fn is_secured(&self) -> bool {
+        matches!(self.protocol, ProtocolEnum::Https | ProtocolEnum::Tls)
+    }
+
     /// Its ARN.
     pub fn arn(&self) -> String {
         arn(&self.realm, format_args!("listener/{}/{}", self.balancer_path, self.id))

@@ -4526,7 +4526,7 @@ static S_CREATE_LISTENER_INPUT: Shape = Shape {
             shape: &S_ALPN_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("TLS listeners of Network Load Balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Tags",
@@ -6596,7 +6596,7 @@ static S_MODIFY_LISTENER_INPUT: Shape = Shape {
             shape: &S_ALPN_POLICY_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("TLS listeners of Network Load Balancers are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "MutualAuthentication",

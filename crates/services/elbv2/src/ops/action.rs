@@ -271,9 +271,10 @@ pub(super) fn check_groups(
             "TargetGroupNotFound" => faults::no_target_group_in_action(arn),
             _ => fault,
         })?;
-        // Targets of HTTPS listeners speak HTTP.
+        // Targets behind TLS speak what is inside.
         let spoken = match protocol {
             ProtocolEnum::Https => ProtocolEnum::Http,
+            ProtocolEnum::Tls => ProtocolEnum::Tcp,
             other => other,
         };
         if group.protocol != spoken {

@@ -18,6 +18,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use store::View;
 use wire::{Context, Fault};
 
+/// AWS's names for what may be spoken inside of TLS.
+const ALPN_POLICIES: [&str; 5] =
+    ["HTTP1Only", "HTTP2Only", "HTTP2Optional", "HTTP2Preferred", "None"];
 /// Listeners of one load balancer.
 const MOST_LISTENERS: usize = 50;
 
@@ -32,6 +35,7 @@ fn answer(view: &impl View, listener: &Record) -> Result<Listener, Fault> {
             .first()
             .map(|arn| vec![Certificate { certificate_arn: Some(arn.clone()), is_default: None }]),
         ssl_policy: listener.ssl_policy.clone(),
+        alpn_policy: listener.alpn_policy.clone().map(|policy| vec![policy]),
         default_actions: Some(listener.default_actions.clone()),
         ..Listener::default()
     })
@@ -42,7 +46,7 @@ fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<
     let (built, all, known): (&[_], _, &[ProtocolEnum]) = match kind {
         LoadBalancerTypeEnum::Network => {
             use ProtocolEnum::{Quic, Tcp, TcpQuic, TcpUdp, Tls, Udp};
-            (&[Tcp], "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[Tls, TcpUdp, Udp, Quic, TcpQuic])
+            (&[Tcp, Tls], "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[TcpUdp, Udp, Quic, TcpQuic])
         }
         _ => (&[ProtocolEnum::Http, ProtocolEnum::Https], "HTTPS, HTTP", &[]),
     };
@@ -54,11 +58,30 @@ fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<
         let message = format!("Listener protocol '{name}' must be one of '{all}'");
         return Err(faults::invalid(message));
     }
-    let reason = match protocol {
-        ProtocolEnum::Tls => "TLS is built for Application Load Balancers only",
-        _ => "only TCP is built for Network Load Balancers",
-    };
+    let reason = "only TCP and TLS are built for Network Load Balancers";
     Err(faults::not_built(&format!("listener protocol {name}"), reason))
+}
+
+/// What may be spoken inside of a listener's TLS; what is not given stays.
+fn negotiate(listener: &mut Record, given: Option<Vec<String>>) -> Result<(), Fault> {
+    if listener.protocol != ProtocolEnum::Tls {
+        if given.is_some_and(|given| !given.is_empty()) {
+            return Err(faults::invalid("An ALPN policy can be specified for TLS listeners only"));
+        }
+        listener.alpn_policy = None;
+        return Ok(());
+    }
+    match given.as_deref() {
+        None | Some([]) => Ok(()),
+        Some([one]) if ALPN_POLICIES.contains(&one.as_str()) => {
+            listener.alpn_policy = Some(one.clone());
+            Ok(())
+        }
+        Some(_) => {
+            let known = ALPN_POLICIES.join(", ");
+            Err(faults::invalid(format!("An ALPN policy must be one of '{known}'")))
+        }
+    }
 }
 
 fn port_in(port: Option<i32>) -> Result<u16, Fault> {
@@ -93,17 +116,20 @@ pub(crate) async fn create_listener(
             protocol,
             certificates: Vec::new(),
             ssl_policy: None,
+            alpn_policy: None,
             default_actions: default_actions.clone(),
             attributes: BTreeMap::new(),
             tags: tags.clone(),
             created,
         };
         secure(tx, &mut listener, input.certificates, input.ssl_policy)?;
+        negotiate(&mut listener, input.alpn_policy)?;
         let listeners = listeners_of(tx, &balancer);
         if let Some(there) = listeners.iter().find(|there| there.port == port) {
             let same = there.protocol == protocol
                 && there.certificates.first() == listener.certificates.first()
                 && there.ssl_policy == listener.ssl_policy
+                && there.alpn_policy == listener.alpn_policy
                 && there.default_actions == default_actions
                 && there.tags == tags;
             return match same {
@@ -167,6 +193,7 @@ pub(crate) async fn modify_listener(
         listener.protocol = input.protocol.unwrap_or(listener.protocol);
         check_protocol(balancer.kind, listener.protocol)?;
         secure(tx, &mut listener, input.certificates, input.ssl_policy)?;
+        negotiate(&mut listener, input.alpn_policy)?;
         let siblings = listeners_of(tx, &balancer);
         let taken = |other: &Arc<Record>| other.id != listener.id && other.port == listener.port;
         if siblings.iter().any(taken) {
@@ -210,10 +237,10 @@ mod tests {
         check_protocol(Application, ProtocolEnum::Http).unwrap();
         check_protocol(Application, ProtocolEnum::Https).unwrap();
         check_protocol(Network, ProtocolEnum::Tcp).unwrap();
+        check_protocol(Network, ProtocolEnum::Tls).unwrap();
         for (kind, protocol, says) in [
             (Application, ProtocolEnum::Tcp, "must be one of 'HTTPS, HTTP'"),
-            (Network, ProtocolEnum::Tls, "Application Load Balancers only"),
-            (Network, ProtocolEnum::Udp, "only TCP is built"),
+            (Network, ProtocolEnum::Udp, "only TCP and TLS are built"),
             (Network, ProtocolEnum::Http, "must be one of 'TLS, TCP"),
         ] {
             let fault = check_protocol(kind, protocol).unwrap_err();

@@ -41,10 +41,10 @@ pub(super) fn secure(
     certificates: Option<Vec<Certificate>>,
     policy: Option<String>,
 ) -> Result<(), Fault> {
-    if listener.protocol != ProtocolEnum::Https {
+    if !listener.is_secured() {
         if certificates.is_some_and(|all| !all.is_empty()) || policy.is_some() {
             return Err(faults::invalid(
-                "A certificate and an SSL policy can be specified for HTTPS listeners only",
+                "A certificate and an SSL policy can be specified for HTTPS and TLS listeners only",
             ));
         }
         (listener.certificates, listener.ssl_policy) = (Vec::new(), None);
@@ -67,7 +67,7 @@ pub(super) fn secure(
         }
     }
     if listener.certificates.is_empty() {
-        return Err(faults::certificate_needed());
+        return Err(faults::certificate_needed(listener.protocol.as_str()));
     }
     let policy = policy.or(listener.ssl_policy.take());
     let policy = policy.as_deref().unwrap_or(super::ssl_policy::DEFAULT);
@@ -94,8 +94,10 @@ pub(crate) async fn add_listener_certificates(
     let (realm, new) = (ctx.realm(), arns(input.certificates)?);
     let written = elb.store.write(move |tx| {
         let mut listener = Arc::unwrap_or_clone(find::<Record>(tx, &realm, &arn)?);
-        if listener.protocol != ProtocolEnum::Https {
-            return Err(faults::invalid("Certificates can be added to HTTPS listeners only"));
+        if !listener.is_secured() {
+            return Err(faults::invalid(
+                "Certificates can be added to HTTPS and TLS listeners only",
+            ));
         }
         check(tx, &realm, &new)?;
         for arn in new {

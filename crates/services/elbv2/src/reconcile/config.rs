@@ -97,7 +97,7 @@ fn of_listener(
     http2: bool,
 ) -> plane::Listener {
     let does = match listener.protocol {
-        ProtocolEnum::Tcp => Does::Tcp {
+        ProtocolEnum::Tcp | ProtocolEnum::Tls => Does::Tcp {
             forward: listener
                 .default_actions
                 .iter()
@@ -125,12 +125,27 @@ fn of_listener(
             key: served.key_pem,
         })
     };
-    let tls = (listener.protocol == ProtocolEnum::Https).then(|| plane::Tls {
+    let tls = listener.is_secured().then(|| plane::Tls {
         certificates: listener.certificates.iter().filter_map(certificate).collect(),
-        http2,
+        protocols: protocols(listener, http2),
         only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
     });
     plane::Listener { id: listener.id.clone(), port: listener.port, tls, does }
+}
+
+/// What may be spoken inside of TLS.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/network/create-tls-listener.html>
+fn protocols(listener: &Listener, http2: bool) -> Vec<String> {
+    let names: &[&str] = match (listener.protocol, listener.alpn_policy.as_deref()) {
+        (ProtocolEnum::Https, _) if http2 => &["h2", "http/1.1"],
+        (ProtocolEnum::Https, _) => &["http/1.1"],
+        (_, Some("HTTP1Only")) => &["http/1.1", "http/1.0"],
+        (_, Some("HTTP2Only")) => &["h2"],
+        (_, Some("HTTP2Optional")) => &["http/1.1", "http/1.0", "h2"],
+        (_, Some("HTTP2Preferred")) => &["h2", "http/1.1", "http/1.0"],
+        _ => &[],
+    };
+    names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// The last action decides; those before it would authenticate.
