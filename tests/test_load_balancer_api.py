@@ -272,12 +272,16 @@ def test_attributes_of_target_groups(lb):
     for key, value, says in [
         ("stickiness.type", "app_cookie", "not built yet"),
         ("load_balancing.algorithm.type", "weighted_random", "not built yet"),
-        ("slow_start.duration_seconds", "30", "Neargate does not support"),
+        ("slow_start.duration_seconds", "29", "must be '0' or between '30' and '900'"),
         ("deregistration_delay.timeout_seconds", "3601", "between '0' and '3600'"),
         ("proxy_protocol_v2.enabled", "true", "is not recognized"),
     ]:
         with refused("ValidationError", says):
             modify(arn, key, value)
+    with refused("InvalidConfigurationRequest", "Slow start"):
+        modify(arn, "slow_start.duration_seconds", "30")
+    modify(arn, "load_balancing.algorithm.type", "round_robin")
+    assert modify(arn, "slow_start.duration_seconds", "900")["slow_start.duration_seconds"] == "900"
     arn = lb.group(Protocol="TCP")["TargetGroupArn"]
     assert modify(arn, "proxy_protocol_v2.enabled", "true")["stickiness.type"] == "source_ip"
     with refused("ValidationError", "Neargate does not support"):

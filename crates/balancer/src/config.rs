@@ -228,6 +228,9 @@ pub struct Forward {
 pub struct Group {
     /// Which target is next.
     pub algorithm: Algorithm,
+    /// For how long a target that has become well gets fewer requests than its turn, when it does.
+    #[serde(default)]
+    pub slow_start: Option<Duration>,
     /// How long a client stays with a target, when it does.
     pub sticky: Option<Duration>,
     /// Whether targets are told the client's address (PROXY protocol version 2); for TCP.

@@ -16,13 +16,13 @@ use std::{
     net::{IpAddr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, OnceLock, PoisonError, RwLock,
         atomic::{
             AtomicU8, AtomicU64, AtomicUsize,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// A place where connections are accepted: a network namespace (none is the host's), and an address in it.
@@ -41,6 +41,19 @@ pub(crate) struct Target {
     pub(crate) in_flight: AtomicUsize,
     /// What a cookie calls it.
     pub(crate) token: String,
+    /// When it became well, in ms since this process's first such moment.
+    well_since: AtomicU64,
+}
+
+/// Milliseconds since the first call.
+fn uptime_ms() -> u64 {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    u64::try_from(BEGAN.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A number that steps of one carry evenly over the whole range, also in the short run: the golden ratio.
+fn spread(turn: u64) -> u64 {
+    turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 impl Target {
@@ -58,7 +71,23 @@ impl Target {
             Health::Healthy => 1,
             Health::Unhealthy => 2,
         };
-        self.health.store(code, Relaxed);
+        let before = self.health.swap(code, Relaxed);
+        if code == 1 && before != 1 {
+            self.well_since.store(uptime_ms(), Relaxed);
+        }
+    }
+
+    /// Whether it has been well for so long, at a time.
+    fn is_warm(&self, slow_start: Duration, now_ms: u64) -> bool {
+        let since = self.well_since.load(Relaxed);
+        u128::from(now_ms.saturating_sub(since)) >= slow_start.as_millis()
+    }
+
+    /// Whether it takes this turn while it starts slowly: its share grows evenly with the time that it is well.
+    fn takes(&self, turn: u64, slow_start: Duration, now_ms: u64) -> bool {
+        let warm_ms = now_ms.saturating_sub(self.well_since.load(Relaxed));
+        let point = (u128::from(spread(turn)) * slow_start.as_millis()) >> 64;
+        point < u128::from(warm_ms)
     }
 }
 
@@ -88,6 +117,7 @@ impl Drop for Busy {
 pub(crate) struct Group {
     pub(crate) token: String,
     pub(crate) algorithm: Algorithm,
+    pub(crate) slow_start: Option<Duration>,
     pub(crate) sticky: Option<Duration>,
     pub(crate) proxy_protocol: bool,
     /// Those that get requests when they are well.
@@ -111,7 +141,7 @@ impl Group {
         if self.serving.is_empty() {
             return None;
         }
-        let turn = self.chosen.fetch_add(1, Relaxed);
+        let round = self.chosen.fetch_add(1, Relaxed);
         if let Some(token) = cookie
             && let Some(known) = self.serving.iter().filter(healthy).find(|t| t.token == token)
         {
@@ -121,9 +151,9 @@ impl Group {
         let open = count == 0;
         let among = if open { self.serving.len() } else { count };
         let usable = || self.serving.iter().filter(|target| open || healthy(target));
-        let turn = usize::try_from(turn % among as u64).expect("less than the number of targets");
+        let turn = usize::try_from(round % among as u64).expect("less than the number of targets");
         let chosen = match self.algorithm {
-            Algorithm::RoundRobin => usable().nth(turn),
+            Algorithm::RoundRobin => self.in_turn(usable(), turn, round, uptime_ms()),
             // Those that come after the turn first, so that equals take turns.
             Algorithm::LeastOutstanding => usable()
                 .skip(turn)
@@ -131,6 +161,32 @@ impl Group {
                 .min_by_key(|target| target.in_flight.load(Relaxed)),
         };
         chosen.map(Busy::new)
+    }
+}
+
+impl Group {
+    /// The target whose turn it is, or, when that one starts slowly and lets the turn pass, another that does not. Those
+    /// that are all new start at once, for nobody else could answer.
+    fn in_turn<'a>(
+        &self,
+        usable: impl Iterator<Item = &'a Arc<Target>> + Clone,
+        turn: usize,
+        round: u64,
+        now_ms: u64,
+    ) -> Option<&'a Arc<Target>> {
+        let mut all = usable.clone();
+        let chosen = all.nth(turn)?;
+        let Some(slow_start) = self.slow_start else { return Some(chosen) };
+        if chosen.takes(round, slow_start, now_ms) {
+            return Some(chosen);
+        }
+        let warm = || usable.clone().filter(|target| target.is_warm(slow_start, now_ms));
+        let count = warm().count();
+        match count {
+            0 => Some(chosen),
+            // Not by the turn itself: the same one would always stand in.
+            _ => warm().nth((spread(round) % count as u64) as usize),
+        }
     }
 }
 
@@ -167,8 +223,7 @@ impl Route {
             return Some(known);
         }
         let total: u64 = self.groups.iter().map(|(_, weight)| u64::from(*weight)).sum();
-        // Steps of the golden ratio fall evenly into every share, also in the short run.
-        let turn = self.next.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let turn = spread(self.next.fetch_add(1, Relaxed));
         let mut point = ((u128::from(turn) * u128::from(total)) >> 64) as u64;
         self.groups
             .iter()
@@ -268,6 +323,7 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
             Arc::new(Target {
                 address: target.address,
                 health: AtomicU8::new(u8::from(config.check.is_none())),
+                well_since: AtomicU64::new(uptime_ms()),
                 in_flight: AtomicUsize::new(0),
                 token: token(secret, &format!("{id} {}", target.address)),
             })
@@ -278,6 +334,7 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
     Group {
         token: token(secret, id),
         algorithm: config.algorithm,
+        slow_start: config.slow_start,
         sticky: config.sticky,
         proxy_protocol: config.proxy_protocol,
         serving: serving.into_iter().map(target).collect(),
@@ -449,5 +506,57 @@ fn work(table: &Table, does: &Does) -> Work {
                 .collect(),
             default: act(table, default),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(last: u8, well_since: u64) -> Arc<Target> {
+        Arc::new(Target {
+            address: SocketAddrV4::new([10, 0, 0, last].into(), 80),
+            health: AtomicU8::new(1),
+            in_flight: AtomicUsize::new(0),
+            token: String::new(),
+            well_since: AtomicU64::new(well_since),
+        })
+    }
+
+    /// How many of 3000 requests each target gets at a time.
+    fn shares(since: &[u64], now_ms: u64) -> Vec<usize> {
+        let serving: Vec<_> = since.iter().zip(1..).map(|(s, last)| target(last, *s)).collect();
+        let group = Group {
+            token: String::new(),
+            algorithm: Algorithm::RoundRobin,
+            slow_start: Some(Duration::from_secs(40)),
+            sticky: None,
+            proxy_protocol: false,
+            serving,
+            draining: Vec::new(),
+            chosen: Arc::default(),
+        };
+        let count = since.len() as u64;
+        let mut shares = vec![0; since.len()];
+        for round in 0..3000_u64 {
+            let turn = (round % count) as usize;
+            let chosen = group.in_turn(group.serving.iter(), turn, round, now_ms).expect("one");
+            shares[usize::from(chosen.address.ip().octets()[3]) - 1] += 1;
+        }
+        shares
+    }
+
+    #[test]
+    fn a_new_target_starts_slowly() {
+        let shares_of_third = |now_ms| {
+            let shares = shares(&[0, 0, 100_000], now_ms);
+            assert!(shares[0].abs_diff(shares[1]) < 60, "{shares:?}");
+            shares[2]
+        };
+        assert_eq!(shares_of_third(100_000), 0);
+        assert!(shares_of_third(110_000).abs_diff(250) < 25);
+        assert!(shares_of_third(120_000).abs_diff(500) < 25);
+        assert_eq!(shares_of_third(140_000), 1000);
+        assert_eq!(shares(&[100_000; 3], 100_000), [1000; 3], "all are new");
     }
 }

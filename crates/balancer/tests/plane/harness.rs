@@ -201,6 +201,7 @@ pub(super) fn free_port() -> u16 {
 pub(super) fn group(targets: &[&Backend]) -> Group {
     Group {
         algorithm: Algorithm::RoundRobin,
+        slow_start: None,
         sticky: None,
         proxy_protocol: false,
         check: Some(Check {

@@ -127,6 +127,7 @@ impl Mesh for Connections {
         for endpoint in endpoints.values().flatten() {
             let group = Group {
                 algorithm: Algorithm::RoundRobin,
+                slow_start: None,
                 sticky: None,
                 proxy_protocol: false,
                 // ECS knows how its tasks are.

@@ -23,6 +23,8 @@ pub(super) enum Takes {
     Flag,
     /// A whole number within these, both included.
     Range(u32, u32),
+    /// 0, or a whole number within these.
+    ZeroOr(u32, u32),
     /// One of these.
     OneOf(&'static [&'static str]),
     /// AWS itself takes nothing but the default.
@@ -72,6 +74,10 @@ fn check(what: &str, known: &Known, value: &str) -> Result<(), Fault> {
         Takes::Range(least, most) => match value.parse::<u32>() {
             Ok(number) if (least..=most).contains(&number) => Ok(()),
             _ => bad(format!("must be between '{least}' and '{most}' inclusive")),
+        },
+        Takes::ZeroOr(least, most) => match value.parse::<u32>() {
+            Ok(number) if number == 0 || (least..=most).contains(&number) => Ok(()),
+            _ => bad(format!("must be '0' or between '{least}' and '{most}' inclusive")),
         },
         Takes::OneOf(all) if !all.contains(&value) => {
             bad(format!("must be one of '{}'", all.join(", ")))

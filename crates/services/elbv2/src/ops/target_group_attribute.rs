@@ -43,7 +43,7 @@ const HTTP: [Known; 8] = [
         Takes::OneOf(&["round_robin", "least_outstanding_requests"]),
     ),
     known("load_balancing.algorithm.anomaly_mitigation", "off", Takes::Unbuilt),
-    known("slow_start.duration_seconds", "0", Takes::Unbuilt),
+    known("slow_start.duration_seconds", "0", Takes::ZeroOr(30, 900)),
 ];
 
 /// Those of groups that Network Load Balancers send to.
@@ -107,6 +107,12 @@ pub(crate) async fn modify_target_group_attributes(
         let changes = changes("Target group", &table(&found), wanted)?;
         let mut group = Arc::unwrap_or_clone(found);
         group.attributes.extend(changes);
+        let in_turn =
+            group.attribute("load_balancing.algorithm.type", "round_robin") == "round_robin";
+        if !in_turn && group.attribute("slow_start.duration_seconds", "0") != "0" {
+            let message = "Slow start can be enabled with the round robin algorithm only";
+            return Err(faults::invalid_configuration(message));
+        }
         tx.put(group.clone());
         Ok::<_, Fault>(group)
     });

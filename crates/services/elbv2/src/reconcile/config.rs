@@ -254,6 +254,10 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
             "least_outstanding_requests" => Algorithm::LeastOutstanding,
             _ => Algorithm::RoundRobin,
         },
+        slow_start: match group.attribute("slow_start.duration_seconds", "0").parse() {
+            Ok(0) | Err(_) => None,
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+        },
         sticky: sticky.then(|| seconds(lasts, 86_400)),
         proxy_protocol: group.attribute("proxy_protocol_v2.enabled", "false") == "true",
         check: Some(Check {
