@@ -165,8 +165,8 @@ impl Group {
 }
 
 impl Group {
-    /// The target whose turn it is, or, when that one starts slowly and lets the turn pass, another that does not. Those
-    /// that are all new start at once, for nobody else could answer.
+    /// The target whose turn it is, or, when that one starts slowly and lets the turn pass, another that does not.
+    /// Those that are all new start at once, for nobody else could answer.
     fn in_turn<'a>(
         &self,
         usable: impl Iterator<Item = &'a Arc<Target>> + Clone,
