@@ -197,14 +197,17 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     for (id, reckoned) in reckon {
         tx.update::<Task>(&format!("{prefix}{id}"), |task| task.reckoned = reckoned);
     }
+    let mut drained = Vec::new();
     for (id, reason) in stop {
         let code = TaskStopCode::ServiceSchedulerInitiated;
         tx.update::<Task>(&format!("{prefix}{id}"), |task| task.stop(code, &reason, now));
         if let Some(task) = tx.get::<Task>(&format!("{prefix}{id}")) {
-            events.extend(targets::drain(tx, &task, now));
+            drained.extend(targets::drain(tx, &task, now));
             registries::drain(tx, &task);
         }
     }
+    // Told before the stops and what they lead to, as they come about.
+    events.splice(0..0, drained);
     let mut started = Vec::new();
     for wanted in start {
         // A definition stays as long as a service has it.

@@ -1,0 +1,263 @@
+"""Services under load: ten tasks replaced at 2,000 requests/s, beside docker with nginx reloaded by a script; from 0 to 100 tasks;
+the control plane killed.
+
+usage: bench/services.py NEARGATE   (needs root, wrk, nginx; the peer needs a docker daemon, DOCKER_HOST says which)
+
+The service is an nginx of one process in a container of its own. wrk keeps 50 connections and waits 25 ms after each answer.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+NEARGATE = Path(sys.argv[1]).resolve()
+
+import boto3
+from botocore.config import Config
+
+WORK = Path(tempfile.mkdtemp())
+WORK.chmod(0o755)
+QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+API, FRONT, PEER, TASKS = 4598, 18188, 18189, 10
+CONF = "daemon off; master_process off; pid /tmp/pid; error_log /dev/null; events {} http { access_log off; keepalive_requests 1000000; " \
+    "client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s; " \
+    "server { listen 8080; location / { return 200 %s; } } }"
+PACE = WORK / "pace.lua"
+PACE.write_text("function delay() return 25 end\n")
+
+
+def run(*command):
+    return subprocess.run([str(word) for word in command], check=True, capture_output=True, text=True).stdout
+
+
+def image():
+    """nginx with its libraries and a shell, nothing else; as an archive for docker, and in buildah's store."""
+    root = WORK / "root"
+    binaries = [shutil.which("nginx"), shutil.which("busybox")]
+    for file in {*binaries, *re.findall(r"(/\S+) \(0x", run("ldd", binaries[0]))}:
+        place = root / file.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    (root / "bin").mkdir(exist_ok=True)
+    shutil.copy(binaries[1], root / "bin/sh")
+    for place in ["etc", "tmp", "var/log/nginx", "var/lib/nginx"]:
+        (root / place).mkdir(parents=True, exist_ok=True)
+    (root / "etc/passwd").write_text("root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
+    (WORK / "Dockerfile").write_text("FROM scratch\nCOPY root /\n")
+    run("buildah", "bud", "--isolation", "chroot", "-q", "-t", "neargate-services", WORK)
+
+
+def command(version):
+    return ["/bin/sh", "-c", f"echo '{CONF % version}' > /tmp/nginx.conf; exec {shutil.which('nginx')} -e /dev/null -c /tmp/nginx.conf"]
+
+
+class Load:
+    """wrk at 2,000 requests/s, until it is stopped."""
+
+    def __init__(self, url):
+        self.process = subprocess.Popen(
+            ["wrk", "-t2", "-c50", "-d600s", "--latency", "-s", PACE, url], stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(2)
+
+    def stop(self):
+        """Requests a second, and how many were lost."""
+        self.process.send_signal(signal.SIGINT)
+        out = self.process.communicate(timeout=30)[0]
+        rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1))
+        errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
+        bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+        p99 = re.search(r"99%\s+(\S+)", out).group(1)
+        return rate, sum(map(int, errors.groups())) if errors else 0, int(bad.group(1)) if bad else 0, p99
+
+
+def resident_mib(pid):
+    text = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
+
+
+class Ours:
+    def __init__(self):
+        self.data = WORK / "data"
+        self.start()
+        env = json.loads(run(NEARGATE, "--data-dir", self.data, "--output", "json", "env"))
+        keys = {"aws_access_key_id": env["AWS_ACCESS_KEY_ID"], "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"]}
+        make = lambda service: boto3.client(
+            service, endpoint_url=env["AWS_ENDPOINT_URL"], region_name="us-east-1", config=Config(retries={"max_attempts": 0}), **keys
+        )
+        self.ecs, self.ec2, self.elb, self.iam, self.ecr = map(make, ["ecs", "ec2", "elbv2", "iam", "ecr"])
+        self.prepare()
+
+    def start(self):
+        log = open(WORK / "serve.log", "a")
+        self.serve = subprocess.Popen([NEARGATE, "--data-dir", self.data, "serve", "--listen", f"127.0.0.1:{API}"], stdout=log, stderr=log)
+        while subprocess.run([NEARGATE, "--data-dir", self.data, "status"], **QUIET).returncode:
+            time.sleep(0.01)
+
+    def prepare(self):
+        import base64
+
+        self.uri = self.ecr.create_repository(repositoryName="bench")["repository"]["repositoryUri"] + ":latest"
+        token = base64.b64decode(self.ecr.get_authorization_token()["authorizationData"][0]["authorizationToken"]).decode()
+        source = "containers-storage:localhost/neargate-services"
+        run("skopeo", "copy", "-q", "--dest-tls-verify=false", "--dest-creds", token, source, f"docker://{self.uri}")
+        trust = {"Effect": "Allow", "Principal": {"Service": "ecs-tasks.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        self.role = self.iam.create_role(RoleName="bench", AssumeRolePolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [trust]}))["Role"]["Arn"]
+        self.iam.attach_role_policy(RoleName="bench", PolicyArn="arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
+        self.ecs.create_cluster(clusterName="bench")
+        subnets = self.ec2.describe_subnets()["Subnets"]
+        self.subnets, vpc = [s["SubnetId"] for s in subnets], subnets[0]["VpcId"]
+        self.open = self.ec2.create_security_group(GroupName="bench", Description="bench", VpcId=vpc)["GroupId"]
+        rule = {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 65535, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+        self.ec2.authorize_security_group_ingress(GroupId=self.open, IpPermissions=[rule])
+        made = self.elb.create_load_balancer(Name="bench", Subnets=self.subnets[:2], SecurityGroups=[self.open])["LoadBalancers"][0]
+        check = {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, "HealthyThresholdCount": 2}
+        group = self.elb.create_target_group(Name="bench", Protocol="HTTP", Port=8080, VpcId=vpc, TargetType="ip", **check)
+        self.group = group["TargetGroups"][0]["TargetGroupArn"]
+        forward = [{"Type": "forward", "TargetGroupArn": self.group}]
+        self.elb.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=FRONT, DefaultActions=forward)
+        self.url = f"http://{made['DNSName']}:{FRONT}/"
+
+    def define(self, version):
+        container = {"name": "main", "image": self.uri, "command": command(version), "portMappings": [{"containerPort": 8080}]}
+        made = self.ecs.register_task_definition(
+            family="bench", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
+            executionRoleArn=self.role, containerDefinitions=[container],
+        )
+        return made["taskDefinition"]["taskDefinitionArn"]
+
+    def create(self, count):
+        network = {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.open]}}
+        balancer = {"targetGroupArn": self.group, "containerName": "main", "containerPort": 8080}
+        self.ecs.create_service(
+            cluster="bench", serviceName="bench", taskDefinition=self.define("one"), desiredCount=count, launchType="FARGATE",
+            networkConfiguration=network, loadBalancers=[balancer],
+        )
+
+    def steady(self, watch=lambda: None):
+        began = time.monotonic()
+        while True:
+            watch()
+            [found] = self.ecs.describe_services(cluster="bench", services=["bench"])["services"]
+            done = len(found["deployments"]) == 1 and found["deployments"][0]["rolloutState"] == "COMPLETED"
+            if done and found["runningCount"] == found["desiredCount"]:
+                targets = self.elb.describe_target_health(TargetGroupArn=self.group)["TargetHealthDescriptions"]
+                well = [target["TargetHealth"]["State"] for target in targets].count("healthy")
+                if well == found["desiredCount"]:
+                    return time.monotonic() - began
+            time.sleep(0.05)
+
+    def update(self, **more):
+        self.ecs.update_service(cluster="bench", service="bench", **more)
+
+    def end(self):
+        subprocess.run([NEARGATE, "--data-dir", self.data, "down"], **QUIET)
+        self.serve.wait(60)
+
+
+class Docker:
+    """What a script does: the next container is started, awaited and put before, nginx is reloaded, the old one is stopped."""
+
+    def __init__(self):
+        archive = WORK / "image.tar"
+        run("skopeo", "copy", "-q", "containers-storage:localhost/neargate-services", f"docker-archive:{archive}:neargate-services:latest")
+        run("docker", "load", "-q", "-i", archive)
+        self.running = []
+        self.conf = WORK / "front.conf"
+        for number in range(TASKS):
+            self.running.append(self.start(f"one-{number}", "one"))
+        self.write()
+        self.nginx = subprocess.Popen(["nginx", "-c", self.conf], **QUIET)
+        self.url = f"http://127.0.0.1:{PEER}/"
+        while True:
+            try:
+                urllib.request.urlopen(self.url, timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.05)
+
+    def start(self, name, version):
+        run("docker", "run", "-d", "--name", f"neargate-bench-{name}", "neargate-services", *command(version))
+        address = run("docker", "inspect", "-f", "{{.NetworkSettings.IPAddress}}", f"neargate-bench-{name}").strip()
+        while True:
+            try:
+                urllib.request.urlopen(f"http://{address}:8080/", timeout=1).read()
+                return f"neargate-bench-{name}", address
+            except OSError:
+                time.sleep(0.01)
+
+    def write(self):
+        servers = "".join(f"server {address}:8080;" for _, address in self.running)
+        self.conf.write_text(
+            f"worker_processes 2; daemon off; pid {WORK}/front.pid; error_log /dev/null; events {{}} http {{ access_log off; "
+            f"upstream all {{ {servers} keepalive 64; }} server {{ listen 127.0.0.1:{PEER}; location / {{ proxy_pass http://all; "
+            'proxy_http_version 1.1; proxy_set_header Connection ""; } } }'
+        )
+
+    def roll(self):
+        began = time.monotonic()
+        for number in range(TASKS):
+            old = self.running.pop(0)
+            self.running.append(self.start(f"two-{number}", "two"))
+            self.write()
+            self.nginx.send_signal(signal.SIGHUP)
+            time.sleep(1)  # workers of before finish what they have
+            run("docker", "rm", "-f", old[0])
+        return time.monotonic() - began
+
+    def end(self):
+        self.nginx.terminate()
+        subprocess.run(["docker", "rm", "-f", *[name for name, _ in self.running]], **QUIET)
+        subprocess.run(["docker", "rmi", "-f", "neargate-services"], **QUIET)
+
+
+def told(what, took, load):
+    rate, lost, bad, p99 = load
+    print(f"| {what} | {took:.1f} s | {rate:.0f}/s | {lost + bad} ({lost} cut, {bad} refused) | {p99} |", flush=True)
+
+
+def main():
+    image()
+    print("| what | took | requests | lost | p99 |\n| --- | --- | --- | --- | --- |", flush=True)
+    ours = Ours()
+    ours.create(TASKS)
+    ours.steady()
+    load = Load(ours.url)
+    ours.update(taskDefinition=ours.define("two"))
+    told(f"{TASKS} tasks replaced, Neargate", ours.steady(), load.stop())
+    assert urllib.request.urlopen(ours.url).read() == b"two"
+    load = Load(ours.url)
+    began = time.monotonic()
+    for _ in range(10):
+        ours.serve.kill()
+        ours.serve.wait()
+        time.sleep(0.5)
+        ours.start()
+    told("control plane killed ten times", time.monotonic() - began, load.stop())
+    ours.update(desiredCount=0)
+    ours.steady()
+    peak = [0.0]
+    watch = lambda: peak.__setitem__(0, max(peak[0], resident_mib(ours.serve.pid)))
+    ours.update(desiredCount=100)
+    up = ours.steady(watch)
+    print(f"\n0 to 100 tasks, all healthy in their target group: {up:.1f} s; serve at its peak: {peak[0]:.1f} MiB")
+    ours.end()
+    if subprocess.run(["docker", "version"], **QUIET).returncode == 0:
+        peer = Docker()
+        load = Load(peer.url)
+        told(f"{TASKS} containers replaced, docker and nginx reloaded", peer.roll(), load.stop())
+        peer.end()
+    subprocess.run(["buildah", "rmi", "-f", "neargate-services"], **QUIET)
+    shutil.rmtree(WORK, ignore_errors=True)
+
+
+main()
