@@ -1,5 +1,5 @@
-"""Services under load: ten tasks replaced at 2,000 requests/s, beside docker with nginx reloaded by a script; from 0 to 100 tasks;
-the control plane killed.
+"""Services under load: ten tasks replaced at 2,000 requests/s, beside docker with nginx reloaded by a script; from 0 to 100 tasks and
+back; the control plane killed.
 
 usage: bench/services.py NEARGATE   (needs root, wrk, nginx; the peer needs a docker daemon, DOCKER_HOST says which)
 
@@ -156,6 +156,19 @@ class Ours:
                     return time.monotonic() - began
             time.sleep(0.05)
 
+    def gone(self, watch):
+        """Waits until every task is over."""
+        while True:
+            watch()
+            # First those that run: what is told to stop in between is found among the others.
+            running = self.ecs.list_tasks(cluster="bench")["taskArns"]
+            arns = self.ecs.get_paginator("list_tasks").paginate(cluster="bench", desiredStatus="STOPPED").build_full_result()["taskArns"]
+            some = [arns[at:at + 100] for at in range(0, len(arns), 100)]
+            tasks = [task for these in some for task in self.ecs.describe_tasks(cluster="bench", tasks=these)["tasks"]]
+            if not running and all(task["lastStatus"] == "STOPPED" for task in tasks):
+                return
+            time.sleep(0.1)
+
     def update(self, **more):
         self.ecs.update_service(cluster="bench", service="bench", **more)
 
@@ -244,12 +257,16 @@ def main():
         ours.start()
     told("control plane killed ten times", time.monotonic() - began, load.stop())
     ours.update(desiredCount=0)
-    ours.steady()
+    ours.gone(lambda: None)
     peak = [0.0]
     watch = lambda: peak.__setitem__(0, max(peak[0], resident_mib(ours.serve.pid)))
     ours.update(desiredCount=100)
     up = ours.steady(watch)
-    print(f"\n0 to 100 tasks, all healthy in their target group: {up:.1f} s; serve at its peak: {peak[0]:.1f} MiB")
+    began = time.monotonic()
+    ours.update(desiredCount=0)
+    ours.gone(watch)
+    down = time.monotonic() - began
+    print(f"\n0 to 100 tasks, all healthy in their target group: {up:.1f} s; back to 0: {down:.1f} s; serve at its peak: {peak[0]:.1f} MiB")
     ours.end()
     if subprocess.run(["docker", "version"], **QUIET).returncode == 0:
         peer = Docker()
