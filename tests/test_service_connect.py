@@ -34,16 +34,18 @@ print("heard", dict(heard), flush=True)
 def services(software):
     software.subnets = [subnet["SubnetId"] for subnet in software.ec2.describe_subnets()["Subnets"]]
     made = Services(software)
+    rule = {"IpProtocol": "tcp", "FromPort": 8081, "ToPort": 8081, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}
+    software.ec2.authorize_security_group_ingress(GroupId=software.open_group, IpPermissions=[rule])
     software.ecs.create_cluster(clusterName="mesh", serviceConnectDefaults={"namespace": "mesh"})
     software.discovery = software.neargate.client("servicediscovery")
     return made
 
 
-def serve(services, words, protocol="http"):
-    port = {"containerPort": 8080, "name": "web"}
+def serve(services, words, protocol="http", at=8080):
+    port = {"containerPort": at, "name": "web"}
     if protocol:
         port["appProtocol"] = protocol
-    return services.stack.define(services.stack.container(command=PAGE.format(words), portMappings=[port]))
+    return services.stack.define(services.stack.container(command=PAGE.format(words).replace("8080", str(at)), portMappings=[port]))
 
 
 def client(services, host, port):
@@ -94,8 +96,9 @@ def test_a_service_is_called_by_its_name_and_replaced_without_a_failure(services
     mesh.steady("caller")
     [caller] = mesh.tasks("caller")
     eventually(lambda: lines(services, caller), "it called at its start")
-    for version in ["two", "three"]:
-        mesh.update("web", taskDefinition=serve(services, version))
+    # The last one has another port under the same name.
+    for version, port in [("two", 8080), ("three", 8081)]:
+        mesh.update("web", taskDefinition=serve(services, version, at=port))
         mesh.steady("web")
     mesh.update("web", desiredCount=1)
     mesh.steady("web")

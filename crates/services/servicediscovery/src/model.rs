@@ -45,7 +45,7 @@ pub struct Namespace {
     pub zone: Option<Zone>,
     /// For people.
     pub description: Option<String>,
-    /// Told apart by it are requests that are sent again.
+    /// What the request that made it called itself. One that is sent again finds what is there.
     pub creator_request_id: Option<String>,
     /// Its tags.
     pub tags: Tags,
@@ -86,7 +86,7 @@ pub struct Service {
     pub has_health: bool,
     /// What GetServiceAttributes answers.
     pub attributes: BTreeMap<String, String>,
-    /// Told apart by it are requests that are sent again.
+    /// What the request that made it called itself. One that is sent again finds what is there.
     pub creator_request_id: Option<String>,
     /// Counts how often instances came or went.
     pub revision: i64,
@@ -133,7 +133,7 @@ pub struct Instance {
     pub attributes: BTreeMap<String, String>,
     /// How it was told to be, where its service has health.
     pub health: Option<CustomHealthStatus>,
-    /// Told apart by it are requests that are sent again.
+    /// What the request that made it called itself. One that is sent again finds what is there.
     pub creator_request_id: Option<String>,
 }
 

@@ -207,19 +207,18 @@ pub(crate) async fn update_service(
     input.desired_count.map(check_count).transpose()?;
     let key = Record::key_of(&ctx.realm(), &cluster_name, &name);
     let mut part = None;
-    let asks = [
-        input.load_balancers.is_some(),
-        input.service_registries.is_some(),
-        input.service_connect_configuration.is_some(),
-    ];
+    // Another task definition may have another port under the same name.
+    let kept = || definition.as_ref().and(current_connect(ecs, &key));
+    let connect = input.service_connect_configuration.clone().or_else(kept);
+    let asks_connect = connect.is_some();
+    let asks = [input.load_balancers.is_some(), input.service_registries.is_some(), asks_connect];
     if asks.contains(&true) {
         let definition = match &definition {
             Some(definition) => Some(definition.clone()),
             None => current_definition(ecs, &key),
         };
         let definition = definition.ok_or_else(faults::no_service)?;
-        let asked = input.service_connect_configuration.clone();
-        part = connect::draft(ecs, ctx, &cluster, &definition, asked)?;
+        part = connect::draft(ecs, ctx, &cluster, &definition, connect)?;
         let balancers = input.load_balancers.clone().unwrap_or_default();
         load_balancers(ecs, ctx, &definition, balancers)?;
         let given = input.service_registries.clone().unwrap_or_default();
@@ -232,16 +231,22 @@ pub(crate) async fn update_service(
             return Err(faults::service_not_active());
         }
         let mut service = Arc::unwrap_or_clone(service);
-        let asked = input.service_connect_configuration.is_some();
         let realm = service.realm.clone();
         let part = connect::settle(&ecs_of_write, tx, &realm, Some(&service), part)?;
-        let part = asked.then_some(part);
+        let part = asks_connect.then_some(part);
         update(&ecs_of_write, tx, part, &mut service, &cluster, definition.as_deref(), input)?;
         tx.put(service.clone());
         Ok(service)
     });
     let service = answer::service(ecs, &written.await?, true);
     Ok(UpdateServiceResponse { service: Some(service) })
+}
+
+/// What a service asks of Service Connect now.
+fn current_connect(ecs: &Ecs, key: &str) -> Option<ServiceConnectConfiguration> {
+    let service = ecs.store.read().get::<Record>(key)?;
+    let part = service.deployments.first()?.revision.connect.as_ref()?;
+    Some(part.asked.clone())
 }
 
 /// The task definition that a service has now.

@@ -6,7 +6,7 @@ use crate::{
     api::ServiceRegistry,
     model::{Health, LastStatus, Revision, Task, TaskRegistry},
 };
-use servicediscovery::{ServiceDiscovery, api::CustomHealthStatus};
+use servicediscovery::{ServiceDiscovery, api::CustomHealthStatus, model::Instance};
 use std::{collections::BTreeMap, sync::Arc};
 use store::{DiskFault, Record, Tx};
 
@@ -101,7 +101,12 @@ fn attributes(task: &Task) -> BTreeMap<String, String> {
 
 /// Takes a task that stops, whoever stopped it, out of Cloud Map.
 pub(in crate::reconcile) async fn leave(ecs: &Ecs, task: &Task) -> Result<(), DiskFault> {
-    if task.registries.is_empty() {
+    let snapshot = ecs.store.read();
+    let is_there = |registry: &TaskRegistry| {
+        let key = Instance::key_of(&task.realm, &registry.service, &task.id);
+        snapshot.get::<Instance>(&key).is_some()
+    };
+    if !task.registries.iter().any(is_there) {
         return Ok(());
     }
     ecs.store
