@@ -16,6 +16,12 @@ pub(crate) const TOO_MANY_FORWARDERS: StatusCode = match StatusCode::from_u16(46
     Err(_) => panic!("463 is between 100 and 999"),
 };
 
+/// The targets do not speak what the client speaks.
+pub(crate) const OTHER_PROTOCOL: StatusCode = match StatusCode::from_u16(464) {
+    Ok(status) => status,
+    Err(_) => panic!("464 is between 100 and 999"),
+};
+
 /// An error, as an Application Load Balancer shows it.
 pub(crate) fn page(status: StatusCode) -> Response<Reply> {
     let reason = status.canonical_reason().unwrap_or_default();

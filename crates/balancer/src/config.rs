@@ -97,6 +97,9 @@ pub struct Listener {
     /// How it is secured, when it is.
     #[serde(default)]
     pub tls: Option<Tls>,
+    /// HTTP/2 is spoken from the first byte on (RFC 9113, section 3.3). Inside of TLS that is agreed on there.
+    #[serde(default)]
+    pub prior_knowledge: bool,
     /// What is spoken on it, and what happens.
     pub does: Does,
 }
@@ -134,7 +137,7 @@ impl fmt::Debug for Certificate {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Does {
-    /// HTTP/1.1: the first rule that matches decides.
+    /// HTTP: the first rule that matches decides.
     Http {
         /// In the order of their priorities.
         rules: Vec<Rule>,
@@ -223,9 +226,34 @@ pub struct Forward {
     pub sticky: Option<Duration>,
 }
 
+/// How targets are spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Speaks {
+    /// The version of HTTP; means nothing where connections are passed on as they are.
+    pub version: Version,
+    /// Inside of TLS. Targets' certificates are not checked, as on AWS.
+    pub tls: bool,
+}
+
+/// A version of HTTP towards targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Version {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2; without TLS from the first byte on.
+    Http2,
+    /// HTTP/2 for remote procedure calls.
+    Grpc,
+}
+
 /// A target group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
+    /// How its targets are spoken to.
+    #[serde(default)]
+    pub speaks: Speaks,
     /// Which target is next.
     pub algorithm: Algorithm,
     /// For how long a target that has become well gets fewer requests than its turn, when it does.
@@ -254,6 +282,9 @@ pub enum Algorithm {
 /// How targets are looked after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {
+    /// How targets are asked.
+    #[serde(default)]
+    pub speaks: Speaks,
     /// What is asked for; none is a mere connection.
     pub path: Option<String>,
     /// The port; none is the target's.
@@ -266,7 +297,7 @@ pub struct Check {
     pub healthy: u32,
     /// So many bad ones in a row make a target unhealthy.
     pub unhealthy: u32,
-    /// The good statuses: first and last.
+    /// The good statuses, of HTTP or of gRPC: first and last.
     pub statuses: Vec<(u16, u16)>,
 }
 
@@ -324,7 +355,7 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// Another status than the good ones.
+    /// Another status, of HTTP or of gRPC, than the good ones.
     Status(u16),
     /// No answer in time.
     Timeout,

@@ -1,16 +1,29 @@
 //! Whether targets are well.
 
 use crate::{
-    config::{Cause, Check, Health},
+    config::{Cause, Check, Health, Speaks, Version},
+    pool::OnThisThread,
     socket::{self, Namespace},
     table::Target,
+    tls,
 };
 use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::{Request, client::conn::http1, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    HeaderMap, Request, Response,
+    body::Incoming,
+    client::conn::{http1, http2},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
-use tokio::{net::TcpStream, sync::Notify};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::Notify,
+};
+
+/// The longest message that a call answers a check with, in bytes.
+const LONGEST_ANSWER: usize = 64 << 10;
 
 /// A target's checks.
 pub(crate) struct Checker {
@@ -120,27 +133,100 @@ async fn ask(target: &Target, check: &Check, namespace: Option<&Namespace>) -> R
     let socket = socket::connecting(namespace).map_err(|_| Cause::Failed)?;
     let stream = socket.connect(address).await.map_err(|_| Cause::Failed)?;
     let Some(path) = &check.path else { return Ok(()) };
-    let status = status(stream, path, address).await.ok_or(Cause::Failed)?;
+    let asked = Asked { path, address, speaks: check.speaks };
+    let status = match check.speaks.tls {
+        false => asked.status(stream).await,
+        true => match tls::connect(stream, target.address, check.speaks.version).await {
+            Ok(stream) => asked.status(stream).await,
+            Err(_) => None,
+        },
+    };
+    let status = status.ok_or(Cause::Failed)?;
     let good = check.statuses.iter().any(|(first, last)| (*first..=*last).contains(&status));
     if good { Ok(()) } else { Err(Cause::Status(status)) }
 }
 
-async fn status(stream: TcpStream, path: &str, address: SocketAddr) -> Option<u16> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-    let request = Request::get(path)
-        .header(header::HOST, address.to_string())
-        .header(header::CONNECTION, "close")
-        .header(header::USER_AGENT, "ELB-HealthChecker/2.0")
-        .header(header::ACCEPT_ENCODING, "gzip, compressed")
-        .body(Empty::<Bytes>::new())
-        .ok()?;
-    let mut asking = std::pin::pin!(sender.send_request(request));
-    // The answer's head is all that counts; with it the connection is dropped.
-    let answer = tokio::select! {
-        answer = &mut asking => answer,
-        _ = connection => asking.await,
-    };
-    answer.ok().map(|answer| answer.status().as_u16())
+/// A question to a target.
+struct Asked<'a> {
+    path: &'a str,
+    address: SocketAddr,
+    speaks: Speaks,
+}
+
+impl Asked<'_> {
+    /// The status that is answered: HTTP's, or gRPC's. None is no answer of the kind.
+    async fn status<S>(&self, stream: S) -> Option<u16>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(stream);
+        let request = self.request()?;
+        // The answer's head, or its end, is all that counts; with it the connection is dropped.
+        if self.speaks.version == Version::Http1 {
+            let (mut sender, connection) = http1::handshake(io).await.ok()?;
+            let mut asking = std::pin::pin!(sender.send_request(request));
+            let answer = tokio::select! {
+                answer = &mut asking => answer,
+                _ = connection => asking.await,
+            };
+            return Some(answer.ok()?.status().as_u16());
+        }
+        let (mut sender, connection) = http2::handshake(OnThisThread, io).await.ok()?;
+        let asking = async {
+            let answer = sender.send_request(request).await.ok()?;
+            match self.speaks.version {
+                Version::Grpc => grpc_status(answer).await,
+                _ => Some(answer.status().as_u16()),
+            }
+        };
+        let mut asking = std::pin::pin!(asking);
+        tokio::select! {
+            status = &mut asking => status,
+            _ = connection => asking.await,
+        }
+    }
+
+    fn request(&self) -> Option<Request<Full<Bytes>>> {
+        let request = Request::builder()
+            .header(header::USER_AGENT, "ELB-HealthChecker/2.0")
+            .header(header::ACCEPT_ENCODING, "gzip, compressed");
+        if self.speaks.version == Version::Http1 {
+            let request = request.uri(self.path).header(header::HOST, self.address.to_string());
+            return request.header(header::CONNECTION, "close").body(Full::default()).ok();
+        }
+        let scheme = if self.speaks.tls { "https" } else { "http" };
+        let request = request.uri(format!("{scheme}://{}{}", self.address, self.path));
+        let request = request.version(hyper::Version::HTTP_2);
+        if self.speaks.version == Version::Http2 {
+            return request.body(Full::default()).ok();
+        }
+        // A call with an empty message: not compressed, and no bytes long.
+        request
+            .method(hyper::Method::POST)
+            .header(header::CONTENT_TYPE, "application/grpc")
+            .header(header::TE, "trailers")
+            .body(Full::new(Bytes::from_static(&[0; 5])))
+            .ok()
+    }
+}
+
+/// What a call ended with: told in the head when there is nothing else, or after the body.
+/// <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
+async fn grpc_status(answer: Response<Incoming>) -> Option<u16> {
+    let read = |headers: &HeaderMap| headers.get("grpc-status")?.to_str().ok()?.parse().ok();
+    if answer.status() != hyper::StatusCode::OK {
+        return None;
+    }
+    if let Some(status) = read(answer.headers()) {
+        return Some(status);
+    }
+    let mut body = Limited::new(answer.into_body(), LONGEST_ANSWER);
+    while let Some(frame) = body.frame().await {
+        if let Some(trailers) = frame.ok()?.trailers_ref() {
+            return read(trailers);
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -151,6 +237,7 @@ mod tests {
     #[test]
     fn thresholds_are_as_on_aws() {
         let check = Check {
+            speaks: Speaks::default(),
             path: None,
             port: None,
             interval: Duration::from_secs(30),

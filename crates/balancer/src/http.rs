@@ -1,14 +1,14 @@
-//! HTTP/1.1 from a client to a target, as an Application Load Balancer passes it on.
+//! HTTP from a client to a target, as an Application Load Balancer passes it on.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/x-forwarded-headers.html>
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html>
 
 use crate::{
     answer::{self, fixed, page, redirect},
-    config::ForwardedFor,
+    config::{self, ForwardedFor, Speaks},
     cookie::{GROUP, TARGET, given, set},
     pool::Link,
     reply::{Forwarded, Moved, Reply},
-    table::{Act, Busy, Listening, Route},
+    table::{Act, Busy, Group, Listening, Route},
     tunnel,
     worker::Worker,
 };
@@ -19,7 +19,7 @@ use hyper::{
     http::request::Parts,
 };
 use hyper_util::rt::TokioIo;
-use std::{cell::Cell, io, net::SocketAddr, rc::Rc, time::Instant};
+use std::{io, net::SocketAddr, rc::Rc, time::Instant};
 
 /// The longest request line, in bytes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html>
@@ -43,8 +43,8 @@ pub(crate) struct Client {
     pub(crate) began: Instant,
     /// It speaks TLS.
     pub(crate) secure: bool,
-    /// When it asked last.
-    pub(crate) asked: Cell<Instant>,
+    /// When something last moved.
+    pub(crate) moved: Moved,
 }
 
 impl Client {
@@ -132,7 +132,7 @@ async fn decide(
             forward(worker, client, listening, route, request).await
         }
         Some(Act::Answer(action)) => match action {
-            crate::config::Action::Fixed { status, content_type, body } => {
+            config::Action::Fixed { status, content_type, body } => {
                 fixed(*status, content_type, body)
             }
             other => redirect(other, &parts, client.scheme(), listening.port),
@@ -153,6 +153,9 @@ async fn forward(
     let Some(group) = route.choose(route.sticky.and_then(|_| cookie(GROUP))) else {
         return page(StatusCode::SERVICE_UNAVAILABLE);
     };
+    if !understands(group.speaks.version, &request) {
+        return page(answer::OTHER_PROTOCOL);
+    }
     let Some(busy) = group.choose(group.sticky.and_then(|_| cookie(TARGET))) else {
         return page(StatusCode::SERVICE_UNAVAILABLE);
     };
@@ -166,9 +169,12 @@ async fn forward(
     let may = request.version() == Version::HTTP_11;
     let upgrade = (may && upgrades(request.headers())).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let moved = Moved::now();
-    let parts = outgoing(worker, client, listening, parts, upgrade.is_some());
-    let sent = exchange(worker, listening, &busy, parts, body, &moved).await;
+    let moved = client.moved.inside();
+    let parts = outgoing(worker, client, listening, group, parts, upgrade.is_some());
+    let sent = match parts {
+        Some(parts) => exchange(worker, listening, group.speaks, &busy, parts, body, &moved).await,
+        None => Err(StatusCode::BAD_REQUEST),
+    };
     let mut answer = match sent {
         Err(status) => page(status),
         Ok((mut answer, link)) => match (answer.status(), upgrade) {
@@ -192,7 +198,7 @@ async fn forward(
             _ => {
                 strip(answer.headers_mut(), false);
                 let patience = listening.http.idle_timeout;
-                answer.map(|body| Reply::of_target(body, patience, link, busy))
+                answer.map(|body| Reply::of_target(body, patience, moved, link, busy))
             }
         },
     };
@@ -200,6 +206,24 @@ async fn forward(
         answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
     answer
+}
+
+/// Whether targets that are spoken to like this can answer a request.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-troubleshooting.html>
+fn understands(version: config::Version, request: &Request<Incoming>) -> bool {
+    let http2 = request.version() == Version::HTTP_2;
+    match version {
+        config::Version::Http1 => !is_grpc(request.headers()),
+        config::Version::Http2 => http2,
+        config::Version::Grpc => http2 && request.method() == Method::POST,
+    }
+}
+
+/// Whether this is a remote procedure call, and not one in the form for browsers.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let rest = kind.and_then(|kind| kind.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// Whether the client asks for another protocol on this connection.
@@ -238,14 +262,16 @@ fn strip(headers: &mut HeaderMap, upgrade: bool) {
     }
 }
 
-/// The head that a target gets.
+/// The head that a target gets; none when the host is no host.
 fn outgoing(
     worker: &Worker,
     client: &Client,
     listening: &Listening,
+    group: &Group,
     mut parts: Parts,
     upgrade: bool,
-) -> Parts {
+) -> Option<Parts> {
+    let trailers = asks_for_trailers(&parts.headers);
     if !parts.headers.contains_key(header::HOST)
         && let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
@@ -259,7 +285,16 @@ fn outgoing(
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
-    parts.version = Version::HTTP_11;
+    if group.speaks.version == config::Version::Http1 {
+        parts.version = Version::HTTP_11;
+    } else {
+        let host = parts.headers.remove(header::HOST)?;
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let scheme = if group.speaks.tls { "https" } else { "http" };
+        let uri = Uri::builder().scheme(scheme).authority(host.as_bytes()).path_and_query(path);
+        parts.uri = uri.build().ok()?;
+        parts.version = Version::HTTP_2;
+    }
     strip(&mut parts.headers, upgrade);
     if listening.http.drop_invalid_headers {
         drop_invalid(&mut parts.headers);
@@ -272,7 +307,16 @@ fn outgoing(
     if let Ok(trace) = HeaderValue::try_from(trace) {
         parts.headers.insert(TRACE_ID, trace);
     }
-    parts
+    if trailers && parts.version == Version::HTTP_2 {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    Some(parts)
+}
+
+/// Whether the client takes trailers, as calls of gRPC need them (RFC 9110, section 10.1.4).
+fn asks_for_trailers(headers: &HeaderMap) -> bool {
+    let mut all = headers.get_all(header::TE).iter().filter_map(|value| value.to_str().ok());
+    all.any(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case("trailers")))
 }
 
 /// HTTP/2 may split cookies; HTTP/1.1 has them in one header (RFC 9113, section 8.2.3).
@@ -323,13 +367,14 @@ fn forwarded_for(client: &Client, listening: &Listening, headers: &mut HeaderMap
 async fn exchange(
     worker: &Rc<Worker>,
     listening: &Listening,
+    speaks: Speaks,
     busy: &Busy,
     parts: Parts,
     body: Incoming,
     moved: &Moved,
 ) -> Result<(Response<Incoming>, Link), StatusCode> {
     let address = busy.target().address;
-    let mut waiting = worker.pool.waiting(listening, address);
+    let mut waiting = worker.pool.waiting(listening, address, speaks);
     let bare = body.is_end_stream();
     // Asking for the same again does no harm, and there is no body that is gone.
     let again = (waiting.is_some() && bare && parts.method.is_idempotent()).then(|| parts.clone());
@@ -343,7 +388,7 @@ async fn exchange(
     loop {
         let mut link = match waiting.take() {
             Some(link) => link,
-            None => worker.pool.connect(listening, address).await.map_err(|error| {
+            None => worker.pool.connect(listening, address, speaks).await.map_err(|error| {
                 tracing::debug!(%error, target = %address, "a target takes no connection");
                 match error.kind() {
                     io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -351,13 +396,15 @@ async fn exchange(
                 }
             })?,
         };
-        let mut sending = std::pin::pin!(link.sender.try_send_request(request));
-        let outcome = loop {
-            let until = moved.at() + patience;
-            match tokio::time::timeout_at(until.into(), &mut sending).await {
-                Ok(outcome) => break outcome,
-                Err(_) if moved.at() + patience > until => {}
-                Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
+        let outcome = {
+            let mut sending = std::pin::pin!(link.send(request));
+            loop {
+                let until = moved.at() + patience;
+                match tokio::time::timeout_at(until.into(), &mut sending).await {
+                    Ok(outcome) => break outcome,
+                    Err(_) if moved.at() + patience > until => {}
+                    Err(_) => return Err(StatusCode::GATEWAY_TIMEOUT),
+                }
             }
         };
         let mut error = match outcome {

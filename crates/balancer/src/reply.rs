@@ -13,52 +13,72 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// A body that may not stall for longer than a while. There is a timer only while it does.
+/// A body that may not stall for longer than a while, unless what comes the other way moves. There is a timer only
+/// while it does.
 struct Patient {
     body: Incoming,
     patience: Duration,
+    moved: Moved,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    fn new(body: Incoming, patience: Duration) -> Self {
-        Self { body, patience, timer: None }
+    fn new(body: Incoming, patience: Duration, moved: Moved) -> Self {
+        Self { body, patience, moved, timer: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
             self.timer = None;
+            self.moved.note();
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
-        let patience = self.patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        match timer.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
-            Poll::Pending => Poll::Pending,
+        let until = |moved: &Moved| (moved.at() + self.patience).into();
+        let new = || Box::pin(tokio::time::sleep_until(until(&self.moved)));
+        let timer = self.timer.get_or_insert_with(new);
+        while timer.as_mut().poll(cx).is_ready() {
+            if self.moved.at().elapsed() >= self.patience {
+                return Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())));
+            }
+            timer.as_mut().reset(until(&self.moved));
         }
+        Poll::Pending
     }
 }
 
-/// When something last moved.
+/// When something last moved: of one request, and on its connection.
 #[derive(Clone)]
-pub(crate) struct Moved(Rc<Cell<Instant>>);
+pub(crate) struct Moved {
+    own: Rc<Cell<Instant>>,
+    around: Option<Rc<Cell<Instant>>>,
+}
 
 impl Moved {
     pub(crate) fn now() -> Self {
-        Self(Rc::new(Cell::new(Instant::now())))
+        Self { own: Rc::new(Cell::new(Instant::now())), around: None }
+    }
+
+    /// Of something on what this is of.
+    pub(crate) fn inside(&self) -> Self {
+        self.note();
+        Self { around: Some(self.own.clone()), ..Self::now() }
     }
 
     pub(crate) fn note(&self) {
-        self.0.set(Instant::now());
+        let now = Instant::now();
+        self.own.set(now);
+        if let Some(around) = &self.around {
+            around.set(now);
+        }
     }
 
     pub(crate) fn at(&self) -> Instant {
-        self.0.get()
+        self.own.get()
     }
 }
 
 /// A request's body on its way to a target.
-pub(crate) struct Forwarded(Option<(Patient, Moved)>);
+pub(crate) struct Forwarded(Option<Patient>);
 
 impl Forwarded {
     /// No body.
@@ -68,7 +88,7 @@ impl Forwarded {
 
     /// A client's body; `moved` is told whenever some of it came.
     pub(crate) fn new(body: Incoming, patience: Duration, moved: Moved) -> Self {
-        Self(Some((Patient::new(body, patience), moved)))
+        Self(Some(Patient::new(body, patience, moved)))
     }
 }
 
@@ -80,20 +100,15 @@ impl Body for Forwarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some((patient, moved)) = &mut self.0 else { return Poll::Ready(None) };
-        let polled = patient.poll(cx);
-        if polled.is_ready() {
-            moved.note();
-        }
-        polled
+        self.0.as_mut().map_or(Poll::Ready(None), |patient| patient.poll(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|(patient, _)| patient.body.is_end_stream())
+        self.0.as_ref().is_none_or(|patient| patient.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or(SizeHint::with_exact(0), |(patient, _)| patient.body.size_hint())
+        self.0.as_ref().map_or(SizeHint::with_exact(0), |patient| patient.body.size_hint())
     }
 }
 
@@ -122,8 +137,14 @@ impl FromTarget {
 
 impl Reply {
     /// A target's body.
-    pub(crate) fn of_target(body: Incoming, patience: Duration, link: Link, busy: Busy) -> Self {
-        let patient = Patient::new(body, patience);
+    pub(crate) fn of_target(
+        body: Incoming,
+        patience: Duration,
+        moved: Moved,
+        link: Link,
+        busy: Busy,
+    ) -> Self {
+        let patient = Patient::new(body, patience, moved);
         let mut from = FromTarget { patient, rest: Some((link, busy)) };
         if from.patient.body.is_end_stream() {
             from.end();

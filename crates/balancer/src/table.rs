@@ -4,7 +4,7 @@
 use crate::{
     config::{
         Action, Algorithm, Balancer, Condition, Config, Does, Forward, Group as GroupConfig,
-        Health, HttpSettings, Tls,
+        Health, HttpSettings, Speaks, Tls,
     },
     socket::Namespace,
     tls::Secured,
@@ -116,6 +116,7 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) token: String,
+    pub(crate) speaks: Speaks,
     pub(crate) algorithm: Algorithm,
     pub(crate) slow_start: Option<Duration>,
     pub(crate) sticky: Option<Duration>,
@@ -259,6 +260,8 @@ pub(crate) struct Listening {
     pub(crate) work: Arc<Work>,
     /// How it is secured, when it is.
     pub(crate) secured: Option<Arc<Secured>>,
+    /// Without TLS, HTTP/2 is spoken from the first byte on.
+    pub(crate) prior_knowledge: bool,
 }
 
 impl Listening {
@@ -333,6 +336,7 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
     let (draining, serving): (Vec<_>, Vec<_>) = config.targets.iter().partition(|t| t.draining);
     Group {
         token: token(secret, id),
+        speaks: config.speaks,
         algorithm: config.algorithm,
         slow_start: config.slow_start,
         sticky: config.sticky,
@@ -425,6 +429,7 @@ impl Maker {
                     node: node_number(&balancer.id, number),
                     work: work.clone(),
                     secured: secured.clone(),
+                    prior_knowledge: listener.prior_knowledge,
                 })
             };
             for (node, namespace, number) in &nodes {
@@ -528,6 +533,7 @@ mod tests {
         let serving: Vec<_> = since.iter().zip(1..).map(|(s, last)| target(last, *s)).collect();
         let group = Group {
             token: String::new(),
+            speaks: Speaks::default(),
             algorithm: Algorithm::RoundRobin,
             slow_start: Some(Duration::from_secs(40)),
             sticky: None,

@@ -1,9 +1,10 @@
 //! Connections passed on as they are.
 
 use crate::{
+    config::Version,
     pool,
     table::{Listening, Work},
-    tunnel,
+    tls, tunnel,
 };
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
@@ -39,20 +40,28 @@ async fn pass<S>(
     let target = route.choose(None).and_then(|group| Some((group, group.choose(None)?)));
     // Dropping the client's connection with nothing sent is what a port without targets looks like.
     let Some((group, busy)) = target else { return reset(outer(&client)) };
-    let Ok(mut upstream) = pool::open(listening, busy.target().address).await else {
-        return reset(outer(&client));
-    };
+    let target = busy.target().address;
     let passed = async {
+        let mut upstream = pool::open(listening, target).await?;
         outer(&client).set_nodelay(true)?;
         if group.proxy_protocol {
             upstream.write_all(&proxy_header(peer, outer(&client).local_addr()?)).await?;
         }
-        tunnel::join(&mut client, &mut upstream, *idle).await
+        let joined = match group.speaks.tls {
+            false => tunnel::join(&mut client, &mut upstream, *idle).await,
+            true => match pool::in_time(tls::connect(&mut upstream, target, Version::Http1)).await {
+                Ok(inside) => tunnel::join(&mut client, inside, *idle).await,
+                Err(error) => Err(error),
+            },
+        };
+        if joined.is_err() {
+            reset(&upstream);
+        }
+        joined
     };
     if let Err(error) = passed.await {
         tracing::debug!(%error, "a connection ended early");
         reset(outer(&client));
-        reset(&upstream);
     }
 }
 

@@ -1,18 +1,27 @@
-//! TLS towards clients: certificates by the name that a client asks for.
+//! TLS towards clients, with certificates by the name that a client asks for; and towards targets.
 //! <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/https-listener-certificates.html>
 
-use crate::config::{Certificate, Tls};
+use crate::config::{Certificate, Tls, Version};
 use rustls::{
-    ServerConfig,
+    ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
     version::{TLS12, TLS13},
 };
-use std::{fmt, io, sync::Arc, time::Duration};
-use tokio::net::TcpStream;
-use tokio_rustls::{LazyConfigAcceptor, StartHandshake, server::TlsStream};
+use std::{
+    fmt, io,
+    net::SocketAddrV4,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsConnector, client, server::TlsStream};
 
 /// How long a client may take to agree.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,6 +130,78 @@ impl Hello {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         }
     }
+}
+
+/// Takes targets' certificates as they are: self-signed and expired ones are good, as on AWS.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-target-groups.html>
+#[derive(Debug)]
+struct Unchecked(Vec<SignatureScheme>);
+
+impl ServerCertVerifier for Unchecked {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.clone()
+    }
+}
+
+fn towards_targets(version: Version) -> io::Result<Arc<ClientConfig>> {
+    static KNOWN: [OnceLock<Arc<ClientConfig>>; 2] = [OnceLock::new(), OnceLock::new()];
+    let http2 = version != Version::Http1;
+    let known = &KNOWN[usize::from(http2)];
+    if let Some(config) = known.get() {
+        return Ok(config.clone());
+    }
+    let provider = ring::default_provider();
+    let schemes = provider.signature_verification_algorithms.supported_schemes();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(io::Error::other)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Unchecked(schemes)))
+        .with_no_client_auth();
+    if http2 {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+    }
+    Ok(known.get_or_init(|| Arc::new(config)).clone())
+}
+
+/// Agrees with a target.
+pub(crate) async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    target: SocketAddrV4,
+    version: Version,
+) -> io::Result<client::TlsStream<S>> {
+    let connector = TlsConnector::from(towards_targets(version)?);
+    let name = ServerName::IpAddress((*target.ip()).into());
+    connector.connect(name, stream).await
 }
 
 #[cfg(test)]

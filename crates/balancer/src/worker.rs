@@ -5,8 +5,8 @@ use crate::{
     answer,
     http::{self, Client},
     matching,
-    pool::Pool,
-    reply::Reply,
+    pool::{OnThisThread, Pool},
+    reply::{Moved, Reply},
     table::{Current, Listening, Place, Work},
     tcp,
     tls::Hello,
@@ -187,7 +187,7 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         tracing::debug!(%error, "a client is gone already");
     }
     if first.secured.is_none() {
-        let entry = Entry { place, here, id: None, http2: false };
+        let entry = Entry { place, here, id: None, http2: first.prior_knowledge };
         return converse(worker, entry, &first, stream, peer).await;
     }
     match secure(&here, stream).await {
@@ -241,12 +241,12 @@ async fn converse<S>(
 {
     let Entry { place, here, id, http2 } = entry;
     let now = Instant::now();
-    let client = Rc::new(Client { peer, began: now, secure: id.is_some(), asked: Cell::new(now) });
+    let client = Rc::new(Client { peer, began: now, secure: id.is_some(), moved: Moved::now() });
     let of_service = client.clone();
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client) = (worker.clone(), of_service.clone());
-        client.asked.set(Instant::now());
+        client.moved.note();
         if here.borrow().turn != worker.turn() {
             *here.borrow_mut() = Here::now(&worker, &place);
         }
@@ -289,7 +289,7 @@ where
     let mut connection = std::pin::pin!(connection);
     let mut told = false;
     loop {
-        let rest = (client.asked.get() + idle).saturating_duration_since(Instant::now());
+        let rest = (client.moved.at() + idle).saturating_duration_since(Instant::now());
         tokio::select! {
             ended = connection.as_mut() => {
                 if let Err(error) = ended {
@@ -299,25 +299,16 @@ where
             }
             () = tokio::time::sleep(rest.max(SWEEP)) => {
                 // What is under way is seen through; then, or when nothing comes any more, it is over.
-                if client.asked.get().elapsed() >= idle {
+                if client.moved.at().elapsed() >= idle {
                     if told {
                         return;
                     }
                     connection.as_mut().graceful_shutdown();
-                    (told, _) = (true, client.asked.set(Instant::now()));
+                    client.moved.note();
+                    told = true;
                 }
             }
         }
-    }
-}
-
-/// Runs what hyper does beside on the thread of the connection.
-#[derive(Clone)]
-struct OnThisThread;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
-    fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
     }
 }
 

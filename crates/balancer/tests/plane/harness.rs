@@ -4,7 +4,7 @@ use balancer::{
     Config, Connection, Report,
     config::{
         Action, Algorithm, Balancer, Check, Does, Forward, ForwardedFor, Group, Health,
-        HttpSettings, Listener, Node, Rule, Target,
+        HttpSettings, Listener, Node, Rule, Speaks, Target,
     },
 };
 use std::{
@@ -200,11 +200,13 @@ pub(super) fn free_port() -> u16 {
 
 pub(super) fn group(targets: &[&Backend]) -> Group {
     Group {
+        speaks: Speaks::default(),
         algorithm: Algorithm::RoundRobin,
         slow_start: None,
         sticky: None,
         proxy_protocol: false,
         check: Some(Check {
+            speaks: Speaks::default(),
             path: Some("/health".to_owned()),
             port: None,
             interval: Duration::from_millis(20),
@@ -239,7 +241,7 @@ pub(super) fn config(
         drop_invalid_headers: false,
     };
     let listener =
-        Listener { id: "l1".into(), port, tls: None, does: Does::Http { rules, default } };
+        Listener { id: "l1".into(), port, tls: None, prior_knowledge: false, does: Does::Http { rules, default } };
     Config {
         version: 0,
         secret: "a secret".into(),

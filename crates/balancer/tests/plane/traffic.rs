@@ -212,6 +212,7 @@ async fn upgraded_connections_and_plain_ones_are_passed_on() {
         id: "l2".into(),
         port: tcp,
         tls: None,
+        prior_knowledge: false,
         does: Does::Tcp { forward, idle: Duration::from_secs(60) },
     });
     let mut plane = Plane::start(both).await;

@@ -203,11 +203,11 @@ impl Record for Rule {
 /// How a target group finds out whether its targets are well. The defaults are filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
-    /// HTTP or TCP.
+    /// HTTP, HTTPS or TCP.
     pub protocol: ProtocolEnum,
     /// A port, or `traffic-port`.
     pub port: String,
-    /// What is asked for; HTTP only.
+    /// What is asked for; not for TCP.
     pub path: String,
     /// From one check to the next.
     pub interval_seconds: i32,
@@ -217,7 +217,7 @@ pub struct HealthCheck {
     pub healthy: i32,
     /// So many bad ones in a row make a target unhealthy.
     pub unhealthy: i32,
-    /// The good statuses, like `200,202` or `200-299`; HTTP only.
+    /// The good statuses, of HTTP or of gRPC, like `200,202` or `200-299`; not for TCP.
     pub matcher: String,
 }
 
@@ -232,7 +232,7 @@ pub struct TargetGroup {
     pub name: String,
     /// What its targets speak.
     pub protocol: ProtocolEnum,
-    /// `HTTP1`, for the protocols that have versions.
+    /// `HTTP1`, `HTTP2` or `GRPC`, for the protocols that have versions.
     pub protocol_version: Option<String>,
     /// The port of targets that are registered without one.
     pub port: u16,

@@ -25,8 +25,11 @@ pub struct Endpoint {
     pub service: String,
     /// The tasks' port.
     pub port: u16,
-    /// Whether HTTP/1.1 is spoken on it: then each request goes to a task of its own.
+    /// Whether HTTP is spoken on it: then each request goes to a task of its own.
     pub http: bool,
+    /// Whether that is HTTP/2, gRPC included.
+    #[serde(default)]
+    pub http2: bool,
     /// A connection on which nothing is sent for so long is closed.
     pub idle_seconds: Option<i32>,
     /// What clients call.

@@ -95,8 +95,11 @@ fn endpoint(
     Ok(Endpoint {
         service: String::new(),
         port: port(mapping.container_port),
-        // The data plane speaks no HTTP/2 with targets; what it does not speak it passes on.
-        http: mapping.app_protocol == Some(ApplicationProtocol::Http),
+        http: mapping.app_protocol.is_some(),
+        http2: matches!(
+            mapping.app_protocol,
+            Some(ApplicationProtocol::Http2 | ApplicationProtocol::Grpc)
+        ),
         idle_seconds: given.timeout.as_ref().and_then(|timeout| timeout.idle_timeout_seconds),
         aliases,
         number: 0,

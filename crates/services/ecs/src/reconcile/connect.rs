@@ -9,7 +9,7 @@ use elbv2::{
     Mesh,
     plane::{
         Action, Algorithm, Balancer, Does, Forward, ForwardedFor, Group, HttpSettings, Listener,
-        Node, Target,
+        Node, Speaks, Target, Version,
     },
 };
 use std::{
@@ -92,6 +92,7 @@ fn balancer(task: &Task, endpoint: &Endpoint, node: Node) -> Balancer {
         id: format!("{id}-{port}"),
         port,
         tls: None,
+        prior_knowledge: endpoint.http2,
         does: match endpoint.http {
             true => Does::Http { rules: Vec::new(), default: Action::Forward(forward.clone()) },
             false => Does::Tcp { forward: forward.clone(), idle: idle(endpoint) },
@@ -125,7 +126,9 @@ impl Mesh for Connections {
             return (balancers, groups);
         };
         for endpoint in endpoints.values().flatten() {
+            let version = if endpoint.http2 { Version::Http2 } else { Version::Http1 };
             let group = Group {
+                speaks: Speaks { version, tls: false },
                 algorithm: Algorithm::RoundRobin,
                 slow_start: None,
                 sticky: None,

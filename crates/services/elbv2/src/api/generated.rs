@@ -6514,7 +6514,7 @@ static S_MATCHER: Shape = Shape {
             shape: &S_GRPC_CODE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("target groups that speak gRPC are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

@@ -271,15 +271,24 @@ pub(super) fn check_groups(
             "TargetGroupNotFound" => faults::no_target_group_in_action(arn),
             _ => fault,
         })?;
-        // Targets behind TLS speak what is inside.
-        let spoken = match protocol {
-            ProtocolEnum::Https => ProtocolEnum::Http,
-            ProtocolEnum::Tls => ProtocolEnum::Tcp,
-            other => other,
+        let (listener, targets) = (protocol.as_str(), group.protocol.as_str());
+        let fits = match protocol {
+            ProtocolEnum::Http | ProtocolEnum::Https => {
+                matches!(group.protocol, ProtocolEnum::Http | ProtocolEnum::Https)
+            }
+            ProtocolEnum::Tls => matches!(group.protocol, ProtocolEnum::Tcp | ProtocolEnum::Tls),
+            other => group.protocol == other,
         };
-        if group.protocol != spoken {
-            let (listener, group) = (protocol.as_str(), group.protocol.as_str());
-            return Err(faults::incompatible(arn, listener, group));
+        if !fits {
+            return Err(faults::incompatible(arn, listener, targets));
+        }
+        let version = group.protocol_version.as_deref();
+        if protocol == ProtocolEnum::Http
+            && let Some(version @ ("HTTP2" | "GRPC")) = version
+        {
+            return Err(faults::invalid_configuration(format!(
+                "Listener protocol 'HTTP' is not supported with a target group with the protocol-version '{version}'"
+            )));
         }
         if group.vpc != balancer.vpc {
             let message = format!(

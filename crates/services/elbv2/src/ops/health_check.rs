@@ -18,17 +18,39 @@ pub(super) struct Wanted {
     pub(super) matcher: Option<Matcher>,
 }
 
-/// AWS's defaults for a group that speaks `group`, with checks that speak `check`.
-fn defaults(group: ProtocolEnum, check: ProtocolEnum) -> HealthCheck {
+/// What kind of requests a group's targets answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// HTTP of an Application Load Balancer.
+    Http,
+    /// Remote procedure calls of one.
+    Grpc,
+    /// Connections of a Network Load Balancer.
+    Network,
+}
+
+impl Family {
+    pub(super) fn of(protocol: ProtocolEnum, version: Option<&str>) -> Self {
+        match (protocol, version) {
+            (ProtocolEnum::Http | ProtocolEnum::Https, Some("GRPC")) => Self::Grpc,
+            (ProtocolEnum::Http | ProtocolEnum::Https, _) => Self::Http,
+            _ => Self::Network,
+        }
+    }
+}
+
+/// AWS's defaults for a group of a kind, with checks that speak `check`.
+fn defaults(group: Family, check: ProtocolEnum) -> HealthCheck {
     let timeout_seconds = match (group, check) {
         (_, ProtocolEnum::Tcp) => 10,
-        (ProtocolEnum::Tcp, _) => 6,
+        (Family::Network, _) => 6,
         _ => 5,
     };
     let (path, matcher) = match (group, check) {
         (_, ProtocolEnum::Tcp) => ("", ""),
-        (ProtocolEnum::Tcp, _) => ("/", "200-399"),
-        _ => ("/", "200"),
+        (Family::Network, _) => ("/", "200-399"),
+        (Family::Grpc, _) => ("/AWS.ALB/healthcheck", "12"),
+        (Family::Http, _) => ("/", "200"),
     };
     HealthCheck {
         protocol: check,
@@ -42,9 +64,9 @@ fn defaults(group: ProtocolEnum, check: ProtocolEnum) -> HealthCheck {
     }
 }
 
-/// The health check of a group that speaks `group` and has `old` now, once `wanted` is done.
+/// The health check of a group of a kind that has `old` now, once `wanted` is done.
 pub(super) fn health_check(
-    group: ProtocolEnum,
+    group: Family,
     old: Option<&HealthCheck>,
     wanted: Wanted,
 ) -> Result<HealthCheck, Fault> {
@@ -52,19 +74,20 @@ pub(super) fn health_check(
         let message = "Health check enabled must be true for target groups with target type 'ip'";
         return Err(faults::invalid(message));
     }
-    let now = old.map_or(group, |old| old.protocol);
-    let protocol = wanted.protocol.unwrap_or(now);
+    let first = if group == Family::Network { ProtocolEnum::Tcp } else { ProtocolEnum::Http };
+    let protocol = wanted.protocol.unwrap_or(old.map_or(first, |old| old.protocol));
     check_protocol(group, protocol)?;
     let defaults = defaults(group, protocol);
     let mut check = old.cloned().unwrap_or_else(|| defaults.clone());
-    if check.protocol != protocol {
+    let is_tcp = |protocol| protocol == ProtocolEnum::Tcp;
+    if is_tcp(check.protocol) != is_tcp(protocol) {
         // What one protocol's checks have says nothing of the other's.
         (check.path, check.matcher) = (defaults.path, defaults.matcher);
-        check.protocol = protocol;
     }
-    let http_code = wanted.matcher.map(|matcher| matcher.http_code.unwrap_or_default());
-    if protocol == ProtocolEnum::Tcp {
-        for (given, what) in [(wanted.path.is_some(), "path"), (http_code.is_some(), "matcher")] {
+    check.protocol = protocol;
+    let matcher = wanted.matcher.map(|matcher| code_in(group, matcher)).transpose()?;
+    if is_tcp(protocol) {
+        for (given, what) in [(wanted.path.is_some(), "path"), (matcher.is_some(), "matcher")] {
             if given {
                 let message = format!(
                     "Health check {what} is not supported for health checks with protocol 'TCP'"
@@ -79,21 +102,32 @@ pub(super) fn health_check(
     check.timeout_seconds = wanted.timeout_seconds.unwrap_or(check.timeout_seconds);
     check.healthy = wanted.healthy.unwrap_or(check.healthy);
     check.unhealthy = wanted.unhealthy.unwrap_or(check.unhealthy);
-    check.matcher = http_code.unwrap_or(check.matcher);
+    check.matcher = matcher.unwrap_or(check.matcher);
     validate(group, &check)?;
     Ok(check)
 }
 
-fn check_protocol(group: ProtocolEnum, check: ProtocolEnum) -> Result<(), Fault> {
-    match check {
-        ProtocolEnum::Http => Ok(()),
-        ProtocolEnum::Tcp if group == ProtocolEnum::Tcp => Ok(()),
-        ProtocolEnum::Https => Err(faults::not_built(
-            "health check protocol HTTPS",
-            "health checks over TLS are not built yet",
+/// The codes of a matcher, of which there is one kind only.
+fn code_in(group: Family, matcher: Matcher) -> Result<String, Fault> {
+    match (group, matcher.http_code, matcher.grpc_code) {
+        (Family::Grpc, None, Some(code)) => Ok(code),
+        (Family::Grpc, ..) => Err(faults::invalid(
+            "Health check matcher GrpcCode, and no HttpCode, must be specified for target groups with protocol \
+             version 'GRPC'",
         )),
+        (_, http, None) => Ok(http.unwrap_or_default()),
+        (_, _, Some(_)) => Err(faults::invalid(
+            "Health check matcher GrpcCode is supported for target groups with protocol version 'GRPC' only",
+        )),
+    }
+}
+
+fn check_protocol(group: Family, check: ProtocolEnum) -> Result<(), Fault> {
+    match check {
+        ProtocolEnum::Http | ProtocolEnum::Https => Ok(()),
+        ProtocolEnum::Tcp if group == Family::Network => Ok(()),
         other => {
-            let all = if group == ProtocolEnum::Tcp { "HTTP, HTTPS, TCP" } else { "HTTP, HTTPS" };
+            let all = if group == Family::Network { "HTTP, HTTPS, TCP" } else { "HTTP, HTTPS" };
             let other = other.as_str();
             Err(faults::invalid(format!("Health check protocol '{other}' must be one of '{all}'")))
         }
@@ -101,7 +135,7 @@ fn check_protocol(group: ProtocolEnum, check: ProtocolEnum) -> Result<(), Fault>
 }
 
 /// Bounds of single members are the model's; these are between members.
-fn validate(group: ProtocolEnum, check: &HealthCheck) -> Result<(), Fault> {
+fn validate(group: Family, check: &HealthCheck) -> Result<(), Fault> {
     if check.interval_seconds <= check.timeout_seconds {
         return Err(faults::invalid("Health check interval must be greater than the timeout."));
     }
@@ -124,11 +158,15 @@ fn validate(group: ProtocolEnum, check: &HealthCheck) -> Result<(), Fault> {
     check_matcher(group, &check.matcher)
 }
 
-fn check_matcher(group: ProtocolEnum, matcher: &str) -> Result<(), Fault> {
-    let most = if group == ProtocolEnum::Tcp { 599 } else { 499 };
+fn check_matcher(group: Family, matcher: &str) -> Result<(), Fault> {
+    let (kind, least, most) = match group {
+        Family::Http => ("HTTP", 200, 499),
+        Family::Network => ("HTTP", 200, 599),
+        Family::Grpc => ("gRPC", 0, 99),
+    };
     let code = |text: &str| {
-        let code = text.parse::<u16>().ok().filter(|_| text.len() == 3);
-        code.filter(|code| (200..=most).contains(code))
+        let plain = (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|code| plain && (least..=most).contains(code))
     };
     let good = matcher.split(',').all(|part| match part.split_once('-') {
         Some((from, to)) => code(from).zip(code(to)).is_some_and(|(from, to)| from <= to),
@@ -139,7 +177,7 @@ fn check_matcher(group: ProtocolEnum, matcher: &str) -> Result<(), Fault> {
         false => {
             let matcher: String = matcher.chars().take(64).collect();
             let message = format!(
-                "Health check matcher HTTP code '{matcher}' must be within '200-{most}' inclusive"
+                "Health check matcher {kind} code '{matcher}' must be within '{least}-{most}' inclusive"
             );
             Err(faults::invalid(message))
         }
@@ -150,8 +188,9 @@ fn check_matcher(group: ProtocolEnum, matcher: &str) -> Result<(), Fault> {
 mod tests {
     use super::*;
 
-    const HTTP: ProtocolEnum = ProtocolEnum::Http;
-    const TCP: ProtocolEnum = ProtocolEnum::Tcp;
+    const HTTP: Family = Family::Http;
+    const TCP: Family = Family::Network;
+    const GRPC: Family = Family::Grpc;
 
     fn matcher(code: &str) -> Option<Matcher> {
         Some(Matcher { http_code: Some(code.to_owned()), grpc_code: None })
@@ -165,8 +204,13 @@ mod tests {
             (5, "/", "200")
         );
         let tcp = health_check(TCP, None, Wanted::default()).unwrap();
-        assert_eq!((tcp.protocol, tcp.timeout_seconds, tcp.path.as_str()), (TCP, 10, ""));
-        let mixed = Wanted { protocol: Some(HTTP), ..Wanted::default() };
+        assert_eq!(
+            (tcp.protocol, tcp.timeout_seconds, tcp.path.as_str()),
+            (ProtocolEnum::Tcp, 10, "")
+        );
+        let grpc = health_check(GRPC, None, Wanted::default()).unwrap();
+        assert_eq!((grpc.path.as_str(), grpc.matcher.as_str()), ("/AWS.ALB/healthcheck", "12"));
+        let mixed = Wanted { protocol: Some(ProtocolEnum::Http), ..Wanted::default() };
         let mixed = health_check(TCP, Some(&tcp), mixed).unwrap();
         assert_eq!((mixed.path.as_str(), mixed.matcher.as_str()), ("/", "200-399"));
     }
@@ -181,19 +225,23 @@ mod tests {
             (HTTP, "299-200", false),
             (HTTP, "", false),
             (HTTP, "200,", false),
+            (HTTP, "+200", false),
+            (GRPC, "0-16,99", true),
+            (GRPC, "200", false),
         ] {
             assert_eq!(check_matcher(group, code).is_ok(), good, "{code}");
         }
         let path = |path: &str| Wanted { path: Some(path.to_owned()), ..Wanted::default() };
         for (group, wanted) in [
             (HTTP, Wanted { interval_seconds: Some(5), ..Wanted::default() }),
-            (HTTP, Wanted { protocol: Some(TCP), ..Wanted::default() }),
+            (HTTP, Wanted { protocol: Some(ProtocolEnum::Tcp), ..Wanted::default() }),
             (HTTP, Wanted { port: Some("0".to_owned()), ..Wanted::default() }),
             (HTTP, Wanted { enabled: Some(false), ..Wanted::default() }),
             (HTTP, path("x")),
             (HTTP, path("/a b")),
             (TCP, path("/")),
             (TCP, Wanted { matcher: matcher("200"), ..Wanted::default() }),
+            (GRPC, Wanted { matcher: matcher("200"), ..Wanted::default() }),
         ] {
             assert_eq!(health_check(group, None, wanted).unwrap_err().code, "ValidationError");
         }

@@ -2,7 +2,7 @@
 
 use super::{
     find::{find, uses},
-    health_check::{Wanted, health_check},
+    health_check::{Family, Wanted, health_check},
     listing::{check_name, check_one, page},
     tag::{authorise_create, tags_in},
 };
@@ -31,8 +31,11 @@ fn answer(view: &impl View, uses: &Uses, group: &Record) -> TargetGroup {
     let balancers = uses.get(&arn).into_iter().flatten();
     let balancers =
         balancers.filter_map(|id| view.record::<Balancer>(&format!("{}/{id}", group.realm)));
-    let http = check.protocol == ProtocolEnum::Http;
-    let matcher = || Matcher { http_code: Some(check.matcher.clone()), grpc_code: None };
+    let http = check.protocol != ProtocolEnum::Tcp;
+    let matcher = || match family(group) {
+        Family::Grpc => Matcher { http_code: None, grpc_code: Some(check.matcher.clone()) },
+        _ => Matcher { http_code: Some(check.matcher.clone()), grpc_code: None },
+    };
     TargetGroup {
         load_balancer_arns: Some(balancers.map(|balancer| balancer.arn()).collect()),
         target_group_arn: Some(arn),
@@ -80,28 +83,34 @@ fn protocol_in(
 ) -> Result<(ProtocolEnum, Option<String>), Fault> {
     let protocol =
         protocol.ok_or_else(|| faults::invalid("A target group protocol must be specified"))?;
-    if !matches!(protocol, ProtocolEnum::Http | ProtocolEnum::Tcp) {
-        let what = format!("target group protocol {}", protocol.as_str());
-        return Err(faults::not_built(&what, "only HTTP and TCP are built yet"));
-    }
-    match (protocol, version.as_deref()) {
-        (ProtocolEnum::Http, None | Some("HTTP1")) => Ok((protocol, Some("HTTP1".to_owned()))),
-        (_, None) => Ok((protocol, None)),
-        (ProtocolEnum::Http, Some(version @ ("HTTP2" | "GRPC"))) => {
-            let what = format!("protocol version {version}");
-            Err(faults::not_built(&what, "only HTTP1 is built yet"))
+    let http = match protocol {
+        ProtocolEnum::Http | ProtocolEnum::Https => true,
+        ProtocolEnum::Tcp | ProtocolEnum::Tls => false,
+        other => {
+            let what = format!("target group protocol {}", other.as_str());
+            let reason = "only HTTP, HTTPS, TCP and TLS are built yet";
+            return Err(faults::not_built(&what, reason));
         }
-        (ProtocolEnum::Http, Some(version)) => {
-            let version: String = version.chars().take(64).collect();
-            let message =
-                format!("Protocol version '{version}' must be one of 'GRPC, HTTP1, HTTP2'");
+    };
+    match version.as_deref() {
+        None => Ok((protocol, http.then(|| "HTTP1".to_owned()))),
+        Some("HTTP1" | "HTTP2" | "GRPC") if http => Ok((protocol, version)),
+        Some(other) if http => {
+            let other: String = other.chars().take(64).collect();
+            let message = format!("Protocol version '{other}' must be one of 'GRPC, HTTP1, HTTP2'");
             Err(faults::invalid(message))
         }
-        _ => {
-            let message = "Protocol version is not supported for target groups with protocol 'TCP'";
-            Err(faults::invalid(message))
+        Some(_) => {
+            let name = protocol.as_str();
+            Err(faults::invalid(format!(
+                "Protocol version is not supported for target groups with protocol '{name}'"
+            )))
         }
     }
+}
+
+fn family(group: &Record) -> Family {
+    Family::of(group.protocol, group.protocol_version.as_deref())
 }
 
 pub(crate) async fn create_target_group(
@@ -131,6 +140,7 @@ pub(crate) async fn create_target_group(
         unhealthy: input.unhealthy_threshold_count,
         matcher: input.matcher,
     };
+    let family = Family::of(protocol, protocol_version.as_deref());
     let group = Record {
         realm: ctx.realm(),
         id: elb.id(),
@@ -140,7 +150,7 @@ pub(crate) async fn create_target_group(
         port: port.ok_or_else(|| faults::invalid("A target group port must be specified"))?,
         vpc: vpc.ok_or_else(|| faults::invalid("A VPC ID must be specified"))?,
         target_type: TargetTypeEnum::Ip,
-        health_check: health_check(protocol, None, wanted)?,
+        health_check: health_check(family, None, wanted)?,
         attributes: BTreeMap::new(),
         tags: tags_in(input.tags)?,
         created: ctx.now,
@@ -233,7 +243,7 @@ pub(crate) async fn modify_target_group(
     let realm = ctx.realm();
     let changed = elb.store.write(move |tx| {
         let mut group = Arc::unwrap_or_clone(find::<Record>(tx, &realm, &arn)?);
-        group.health_check = health_check(group.protocol, Some(&group.health_check), wanted)?;
+        group.health_check = health_check(family(&group), Some(&group.health_check), wanted)?;
         tx.put(group.clone());
         Ok::<_, Fault>(answer(tx, &uses(tx, &realm), &group))
     });
@@ -289,11 +299,10 @@ mod tests {
             protocol_in(Some(protocol), Some(version.to_owned()).filter(|v| !v.is_empty()))
         };
         assert_eq!(read(ProtocolEnum::Http, "").unwrap().1.as_deref(), Some("HTTP1"));
-        assert_eq!(read(ProtocolEnum::Tcp, "").unwrap().1, None);
+        assert_eq!(read(ProtocolEnum::Https, "GRPC").unwrap().1.as_deref(), Some("GRPC"));
+        assert_eq!(read(ProtocolEnum::Tls, "").unwrap().1, None);
         for (protocol, version) in [
-            (ProtocolEnum::Https, ""),
             (ProtocolEnum::Udp, ""),
-            (ProtocolEnum::Http, "GRPC"),
             (ProtocolEnum::Http, "x"),
             (ProtocolEnum::Tcp, "HTTP1"),
         ] {

@@ -8,6 +8,7 @@ use crate::{
 };
 use balancer::config::{
     self as plane, Algorithm, Check, Condition, Config, Does, Forward, ForwardedFor, HttpSettings,
+    Speaks, Version,
 };
 use std::{
     collections::BTreeMap,
@@ -130,7 +131,8 @@ fn of_listener(
         protocols: protocols(listener, http2),
         only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
     });
-    plane::Listener { id: listener.id.clone(), port: listener.port, tls, does }
+    let (id, port) = (listener.id.clone(), listener.port);
+    plane::Listener { id, port, tls, prior_knowledge: false, does }
 }
 
 /// What may be spoken inside of TLS.
@@ -249,7 +251,14 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
     let sticky = group.attribute("stickiness.enabled", "false") == "true";
     let lasts = group.attribute("stickiness.lb_cookie.duration_seconds", "86400");
     let length = |seconds: i32| Duration::from_secs(u64::from(seconds.unsigned_abs()));
+    let version = match group.protocol_version.as_deref() {
+        Some("HTTP2") => Version::Http2,
+        Some("GRPC") => Version::Grpc,
+        _ => Version::Http1,
+    };
+    let tls = matches!(group.protocol, ProtocolEnum::Https | ProtocolEnum::Tls);
     plane::Group {
+        speaks: Speaks { version, tls },
         algorithm: match group.attribute("load_balancing.algorithm.type", "round_robin") {
             "least_outstanding_requests" => Algorithm::LeastOutstanding,
             _ => Algorithm::RoundRobin,
@@ -261,7 +270,8 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
         sticky: sticky.then(|| seconds(lasts, 86_400)),
         proxy_protocol: group.attribute("proxy_protocol_v2.enabled", "false") == "true",
         check: Some(Check {
-            path: (check.protocol == ProtocolEnum::Http).then(|| check.path.clone()),
+            speaks: Speaks { version, tls: check.protocol == ProtocolEnum::Https },
+            path: (check.protocol != ProtocolEnum::Tcp).then(|| check.path.clone()),
             port: check.port.parse().ok(),
             interval: length(check.interval_seconds),
             timeout: length(check.timeout_seconds),
