@@ -52,6 +52,8 @@ pub(crate) struct Pool(Rc<RefCell<HashMap<Key, Kept>>>);
 struct Kept {
     unused: Vec<Unused>,
     shared: Vec<Shared>,
+    /// Held while a connection to be shared is made: those who come meanwhile wait for it.
+    making: Rc<tokio::sync::Mutex<()>>,
 }
 
 /// A connection of HTTP/1.1 that waits for a request.
@@ -166,15 +168,33 @@ impl Pool {
         speaks: Speaks,
     ) -> io::Result<Link> {
         let key = Key { node: listening.node, target, speaks };
-        let stream = open(listening, target).await?;
-        let sender = match speaks.tls {
-            false => self.greet(key, stream).await?,
-            true => {
-                let stream = in_time(tls::connect(stream, target, speaks.version)).await?;
-                self.greet(key, stream).await?
-            }
+        let sender = match speaks.version {
+            Version::Http1 => self.make(listening, key).await?,
+            _ => in_time(self.share(listening, key)).await?,
         };
         Ok(Link { key, sender, used: false, pool: self.clone() })
+    }
+
+    /// A place on a connection that is shared: one that somebody else has just made, or a new one.
+    async fn share(&self, listening: &Listening, key: Key) -> io::Result<Sender> {
+        let making = self.0.borrow_mut().entry(key).or_default().making.clone();
+        let _making = making.lock().await;
+        let made = self.0.borrow_mut().get_mut(&key).and_then(Kept::next);
+        match made {
+            Some(sender) => Ok(sender),
+            None => self.make(listening, key).await,
+        }
+    }
+
+    async fn make(&self, listening: &Listening, key: Key) -> io::Result<Sender> {
+        let stream = open(listening, key.target).await?;
+        match key.speaks.tls {
+            false => self.greet(key, stream).await,
+            true => {
+                let stream = tls::connect(stream, key.target, key.speaks.version);
+                self.greet(key, in_time(stream).await?).await
+            }
+        }
     }
 
     async fn greet<S>(&self, key: Key, stream: S) -> io::Result<Sender>
@@ -212,7 +232,8 @@ impl Pool {
                 let idle = s.streams.get() == 0 && s.used.get().elapsed() >= UNUSED;
                 !s.sender.is_closed() && !idle
             });
-            known(key.target) && !(kept.unused.is_empty() && kept.shared.is_empty())
+            let used = !kept.unused.is_empty() || !kept.shared.is_empty();
+            known(key.target) && (used || Rc::strong_count(&kept.making) > 1)
         });
     }
 }
