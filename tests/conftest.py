@@ -256,7 +256,7 @@ def bud(directory, name):
 
 @pytest.fixture(scope="session")
 def debian(tmp_path_factory):
-    """An image of Debian's nginx, redis and python3, with today's boto3; answers how skopeo names it."""
+    """An image of Debian's nginx, redis and python3, with today's boto3 and gRPC; answers how skopeo names it."""
     directory = tmp_path_factory.mktemp("debian")
     packages = "nginx-light,redis-server,python3-minimal"
     suite = dict(line.rstrip().split("=", 1) for line in open("/etc/os-release") if "=" in line)["VERSION_CODENAME"]
@@ -265,8 +265,9 @@ def debian(tmp_path_factory):
     subprocess.run([*command, rootfs], check=True)
     libraries = directory / "libraries"
     installed = Path(boto3.__file__).parent.parent
-    for library in ["boto3", "botocore", "s3transfer", "jmespath"]:
+    for library in ["boto3", "botocore", "s3transfer", "jmespath", "grpc"]:
         shutil.copytree(installed / library, libraries / library)
+    shutil.copy(installed / "typing_extensions.py", libraries)
     (directory / "Dockerfile").write_text(
         "FROM scratch\nADD rootfs.tar /\nCOPY libraries /usr/lib/python3/dist-packages\nENV PATH=/usr/sbin:/usr/bin:/sbin:/bin\n"
     )

@@ -58,6 +58,10 @@ pub struct Node {
     pub netns: Option<PathBuf>,
     /// Its address in there.
     pub ip: Ipv4Addr,
+    /// Where connections to the address arrive, whatever port they are for, when the namespace's firewall diverts them:
+    /// others may then listen on the same ports of all addresses.
+    #[serde(default)]
+    pub diverted: Option<u16>,
 }
 
 /// How a load balancer treats HTTP.

@@ -262,6 +262,8 @@ pub(crate) struct Listening {
     pub(crate) secured: Option<Arc<Secured>>,
     /// Without TLS, HTTP/2 is spoken from the first byte on.
     pub(crate) prior_knowledge: bool,
+    /// Connections are diverted here, and the kernel knows which port they are for.
+    pub(crate) diverted: bool,
 }
 
 impl Listening {
@@ -419,8 +421,9 @@ impl Maker {
                     continue;
                 }
             };
-            let listening = |namespace: Option<Arc<Namespace>>, number: usize| {
+            let listening = |namespace: Option<Arc<Namespace>>, number: usize, diverted: bool| {
                 Arc::new(Listening {
+                    diverted,
                     id: listener.id.clone(),
                     port: listener.port,
                     names: balancer.names.clone(),
@@ -433,9 +436,10 @@ impl Maker {
                 })
             };
             for (node, namespace, number) in &nodes {
-                let at = SocketAddr::new(node.ip.into(), listener.port);
+                let port = node.diverted.unwrap_or(listener.port);
+                let at = SocketAddr::new(node.ip.into(), port);
                 let place = Place { netns: node.netns.clone(), at };
-                let here = listening(namespace.clone(), *number);
+                let here = listening(namespace.clone(), *number, node.diverted.is_some());
                 table.places.entry(place).or_default().push(here);
             }
             let Some((_, namespace, number)) = nodes.first() else { continue };
@@ -446,7 +450,7 @@ impl Maker {
             }
             if let Some(shared) = config.shared.filter(|_| balancer.on_shared) {
                 let place = Place { netns: None, at: SocketAddr::new(shared, listener.port) };
-                let here = listening(namespace.clone(), *number);
+                let here = listening(namespace.clone(), *number, false);
                 table.places.entry(place).or_default().push(here);
             }
         }

@@ -66,7 +66,7 @@ async fn pass<S>(
 }
 
 /// The other side is to see that this was no proper end.
-fn reset(stream: &TcpStream) {
+pub(crate) fn reset(stream: &TcpStream) {
     let ended = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection is already gone");

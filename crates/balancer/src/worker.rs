@@ -178,7 +178,13 @@ impl Here {
 
 async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
     let here = Here::now(&worker, &place);
-    let Some(first) = here.listening.first().cloned() else { return };
+    let Some(mut first) = here.listening.first().cloned() else { return };
+    let mut id = None;
+    if first.diverted {
+        let Some(asked) = meant(&here, &stream) else { return tcp::reset(&stream) };
+        id = Some(asked.id.clone());
+        first = asked;
+    }
     let passes_on = |listening: &Listening| matches!(*listening.work, Work::Tcp { .. });
     if passes_on(&first) && first.secured.is_none() {
         return tcp::serve(stream, peer, &first).await;
@@ -187,7 +193,8 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         tracing::debug!(%error, "a client is gone already");
     }
     if first.secured.is_none() {
-        let entry = Entry { place, here, id: None, http2: first.prior_knowledge };
+        let http2 = first.prior_knowledge;
+        let entry = Entry { place, here, id, http2, secure: false };
         return converse(worker, entry, &first, stream, peer).await;
     }
     match secure(&here, stream).await {
@@ -198,11 +205,17 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
             }
             let id = Some(listening.id.clone());
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let entry = Entry { place, here, id, http2 };
+            let entry = Entry { place, here, id, http2, secure: true };
             converse(worker, entry, &listening, stream, peer).await;
         }
         Err(error) => tracing::debug!(%error, "a client and this did not agree on TLS"),
     }
+}
+
+/// The listener whose port a diverted connection was made to.
+fn meant(here: &Here, stream: &TcpStream) -> Option<Arc<Listening>> {
+    let asked = socket2::SockRef::from(stream).original_dst_v4().ok()?.as_socket()?.port();
+    here.listening.iter().find(|listening| listening.port == asked).cloned()
 }
 
 /// Agrees on TLS as the listener whose name, or whose certificate's name, the client asks for; else as the first.
@@ -224,9 +237,10 @@ async fn secure(here: &Here, stream: TcpStream) -> io::Result<(usize, TlsStream<
 struct Entry {
     place: Rc<Place>,
     here: Rc<Here>,
-    /// The listener's id, when TLS has settled which it is.
+    /// The listener's id, when it is settled which it is.
     id: Option<String>,
     http2: bool,
+    secure: bool,
 }
 
 /// Answers a client's requests.
@@ -239,9 +253,9 @@ async fn converse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Entry { place, here, id, http2 } = entry;
+    let Entry { place, here, id, http2, secure } = entry;
     let now = Instant::now();
-    let client = Rc::new(Client { peer, began: now, secure: id.is_some(), moved: Moved::now() });
+    let client = Rc::new(Client { peer, began: now, secure, moved: Moved::now() });
     let of_service = client.clone();
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {

@@ -240,6 +240,16 @@ fn put(out: &mut String, line: String) {
     writeln!(out, "{line}").expect("writing to a string");
 }
 
+/// Connections to a block of addresses arrive at one port of the address that they are for.
+pub(crate) fn divert(block: Cidr, port: u16) -> String {
+    format!(
+        "add table ip diverted\ndelete table ip diverted\ntable ip diverted {{\n\
+         \x20 chain output {{\n\
+         \x20   type nat hook output priority -100; policy accept;\n\
+         \x20   ip daddr {block} meta l4proto tcp dnat to :{port}\n  }}\n}}\n"
+    )
+}
+
 /// A group's id as nft takes names.
 fn name(id: &str) -> String {
     id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()

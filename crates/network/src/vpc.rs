@@ -310,6 +310,13 @@ impl Network {
             .await
     }
 
+    /// Makes TCP connections to a block of addresses, made in a network namespace, arrive at one port of the address
+    /// that they are for; the kernel can be asked which port it was. Doing it again changes nothing.
+    pub async fn divert(&self, netns: &Path, block: Cidr, port: u16) -> Result<(), NetworkError> {
+        let script = firewall::divert(block, port);
+        namespace::visit(netns, move |_| host::nft(&script)).await
+    }
+
     /// Unplugs an interface. Doing it again changes nothing.
     pub async fn detach(&self, vpc: &str, eni: &str) -> Result<(), NetworkError> {
         self.hosts.lock().await.remove(eni);

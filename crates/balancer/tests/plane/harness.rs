@@ -249,7 +249,7 @@ pub(super) fn config(
         balancers: vec![Balancer {
             id: "b1".into(),
             names: vec!["web.localhost".into()],
-            nodes: vec![Node { netns: None, ip: LOCAL }],
+            nodes: vec![Node { netns: None, ip: LOCAL, diverted: None }],
             on_shared: false,
             listeners: vec![listener],
             http,

@@ -158,6 +158,17 @@ impl Ec2 {
         self.network.attach(&attachment).await.map_err(InterfaceError::from)
     }
 
+    /// Makes TCP connections to a block of addresses, made in a network namespace, arrive at one port of the address
+    /// that they are for. Doing it again changes nothing.
+    pub async fn divert(
+        &self,
+        netns: &Path,
+        block: network::Cidr,
+        port: u16,
+    ) -> Result<(), InterfaceError> {
+        self.network.divert(netns, block, port).await.map_err(InterfaceError::from)
+    }
+
     /// Plugs an interface that is no task's into a network namespace of its own, and answers where that is pinned.
     /// Doing it again changes nothing.
     pub async fn host_interface(

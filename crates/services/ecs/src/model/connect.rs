@@ -2,6 +2,7 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-connect.html>
 
 use crate::api::ServiceConnectConfiguration;
+use network::Cidr;
 use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
@@ -52,5 +53,10 @@ impl Endpoint {
     pub fn address(&self) -> Ipv4Addr {
         let [high, low] = self.number.to_be_bytes();
         Ipv4Addr::new(127, 255, high, low)
+    }
+
+    /// Where all such addresses are.
+    pub fn block() -> Cidr {
+        Cidr::new(Ipv4Addr::new(127, 255, 0, 0), 16)
     }
 }

@@ -5,6 +5,7 @@ use crate::{
     Ecs,
     model::{Endpoint, LastStatus, Service, ServiceStatus, Task},
 };
+use ec2::InterfaceError;
 use elbv2::{
     Mesh,
     plane::{
@@ -15,6 +16,7 @@ use elbv2::{
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddrV4},
+    path::Path,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -24,6 +26,8 @@ use store::{Record, Snapshot};
 const IDLE: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(3600));
 /// A value of 0 switches the timeout off.
 const NO_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Where calls arrive at the data plane inside tasks; Envoy's port for them.
+const DIVERTED: u16 = 15001;
 /// How long a connection is used for further requests.
 const KEEP_ALIVE: Duration = Duration::from_secs(3600);
 /// How long a task that is to stop waits for what is in flight to it.
@@ -151,7 +155,7 @@ impl Mesh for Connections {
             let Some(callable) = callable else { continue };
             let netns = ecs.engine.task(&task.id).and_then(|running| running.netns());
             let Some(netns) = netns else { continue };
-            let node = |ip| Node { netns: Some(netns.clone()), ip };
+            let node = |ip| Node { netns: Some(netns.clone()), ip, diverted: Some(DIVERTED) };
             balancers.extend(callable.iter().map(|e| balancer(&task, e, node(e.address()))));
         }
         (balancers, groups)
@@ -168,6 +172,14 @@ fn served(task: &Task) -> Vec<(String, SocketAddrV4, bool)> {
             Some((group_id(&registry.service), address, registry.told?))
         });
     served.collect()
+}
+
+/// Makes what a task calls in its namespace arrive at the data plane, whatever else listens in the task.
+pub(super) async fn divert(ecs: &Ecs, task: &Task, netns: &Path) -> Result<(), InterfaceError> {
+    match &task.connect {
+        Some(_) => ecs.ec2.divert(netns, Endpoint::block(), DIVERTED).await,
+        None => Ok(()),
+    }
 }
 
 /// Waits until everything can be called inside a task that its namespace has. What is late is called late: the

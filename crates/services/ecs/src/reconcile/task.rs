@@ -282,6 +282,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         && let Some(netns) = running.netns()
     {
         ecs.ec2.attach_interface(&interface, &netns).await?;
+        connect::divert(ecs, task, &netns).await?;
         connect::ready(ecs, task).await;
         running.start().await?;
     }

@@ -62,7 +62,7 @@ pub(super) fn config(
 
 fn of_node(node: &Node, place: impl Fn(&str) -> Option<PathBuf>) -> Option<plane::Node> {
     let netns = place(node.interface.as_ref()?)?;
-    Some(plane::Node { netns: Some(netns), ip: node.ip? })
+    Some(plane::Node { netns: Some(netns), ip: node.ip?, diverted: None })
 }
 
 fn seconds(text: &str, otherwise: u64) -> Duration {
