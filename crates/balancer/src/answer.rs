@@ -1,6 +1,6 @@
 //! Answers of the load balancer's own.
 
-use crate::{config::Action, matching, reply::Reply};
+use crate::{config::Action, matching, reply::Own};
 use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
@@ -23,7 +23,7 @@ pub(crate) const OTHER_PROTOCOL: StatusCode = match StatusCode::from_u16(464) {
 };
 
 /// An error, as an Application Load Balancer shows it.
-pub(crate) fn page(status: StatusCode) -> Response<Reply> {
+pub(crate) fn page(status: StatusCode) -> Response<Own> {
     let reason = status.canonical_reason().unwrap_or_default();
     let title = format!("{} {reason}", status.as_u16());
     let title = title.trim_end();
@@ -35,13 +35,13 @@ pub(crate) fn page(status: StatusCode) -> Response<Reply> {
 }
 
 /// A fixed response.
-pub(crate) fn fixed(status: u16, content_type: &str, body: &str) -> Response<Reply> {
+pub(crate) fn fixed(status: u16, content_type: &str, body: &str) -> Response<Own> {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     own(status, content_type, Bytes::copy_from_slice(body.as_bytes()))
 }
 
-fn own(status: StatusCode, content_type: &str, body: Bytes) -> Response<Reply> {
-    let mut answer = Response::new(Reply::Own((!body.is_empty()).then_some(body)));
+fn own(status: StatusCode, content_type: &str, body: Bytes) -> Response<Own> {
+    let mut answer = Response::new(Own((!body.is_empty()).then_some(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::SERVER, SERVER);
     if let Ok(content_type) = HeaderValue::from_str(content_type) {
@@ -56,7 +56,7 @@ pub(crate) fn redirect(
     parts: &Parts,
     scheme: &str,
     own_port: u16,
-) -> Response<Reply> {
+) -> Response<Own> {
     let Action::Redirect { status, protocol, host, port, path, query } = action else {
         return page(StatusCode::INTERNAL_SERVER_ERROR);
     };

@@ -20,7 +20,7 @@ pub enum Order {
 }
 
 /// Everything, at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
     /// Counts up; answers name it.
     pub version: u64,
@@ -28,10 +28,31 @@ pub struct Config {
     pub secret: String,
     /// The address of the host on which listeners are told apart by the name that is asked for.
     pub shared: Option<IpAddr>,
+    /// How often files of access logs are closed, so that they can be delivered.
+    #[serde(default = "log_period")]
+    pub log_period: Duration,
     /// The load balancers.
     pub balancers: Vec<Balancer>,
     /// The target groups, by id.
     pub groups: BTreeMap<String, Group>,
+}
+
+/// As on AWS.
+fn log_period() -> Duration {
+    Duration::from_secs(300)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            secret: String::new(),
+            shared: None,
+            log_period: log_period(),
+            balancers: Vec::new(),
+            groups: BTreeMap::new(),
+        }
+    }
 }
 
 /// A load balancer.
@@ -49,6 +70,18 @@ pub struct Balancer {
     pub listeners: Vec<Listener>,
     /// How it treats HTTP.
     pub http: HttpSettings,
+    /// Whether requests are logged, and how.
+    #[serde(default)]
+    pub access_log: Option<AccessLog>,
+}
+
+/// How a load balancer's requests are logged.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessLog {
+    /// What the lines call the load balancer: `app/NAME/ID`.
+    pub name: String,
+    /// The first line of each file, for whoever delivers it.
+    pub head: String,
 }
 
 /// An address of a load balancer.
@@ -123,6 +156,9 @@ pub struct Tls {
 /// A certificate and its key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Certificate {
+    /// What access logs call it: its ARN.
+    #[serde(default)]
+    pub label: String,
     /// The names that it is for, in lower case; `*.` stands for one label.
     pub names: Vec<String>,
     /// It and those that vouch for it, PEM.
@@ -160,6 +196,9 @@ pub enum Does {
 /// A rule.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rule {
+    /// What access logs call it.
+    #[serde(default)]
+    pub priority: u32,
     /// All must hold.
     pub conditions: Vec<Condition>,
     /// What then happens.
@@ -255,6 +294,9 @@ pub enum Version {
 /// A target group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Group {
+    /// What access logs call it: its ARN.
+    #[serde(default)]
+    pub label: String,
     /// How its targets are spoken to.
     #[serde(default)]
     pub speaks: Speaks,
@@ -323,9 +365,75 @@ pub struct Report {
     pub errors: Vec<(String, String)>,
     /// All targets of groups that a listener sends to.
     pub targets: Vec<TargetReport>,
-    /// How many requests and connections each group's targets were chosen for, since the process began.
+    /// What passed.
     #[serde(default)]
-    pub requests: BTreeMap<String, u64>,
+    pub figures: Figures,
+}
+
+/// What passed, by id, since the process began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Of load balancers.
+    pub balancers: BTreeMap<String, BalancerFigures>,
+    /// Of target groups.
+    pub groups: BTreeMap<String, GroupFigures>,
+}
+
+/// What passed through a load balancer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalancerFigures {
+    /// Requests that are over.
+    pub requests: u64,
+    /// Connections that clients made.
+    pub connections: u64,
+    /// Those that are open.
+    pub active: u64,
+    /// Bytes from and to clients; of HTTP as HTTP/1.1 has them.
+    pub bytes: u64,
+    /// Redirects, and other answers of its own from 300 to 399.
+    pub own_3xx: u64,
+    /// Answers of its own from 400 to 499.
+    pub own_4xx: u64,
+    /// Answers of its own from 500 on.
+    pub own_5xx: u64,
+    /// Clients that did not agree on TLS.
+    pub tls_errors: u64,
+}
+
+/// What passed to the targets of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupFigures {
+    /// How often a target was chosen, for a request or a connection.
+    pub requests: u64,
+    /// Answers up to 299.
+    pub answers_2xx: u64,
+    /// Answers from 300 to 399.
+    pub answers_3xx: u64,
+    /// Answers from 400 to 499.
+    pub answers_4xx: u64,
+    /// Answers from 500 on.
+    pub answers_5xx: u64,
+    /// Connections that could not be made.
+    pub connection_errors: u64,
+    /// Until the heads of answers came, in microseconds, all together.
+    pub time_us: u64,
+    /// How many answers took at least so many microseconds, and less than the next entry.
+    pub times: BTreeMap<u64, u64>,
+}
+
+impl GroupFigures {
+    /// What this part of all answers (0 to 1) took at most, in microseconds, as exactly as times are told apart. None
+    /// without an answer.
+    pub fn quantile_us(&self, part: f64) -> Option<u64> {
+        let all: u64 = self.times.values().sum();
+        let wanted = ((all as f64 * part).ceil() as u64).max(1);
+        let mut seen = 0;
+        let mut steps = self.times.iter();
+        steps.find_map(|(least, count)| {
+            seen += count;
+            (seen >= wanted).then_some(*least)
+        })
+    }
 }
 
 /// What is known of a target.

@@ -4,13 +4,16 @@
 
 use crate::{
     answer::{self, fixed, page, redirect},
-    config::{self, ForwardedFor, Speaks},
+    config::{self, ForwardedFor},
     cookie::{GROUP, TARGET, given, set},
+    exchange::Exchange,
+    meter::{Count, GroupCount, Meter},
     pool::Link,
     reply::{Forwarded, Moved, Reply},
     table::{Act, Busy, Group, Listening, Route},
+    tls::Agreed,
     tunnel,
-    worker::Worker,
+    worker::{Chosen, Worker},
 };
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
@@ -19,7 +22,7 @@ use hyper::{
     http::request::Parts,
 };
 use hyper_util::rt::TokioIo;
-use std::{io, net::SocketAddr, rc::Rc, time::Instant};
+use std::{cell::OnceCell, io, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 /// The longest request line, in bytes.
 /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-limits.html>
@@ -40,32 +43,58 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// A client's connection.
 pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
+    /// What logs call it.
+    pub(crate) number: u128,
     pub(crate) began: Instant,
-    /// It speaks TLS.
-    pub(crate) secure: bool,
+    /// How it speaks TLS, when it does.
+    pub(crate) tls: Option<Agreed>,
+    /// It is counted, from the moment on that its load balancer is known.
+    pub(crate) open: OnceCell<Open>,
     /// When something last moved.
     pub(crate) moved: Moved,
 }
 
+/// A connection that is open, as it is counted.
+pub(crate) struct Open(Arc<Meter>, usize);
+
+impl Open {
+    pub(crate) fn new(listening: &Listening, worker: &Worker) -> Self {
+        listening.meter.add(worker.number, Count::Connections, 1);
+        Self(listening.meter.clone(), worker.number)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.add(self.1, Count::ConnectionsEnded, 1);
+    }
+}
+
 impl Client {
-    fn scheme(&self) -> &'static str {
-        if self.secure { "https" } else { "http" }
+    pub(crate) fn secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secure() { "https" } else { "http" }
     }
 }
 
 /// Answers a request on a listener.
 pub(crate) async fn handle(
     worker: &Rc<Worker>,
-    client: &Client,
-    listening: &Listening,
+    client: &Rc<Client>,
+    chosen: Chosen,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let version = request.version();
+    let exchange = Exchange::begin(worker, client, chosen.clone(), &request);
+    client.open.get_or_init(|| Open::new(&chosen, worker));
     let mut answer = match refuse(&request) {
-        Some(status) => page(status),
-        None => decide(worker, client, listening, request).await,
+        Some(status) => exchange.own(page(status)),
+        None => decide(client, &chosen, exchange, request).await,
     };
-    if version < Version::HTTP_2 && client.began.elapsed() >= listening.http.keep_alive {
+    if version < Version::HTTP_2 && client.began.elapsed() >= chosen.http.keep_alive {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer
@@ -120,45 +149,51 @@ fn are_too_long(headers: &HeaderMap) -> bool {
 }
 
 async fn decide(
-    worker: &Rc<Worker>,
     client: &Client,
     listening: &Listening,
+    mut exchange: Exchange,
     request: Request<Incoming>,
 ) -> Response<Reply> {
     let (parts, body) = request.into_parts();
-    match listening.decide(&parts, client.peer.ip()) {
-        Some(Act::Forward(route)) => {
+    let Some((priority, act)) = listening.decide(&parts, client.peer.ip()) else {
+        return exchange.own(page(StatusCode::BAD_REQUEST));
+    };
+    match act {
+        Act::Forward(route) => {
+            exchange.decided(priority, "forward");
             let request = Request::from_parts(parts, body);
-            forward(worker, client, listening, route, request).await
+            forward(client, listening, route, exchange, request).await
         }
-        Some(Act::Answer(action)) => match action {
-            config::Action::Fixed { status, content_type, body } => {
-                fixed(*status, content_type, body)
-            }
-            other => redirect(other, &parts, client.scheme(), listening.port),
-        },
-        None => page(StatusCode::BAD_REQUEST),
+        Act::Answer(config::Action::Fixed { status, content_type, body }) => {
+            exchange.decided(priority, "fixed-response");
+            exchange.own(fixed(*status, content_type, body))
+        }
+        Act::Answer(other) => {
+            exchange.decided(priority, "redirect");
+            exchange.own(redirect(other, &parts, client.scheme(), listening.port))
+        }
     }
 }
 
 /// Passes a request on to a target, and its answer back.
 async fn forward(
-    worker: &Rc<Worker>,
     client: &Client,
     listening: &Listening,
     route: &Route,
+    mut exchange: Exchange,
     mut request: Request<Incoming>,
 ) -> Response<Reply> {
     let cookie = |name| given(request.headers(), name);
     let Some(group) = route.choose(route.sticky.and_then(|_| cookie(GROUP))) else {
-        return page(StatusCode::SERVICE_UNAVAILABLE);
+        return exchange.own(page(StatusCode::SERVICE_UNAVAILABLE));
     };
     if !understands(group.speaks.version, &request) {
-        return page(answer::OTHER_PROTOCOL);
+        return exchange.own(page(answer::OTHER_PROTOCOL));
     }
     let Some(busy) = group.choose(group.sticky.and_then(|_| cookie(TARGET))) else {
-        return page(StatusCode::SERVICE_UNAVAILABLE);
+        return exchange.own(page(StatusCode::SERVICE_UNAVAILABLE));
     };
+    exchange.chose(&group.label, busy.target().address);
     let mut cookies = Vec::new();
     if let Some(lasts) = route.sticky {
         cookies.extend(set(GROUP, &group.token, lasts));
@@ -169,39 +204,46 @@ async fn forward(
     let may = request.version() == Version::HTTP_11;
     let upgrade = (may && upgrades(request.headers())).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
-    let moved = client.moved.inside();
-    let parts = outgoing(worker, client, listening, group, parts, upgrade.is_some());
-    let sent = match parts {
-        Some(parts) => exchange(worker, listening, group.speaks, &busy, parts, body, &moved).await,
+    let sent = match outgoing(client, listening, group, &mut exchange, parts, upgrade.is_some()) {
+        Some(parts) => ask(listening, group, &busy, &mut exchange, parts, body).await,
         None => Err(StatusCode::BAD_REQUEST),
     };
-    let mut answer = match sent {
-        Err(status) => page(status),
-        Ok((mut answer, link)) => match (answer.status(), upgrade) {
-            (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
-                let upstream = hyper::upgrade::on(&mut answer);
-                let patience = listening.http.idle_timeout;
-                tokio::task::spawn_local(async move {
-                    // The target is busy, and its connection open, until this is over.
-                    let (_busy, _link) = (busy, link);
-                    let Ok((a, b)) = tokio::try_join!(upgrade, upstream) else { return };
-                    if let Err(error) =
-                        tunnel::join(TokioIo::new(a), TokioIo::new(b), patience).await
-                    {
-                        tracing::debug!(%error, "an upgraded connection ended early");
-                    }
-                });
-                answer.map(|_| Reply::Own(None))
-            }
-            // Nobody asked for it.
-            (status, _) if status.is_informational() => page(StatusCode::BAD_GATEWAY),
-            _ => {
-                strip(answer.headers_mut(), false);
-                let patience = listening.http.idle_timeout;
-                answer.map(|body| Reply::of_target(body, patience, moved, link, busy))
-            }
-        },
+    let (mut answer, link) = match sent {
+        Ok(answered) => answered,
+        Err(status) => return with(cookies, exchange.own(page(status))),
     };
+    match (answer.status(), upgrade) {
+        (StatusCode::SWITCHING_PROTOCOLS, Some(upgrade)) => {
+            let upstream = hyper::upgrade::on(&mut answer);
+            exchange.tell(answer.status(), answer.headers());
+            let patience = listening.http.idle_timeout;
+            tokio::task::spawn_local(async move {
+                // The target is busy, and its connection open, until this is over.
+                let (_busy, _link) = (busy, link);
+                let Ok((a, b)) = tokio::try_join!(upgrade, upstream) else { return };
+                let (a, b) = (TokioIo::new(a), TokioIo::new(b));
+                if let Err(error) = tunnel::join(a, b, patience, exchange.moved()).await {
+                    tracing::debug!(%error, "an upgraded connection ended early");
+                }
+            });
+            with(cookies, answer.map(|_| Reply::upgraded()))
+        }
+        // Nobody asked for it.
+        (status, _) if status.is_informational() => {
+            with(cookies, exchange.own(page(StatusCode::BAD_GATEWAY)))
+        }
+        _ => {
+            strip(answer.headers_mut(), false);
+            exchange.tell(answer.status(), answer.headers());
+            let patience = listening.http.idle_timeout;
+            let answer =
+                answer.map(|body| Reply::of_target(body, patience, link, busy, exchange));
+            with(cookies, answer)
+        }
+    }
+}
+
+fn with(cookies: Vec<HeaderValue>, mut answer: Response<Reply>) -> Response<Reply> {
     for cookie in cookies {
         answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -264,10 +306,10 @@ fn strip(headers: &mut HeaderMap, upgrade: bool) {
 
 /// The head that a target gets; none when the host is no host.
 fn outgoing(
-    worker: &Worker,
     client: &Client,
     listening: &Listening,
     group: &Group,
+    exchange: &mut Exchange,
     mut parts: Parts,
     upgrade: bool,
 ) -> Option<Parts> {
@@ -303,7 +345,8 @@ fn outgoing(
     parts.headers.insert(FORWARDED_PROTO, HeaderValue::from_static(client.scheme()));
     parts.headers.insert(FORWARDED_PORT, HeaderValue::from(listening.port));
     let trace = parts.headers.get(TRACE_ID).and_then(|value| value.to_str().ok());
-    let trace = worker.trace(trace);
+    let trace = exchange.worker().trace(trace);
+    exchange.traced(&trace);
     if let Ok(trace) = HeaderValue::try_from(trace) {
         parts.headers.insert(TRACE_ID, trace);
     }
@@ -364,16 +407,16 @@ fn forwarded_for(client: &Client, listening: &Listening, headers: &mut HeaderMap
 }
 
 /// Sends a request to the target and waits for the head of its answer. A status is what the client is told instead.
-async fn exchange(
-    worker: &Rc<Worker>,
+async fn ask(
     listening: &Listening,
-    speaks: Speaks,
+    group: &Group,
     busy: &Busy,
+    exchange: &mut Exchange,
     parts: Parts,
     body: Incoming,
-    moved: &Moved,
 ) -> Result<(Response<Incoming>, Link), StatusCode> {
-    let address = busy.target().address;
+    let (address, speaks) = (busy.target().address, group.speaks);
+    let (worker, moved) = (exchange.worker().clone(), exchange.moved().clone());
     let mut waiting = worker.pool.waiting(listening, address, speaks);
     let bare = body.is_end_stream();
     // Asking for the same again does no harm, and there is no body that is gone.
@@ -390,12 +433,15 @@ async fn exchange(
             Some(link) => link,
             None => worker.pool.connect(listening, address, speaks).await.map_err(|error| {
                 tracing::debug!(%error, target = %address, "a target takes no connection");
+                group.meter.add(worker.number, GroupCount::ConnectionErrors, 1);
                 match error.kind() {
                     io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
                     _ => StatusCode::BAD_GATEWAY,
                 }
             })?,
         };
+        exchange.sends();
+        let sent = Instant::now();
         let outcome = {
             let mut sending = std::pin::pin!(link.send(request));
             loop {
@@ -408,7 +454,11 @@ async fn exchange(
             }
         };
         let mut error = match outcome {
-            Ok(answer) => return Ok((answer, link)),
+            Ok(answer) => {
+                group.meter.answer(worker.number, answer.status().as_u16(), sent.elapsed());
+                exchange.answered(answer.status());
+                return Ok((answer, link));
+            }
             Err(error) => error,
         };
         // The target closed a connection that waited, just as it was to be used.

@@ -17,13 +17,16 @@
 //! Time and tasks are tokio's own here: what can be simulated is decided by the control plane.
 #![allow(clippy::disallowed_methods)]
 
+pub mod access_log;
 mod answer;
 mod client;
 pub mod config;
 mod cookie;
+mod exchange;
 mod health;
 mod http;
 mod matching;
+mod meter;
 mod pool;
 mod process;
 mod reply;

@@ -2,7 +2,8 @@
 
 use crate::{
     SOCKET,
-    config::{Config, Order, Report, TargetReport},
+    access_log::Book,
+    config::{Config, Figures, Order, Report, TargetReport},
     health::Checker,
     socket,
     table::{Current, Maker, Place, Table},
@@ -110,6 +111,7 @@ struct Plane {
     table: Arc<Current>,
     maker: Maker,
     config: Config,
+    book: Arc<Book>,
     workers: Vec<mpsc::UnboundedSender<worker::Order>>,
     open: HashMap<Place, Arc<TcpListener>>,
     /// Why there is no socket.
@@ -121,19 +123,21 @@ struct Plane {
 impl Plane {
     fn start(directory: &Path) -> io::Result<Self> {
         let table = Arc::new(Current::default());
+        let book = Arc::new(Book::open(directory)?);
         let count = thread::available_parallelism().map_or(1, usize::from);
         let mut workers = Vec::new();
         for number in 0..count {
             let (send, orders) = mpsc::unbounded_channel();
-            let table = table.clone();
+            let (table, book) = (table.clone(), book.clone());
             let mut random = [0; 8];
             let rng = ring::rand::SystemRandom::new();
             ring::rand::SecureRandom::fill(&rng, &mut random)
                 .map_err(|_| io::Error::other("no randomness"))?;
             let runtime = runtime()?;
             let work = move || {
-                let run = worker::run(table, u64::from_ne_bytes(random), orders);
-                LocalSet::new().block_on(&runtime, run);
+                let random = u64::from_ne_bytes(random);
+                let start = worker::Start { number, table, book, random, orders };
+                LocalSet::new().block_on(&runtime, worker::run(start));
             };
             thread::Builder::new().name(format!("worker {number}")).spawn(work)?;
             workers.push(send);
@@ -141,7 +145,8 @@ impl Plane {
         Ok(Self {
             file: directory.join("config.json"),
             table,
-            maker: Maker::default(),
+            book,
+            maker: Maker::new(count),
             config: Config::default(),
             workers,
             open: HashMap::new(),
@@ -279,8 +284,11 @@ impl Plane {
             errors.extend(listening.map(|listening| (listening.id.clone(), reason.clone())));
         }
         errors.sort();
-        let requests = table.groups.iter().map(|(id, group)| (id.clone(), group.chosen()));
-        Report { version: table.version, errors, targets, requests: requests.collect() }
+        let balancers = table.meters.iter().map(|(id, meter)| (id.clone(), meter.figures()));
+        let groups = table.groups.iter();
+        let groups = groups.map(|(id, group)| (id.clone(), group.meter.figures(group.chosen())));
+        let figures = Figures { balancers: balancers.collect(), groups: groups.collect() };
+        Report { version: table.version, errors, targets, figures }
     }
 
     fn drains(&self) -> bool {
@@ -300,16 +308,26 @@ impl Plane {
         // Clocks that go on whatever else happens.
         let (mut draining, mut counting, mut again) =
             (clock(DRAINING), clock(COUNTING), clock(AGAIN));
+        let mut logging = clock(self.config.log_period);
         loop {
+            if logging.period() != self.config.log_period {
+                logging = clock(self.config.log_period);
+            }
             let (drains, failed) = (self.drains(), !self.failed.is_empty());
             tokio::select! {
-                _ = ended.recv() => return Ok(()),
+                _ = ended.recv() => {
+                    self.book.close();
+                    return Ok(());
+                }
                 accepted = control.accept() => {
                     peer = Some(Peer::new(accepted?.0));
                     said = None;
                 }
                 order = Peer::next(&mut peer) => match order {
-                    Ok(Order::End) => return self.forget(),
+                    Ok(Order::End) => {
+                        self.book.close();
+                        return self.forget();
+                    }
                     Ok(Order::Configure(config)) => {
                         if let Err(error) = self.keep(&config) {
                             tracing::error!(%error, "the configuration cannot be kept on disk");
@@ -324,6 +342,7 @@ impl Plane {
                 () = changed.notified() => {}
                 _ = draining.tick(), if drains => {}
                 _ = counting.tick(), if peer.is_some() => {}
+                _ = logging.tick() => self.book.close(),
                 _ = again.tick(), if failed => {
                     let table = self.table.table();
                     self.listen(&table);

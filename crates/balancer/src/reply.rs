@@ -1,6 +1,6 @@
 //! Bodies on their way through: bounded in how long they may stall, and accounted for until they are over.
 
-use crate::{pool::Link, table::Busy};
+use crate::{exchange::Exchange, pool::Link, table::Busy};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::{
@@ -49,13 +49,19 @@ impl Patient {
 /// When something last moved: of one request, and on its connection.
 #[derive(Clone)]
 pub(crate) struct Moved {
-    own: Rc<Cell<Instant>>,
-    around: Option<Rc<Cell<Instant>>>,
+    own: Rc<Movement>,
+    around: Option<Rc<Movement>>,
+}
+
+struct Movement {
+    last: Cell<Instant>,
+    bytes: Cell<u64>,
 }
 
 impl Moved {
     pub(crate) fn now() -> Self {
-        Self { own: Rc::new(Cell::new(Instant::now())), around: None }
+        let own = Movement { last: Cell::new(Instant::now()), bytes: Cell::new(0) };
+        Self { own: Rc::new(own), around: None }
     }
 
     /// Of something on what this is of.
@@ -66,14 +72,24 @@ impl Moved {
 
     pub(crate) fn note(&self) {
         let now = Instant::now();
-        self.own.set(now);
+        self.own.last.set(now);
         if let Some(around) = &self.around {
-            around.set(now);
+            around.last.set(now);
         }
     }
 
+    /// So many bytes more have come.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.own.bytes.set(self.own.bytes.get() + bytes as u64);
+    }
+
+    /// All that came.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.own.bytes.get()
+    }
+
     pub(crate) fn at(&self) -> Instant {
-        self.own.get()
+        self.own.last.get()
     }
 }
 
@@ -100,7 +116,12 @@ impl Body for Forwarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |patient| patient.poll(cx))
+        let Some(patient) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = patient.poll(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            patient.moved.add(frame.data_ref().map_or(0, Bytes::len));
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -112,16 +133,23 @@ impl Body for Forwarded {
     }
 }
 
-/// What a client gets.
-pub(crate) enum Reply {
-    /// An answer of our own.
-    Own(Option<Bytes>),
-    /// A target's.
+/// What a client gets: the exchange is over when this is.
+pub(crate) struct Reply {
+    body: Answer,
+    /// What goes on as another protocol is over when that is.
+    exchange: Option<Exchange>,
+}
+
+enum Answer {
+    Own(Own),
     Target(Box<FromTarget>),
 }
 
+/// The body of an answer of our own.
+pub(crate) struct Own(pub(crate) Option<Bytes>);
+
 /// A target's answer on its way to the client.
-pub(crate) struct FromTarget {
+struct FromTarget {
     patient: Patient,
     /// The connection is kept, and the target no longer busy, when the body is over.
     rest: Option<(Link, Busy)>,
@@ -136,20 +164,30 @@ impl FromTarget {
 }
 
 impl Reply {
+    /// A body of our own.
+    pub(crate) fn own(own: Own, exchange: Exchange) -> Self {
+        Self { body: Answer::Own(own), exchange: Some(exchange) }
+    }
+
+    /// No body: the connection goes on as another protocol.
+    pub(crate) fn upgraded() -> Self {
+        Self { body: Answer::Own(Own(None)), exchange: None }
+    }
+
     /// A target's body.
     pub(crate) fn of_target(
         body: Incoming,
         patience: Duration,
-        moved: Moved,
         link: Link,
         busy: Busy,
+        exchange: Exchange,
     ) -> Self {
-        let patient = Patient::new(body, patience, moved);
+        let patient = Patient::new(body, patience, exchange.moved().clone());
         let mut from = FromTarget { patient, rest: Some((link, busy)) };
         if from.patient.body.is_end_stream() {
             from.end();
         }
-        Self::Target(Box::new(from))
+        Self { body: Answer::Target(Box::new(from)), exchange: Some(exchange) }
     }
 }
 
@@ -161,9 +199,9 @@ impl Body for Reply {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut *self {
-            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Target(from) => {
+        let polled = match &mut self.body {
+            Answer::Own(own) => Poll::Ready(own.0.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Answer::Target(from) => {
                 let polled = from.patient.poll(cx);
                 match &polled {
                     // hyper does not ask again after the last frame of a body whose length it knows.
@@ -174,20 +212,26 @@ impl Body for Reply {
                 }
                 polled
             }
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(exchange)) = (&polled, &mut self.exchange) {
+            exchange.sent(frame.data_ref().map_or(0, Bytes::len));
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(bytes) => bytes.is_none(),
-            Self::Target(from) => from.patient.body.is_end_stream(),
+        match &self.body {
+            Answer::Own(own) => own.0.is_none(),
+            Answer::Target(from) => from.patient.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Target(from) => from.patient.body.size_hint(),
+        match &self.body {
+            Answer::Own(own) => {
+                SizeHint::with_exact(own.0.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Answer::Target(from) => from.patient.body.size_hint(),
         }
     }
 }

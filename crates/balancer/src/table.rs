@@ -3,9 +3,10 @@
 
 use crate::{
     config::{
-        Action, Algorithm, Balancer, Condition, Config, Does, Forward, Group as GroupConfig,
+        AccessLog, Action, Algorithm, Balancer, Condition, Config, Does, Forward, Group as GroupConfig,
         Health, HttpSettings, Speaks, Tls,
     },
+    meter::{GroupMeter, Meter},
     socket::Namespace,
     tls::Secured,
 };
@@ -116,6 +117,9 @@ impl Drop for Busy {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) token: String,
+    /// What logs call it.
+    pub(crate) label: String,
+    pub(crate) meter: Arc<GroupMeter>,
     pub(crate) speaks: Speaks,
     pub(crate) algorithm: Algorithm,
     pub(crate) slow_start: Option<Duration>,
@@ -194,6 +198,7 @@ impl Group {
 /// A rule, with its groups at hand.
 #[derive(Debug)]
 pub(crate) struct Rule {
+    priority: u32,
     conditions: Vec<Condition>,
     pub(crate) action: Arc<Act>,
 }
@@ -250,6 +255,10 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) id: String,
+    /// Its load balancer's id.
+    pub(crate) balancer: String,
+    pub(crate) meter: Arc<Meter>,
+    pub(crate) access_log: Option<AccessLog>,
     pub(crate) port: u16,
     pub(crate) names: Vec<String>,
     pub(crate) http: HttpSettings,
@@ -267,12 +276,13 @@ pub(crate) struct Listening {
 }
 
 impl Listening {
-    /// What happens to a request.
-    pub(crate) fn decide(&self, parts: &Parts, client: IpAddr) -> Option<&Act> {
+    /// What happens to a request, and the priority of the rule that says so: 0 is the listener's default.
+    pub(crate) fn decide(&self, parts: &Parts, client: IpAddr) -> Option<(u32, &Act)> {
         let Work::Http { rules, default } = &*self.work else { return None };
         let holds =
             |rule: &&Rule| rule.conditions.iter().all(|c| crate::matching::meets(c, parts, client));
-        Some(rules.iter().find(holds).map_or(default, |rule| &rule.action))
+        let found = rules.iter().find(holds);
+        Some(found.map_or((0, default), |rule| (rule.priority, &rule.action)))
     }
 }
 
@@ -286,6 +296,8 @@ pub(crate) struct Table {
     pub(crate) checked: Vec<(String, Option<Arc<Namespace>>)>,
     /// Listeners' ids, and what is wrong.
     pub(crate) errors: Vec<(String, String)>,
+    /// Load balancers' figures, by id.
+    pub(crate) meters: HashMap<String, Arc<Meter>>,
 }
 
 /// The table of the moment, for all threads.
@@ -318,7 +330,13 @@ fn token(secret: &str, what: &str) -> String {
     tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -> Group {
+fn group(
+    secret: &str,
+    id: &str,
+    config: &GroupConfig,
+    before: Option<&Group>,
+    workers: usize,
+) -> Group {
     let known = |address: SocketAddrV4| {
         let mut all = before.into_iter().flat_map(|g| g.serving.iter().chain(&g.draining));
         all.find(|target| target.address == address).cloned()
@@ -338,6 +356,11 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
     let (draining, serving): (Vec<_>, Vec<_>) = config.targets.iter().partition(|t| t.draining);
     Group {
         token: token(secret, id),
+        label: config.label.clone(),
+        meter: match before {
+            Some(before) => before.meter.clone(),
+            None => Arc::new(GroupMeter::new(workers)),
+        },
         speaks: config.speaks,
         algorithm: config.algorithm,
         slow_start: config.slow_start,
@@ -350,23 +373,31 @@ fn group(secret: &str, id: &str, config: &GroupConfig, before: Option<&Group>) -
 }
 
 /// Makes tables, and keeps the namespaces open.
-#[derive(Default)]
 pub(crate) struct Maker {
+    workers: usize,
     namespaces: HashMap<PathBuf, Arc<Namespace>>,
     /// What was read already: reading keys takes a while.
     secured: Vec<(Tls, Arc<Secured>)>,
 }
 
 impl Maker {
+    /// Makes tables for so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self { workers, namespaces: HashMap::new(), secured: Vec::new() }
+    }
+
     /// The table of a configuration; `before` is what it replaces.
     pub(crate) fn make(&mut self, config: &Config, before: &Table) -> Table {
         let groups = config.groups.iter().map(|(id, group_config)| {
             let before = before.groups.get(id).map(|group| &**group);
-            (id.clone(), Arc::new(group(&config.secret, id, group_config, before)))
+            (id.clone(), Arc::new(group(&config.secret, id, group_config, before, self.workers)))
         });
         let mut table =
             Table { version: config.version, groups: groups.collect(), ..Table::default() };
         for balancer in &config.balancers {
+            let known = before.meters.get(&balancer.id).cloned();
+            let meter = known.unwrap_or_else(|| Arc::new(Meter::new(self.workers)));
+            table.meters.insert(balancer.id.clone(), meter);
             if let Err((listener, reason)) = self.add(&mut table, config, balancer) {
                 table.errors.push((listener, reason));
             }
@@ -403,6 +434,7 @@ impl Maker {
         config: &Config,
         balancer: &Balancer,
     ) -> Result<(), (String, String)> {
+        let meter = table.meters[&balancer.id].clone();
         let first = balancer.listeners.first().map_or("", |listener| listener.id.as_str());
         let mut nodes = Vec::new();
         for (number, node) in balancer.nodes.iter().enumerate() {
@@ -425,6 +457,9 @@ impl Maker {
                 Arc::new(Listening {
                     diverted,
                     id: listener.id.clone(),
+                    balancer: balancer.id.clone(),
+                    meter: meter.clone(),
+                    access_log: balancer.access_log.clone(),
                     port: listener.port,
                     names: balancer.names.clone(),
                     http: balancer.http.clone(),
@@ -509,6 +544,7 @@ fn work(table: &Table, does: &Does) -> Work {
             rules: rules
                 .iter()
                 .map(|rule| Rule {
+                    priority: rule.priority,
                     conditions: rule.conditions.clone(),
                     action: act(table, &rule.action),
                 })
@@ -537,6 +573,8 @@ mod tests {
         let serving: Vec<_> = since.iter().zip(1..).map(|(s, last)| target(last, *s)).collect();
         let group = Group {
             token: String::new(),
+            label: String::new(),
+            meter: Arc::new(GroupMeter::new(1)),
             speaks: Speaks::default(),
             algorithm: Algorithm::RoundRobin,
             slow_start: Some(Duration::from_secs(40)),

@@ -2,9 +2,13 @@
 
 use crate::{
     config::Version,
+    http::Open,
+    meter::{Count, GroupCount},
     pool,
+    reply::Moved,
     table::{Listening, Work},
     tls, tunnel,
+    worker::Worker,
 };
 use std::{io, net::SocketAddr, time::Duration};
 use tokio::{
@@ -14,21 +18,28 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 /// Passes a connection on to a target until it is over.
-pub(crate) async fn serve(client: TcpStream, peer: SocketAddr, listening: &Listening) {
-    pass(client, |client| client, peer, listening).await;
+pub(crate) async fn serve(
+    worker: &Worker,
+    client: TcpStream,
+    peer: SocketAddr,
+    listening: &Listening,
+) {
+    pass(worker, client, |client| client, peer, listening).await;
 }
 
 /// The same with what is inside of TLS.
 pub(crate) async fn serve_secured(
+    worker: &Worker,
     client: TlsStream<TcpStream>,
     peer: SocketAddr,
     listening: &Listening,
 ) {
-    pass(client, |client| client.get_ref().0, peer, listening).await;
+    pass(worker, client, |client| client.get_ref().0, peer, listening).await;
 }
 
 /// Passes on what `client` says; `outer` is the connection that it says it on.
 async fn pass<S>(
+    worker: &Worker,
     mut client: S,
     outer: fn(&S) -> &TcpStream,
     peer: SocketAddr,
@@ -37,20 +48,24 @@ async fn pass<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Work::Tcp { route, idle } = &*listening.work else { return };
+    let (_open, moved) = (Open::new(listening, worker), Moved::now());
     let target = route.choose(None).and_then(|group| Some((group, group.choose(None)?)));
     // Dropping the client's connection with nothing sent is what a port without targets looks like.
     let Some((group, busy)) = target else { return reset(outer(&client)) };
     let target = busy.target().address;
     let passed = async {
-        let mut upstream = pool::open(listening, target).await?;
+        let upstream = pool::open(listening, target).await;
+        let mut upstream = upstream.inspect_err(|_| {
+            group.meter.add(worker.number, GroupCount::ConnectionErrors, 1);
+        })?;
         outer(&client).set_nodelay(true)?;
         if group.proxy_protocol {
             upstream.write_all(&proxy_header(peer, outer(&client).local_addr()?)).await?;
         }
         let joined = match group.speaks.tls {
-            false => tunnel::join(&mut client, &mut upstream, *idle).await,
+            false => tunnel::join(&mut client, &mut upstream, *idle, &moved).await,
             true => match pool::in_time(tls::connect(&mut upstream, target, Version::Http1)).await {
-                Ok(inside) => tunnel::join(&mut client, inside, *idle).await,
+                Ok(inside) => tunnel::join(&mut client, inside, *idle, &moved).await,
                 Err(error) => Err(error),
             },
         };
@@ -59,7 +74,9 @@ async fn pass<S>(
         }
         joined
     };
-    if let Err(error) = passed.await {
+    let passed = passed.await;
+    listening.meter.add(worker.number, Count::Bytes, moved.bytes());
+    if let Err(error) = passed {
         tracing::debug!(%error, "a connection ended early");
         reset(outer(&client));
     }

@@ -3,7 +3,8 @@
 
 use crate::config::{Certificate, Tls, Version};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme,
+    CipherSuite, ClientConfig, DigitallySignedStruct, ProtocolVersion, ServerConfig,
+    SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
@@ -30,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Secured {
     config: Arc<ServerConfig>,
     names: Vec<String>,
+    certificates: Arc<ByName>,
 }
 
 impl fmt::Debug for Secured {
@@ -38,23 +40,38 @@ impl fmt::Debug for Secured {
     }
 }
 
-struct ByName(Vec<(Vec<String>, Arc<CertifiedKey>)>);
+struct ByName(Vec<Known>);
+
+/// A certificate, the names that it is for, and what logs call it.
+struct Known {
+    names: Vec<String>,
+    key: Arc<CertifiedKey>,
+    label: String,
+}
+
+impl ByName {
+    /// The certificate for the name that a client asks for, in lower case.
+    fn find(&self, asked: Option<&str>) -> Option<&Known> {
+        let named = asked.and_then(|asked| {
+            // A name that is there in full goes before a wildcard.
+            let exact = self.0.iter().find(|known| known.names.iter().any(|name| name == asked));
+            let wild = |known: &&Known| known.names.iter().any(|name| fits(name, asked));
+            exact.or_else(|| self.0.iter().find(wild))
+        });
+        named.or(self.0.first())
+    }
+}
 
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(names, _)| names)).finish()
+        f.debug_list().entries(self.0.iter().map(|known| &known.names)).finish()
     }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let asked = hello.server_name().map(str::to_ascii_lowercase);
-        let named = asked.and_then(|asked| {
-            // A name that is there in full goes before a wildcard.
-            let exact = self.0.iter().find(|(names, _)| names.contains(&asked));
-            exact.or_else(|| self.0.iter().find(|(names, _)| names.iter().any(|n| fits(n, &asked))))
-        });
-        named.or(self.0.first()).map(|(_, key)| key.clone())
+        self.find(asked.as_deref()).map(|known| known.key.clone())
     }
 }
 
@@ -82,25 +99,79 @@ impl Secured {
     pub(crate) fn new(tls: &Tls) -> Result<Self, String> {
         let mut keys = Vec::new();
         for certificate in &tls.certificates {
-            keys.push((certificate.names.clone(), Arc::new(certified(certificate)?)));
+            keys.push(Known {
+                names: certificate.names.clone(),
+                key: Arc::new(certified(certificate)?),
+                label: certificate.label.clone(),
+            });
         }
-        let names = keys.iter().flat_map(|(names, _)| names.clone()).collect();
+        let names = keys.iter().flat_map(|known| known.names.clone()).collect();
+        let certificates = Arc::new(ByName(keys));
         let versions: &[_] = if tls.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(ByName(keys)));
+            .with_cert_resolver(certificates.clone());
         let mut config = config;
         config.alpn_protocols =
             tls.protocols.iter().map(|name| name.clone().into_bytes()).collect();
-        Ok(Self { config: Arc::new(config), names })
+        Ok(Self { config: Arc::new(config), names, certificates })
     }
 
     /// Whether one of its certificates is for this host.
     pub(crate) fn is_for(&self, host: &str) -> bool {
         self.names.iter().any(|name| fits(name, host))
+    }
+}
+
+/// What a client and this agreed on.
+pub(crate) struct Agreed {
+    /// The name that the client asked for; empty when it asked for none.
+    pub(crate) domain: String,
+    /// What logs call the certificate.
+    pub(crate) certificate: String,
+    /// In the names of OpenSSL.
+    pub(crate) cipher: &'static str,
+    pub(crate) protocol: &'static str,
+}
+
+impl Agreed {
+    pub(crate) fn new(
+        secured: &Secured,
+        asked: Option<String>,
+        stream: &TlsStream<TcpStream>,
+    ) -> Self {
+        let known = secured.certificates.find(asked.as_deref());
+        let connection = stream.get_ref().1;
+        Self {
+            certificate: known.map_or_else(String::new, |known| known.label.clone()),
+            domain: asked.unwrap_or_default(),
+            cipher: connection.negotiated_cipher_suite().map_or("-", |suite| cipher(suite.suite())),
+            protocol: match connection.protocol_version() {
+                Some(ProtocolVersion::TLSv1_3) => "TLSv1.3",
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "-",
+            },
+        }
+    }
+}
+
+fn cipher(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => "ECDHE-RSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384 => "ECDHE-RSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256 => "ECDHE-RSA-CHACHA20-POLY1305",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384 => "ECDHE-ECDSA-AES256-GCM-SHA384",
+        CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256 => {
+            "ECDHE-ECDSA-CHACHA20-POLY1305"
+        }
+        _ => "-",
     }
 }
 

@@ -23,9 +23,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
             self.moved.note();
+            self.moved.add(buffer.filled().len() - before);
         }
         polled
     }
@@ -38,8 +40,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if polled.is_ready() {
+        if let Poll::Ready(written) = &polled {
             self.moved.note();
+            self.moved.add(*written.as_ref().unwrap_or(&0));
         }
         polled
     }
@@ -53,13 +56,18 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// Joins `a` and `b`.
-pub(crate) async fn join<A, B>(a: A, mut b: B, patience: Duration) -> io::Result<()>
+/// Joins `a` and `b`; `moved` is told what passes, and counts it.
+pub(crate) async fn join<A, B>(
+    a: A,
+    mut b: B,
+    patience: Duration,
+    moved: &Moved,
+) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let moved = Moved::now();
+    moved.note();
     let mut a = Watched { stream: a, moved: moved.clone() };
     let silent = async {
         while moved.at().elapsed() < patience {

@@ -2,15 +2,19 @@
 //! and nothing else.
 
 use crate::{
+    access_log::Book,
     answer,
-    http::{self, Client},
+    http::{self, Client, Open},
     matching,
+    meter::Count,
     pool::{OnThisThread, Pool},
     reply::{Moved, Reply},
     table::{Current, Listening, Place, Work},
     tcp,
-    tls::Hello,
+    tls::{Agreed, Hello},
 };
+use bytes::Bytes;
+use http_body_util::{Either, Full};
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
@@ -19,11 +23,12 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::HashMap,
     convert::Infallible,
     io,
     net::{SocketAddr, TcpListener},
+    ops::Deref,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -59,7 +64,10 @@ pub(crate) enum Order {
 
 /// What all connections of a worker share.
 pub(crate) struct Worker {
+    /// Which one it is, from 0.
+    pub(crate) number: usize,
     pub(crate) pool: Pool,
+    pub(crate) book: Arc<Book>,
     table: Arc<Current>,
     /// The turn of the table as it was last looked at.
     seen: Cell<u64>,
@@ -67,7 +75,28 @@ pub(crate) struct Worker {
     count: Cell<u32>,
 }
 
+/// A listener of the table of one turn.
+#[derive(Clone)]
+pub(crate) struct Chosen {
+    here: Rc<Here>,
+    at: usize,
+}
+
+impl Deref for Chosen {
+    type Target = Listening;
+
+    fn deref(&self) -> &Listening {
+        &self.here.listening[self.at]
+    }
+}
+
 impl Worker {
+    /// A number that no other connection has.
+    fn connection(&self) -> u128 {
+        self.count.set(self.count.get().wrapping_add(1));
+        u128::from(self.random) << 64 | u128::from(self.count.get())
+    }
+
     /// A value for X-Amzn-Trace-Id: a new root, or our own part in front of the one that came.
     /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-request-tracing.html>
     pub(crate) fn trace(&self, given: Option<&str>) -> String {
@@ -101,11 +130,21 @@ impl Worker {
     }
 }
 
+/// What a worker is given.
+pub(crate) struct Start {
+    pub(crate) number: usize,
+    pub(crate) table: Arc<Current>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) random: u64,
+    pub(crate) orders: UnboundedReceiver<Order>,
+}
+
 /// Runs a worker until nobody gives it orders any more.
-pub(crate) async fn run(table: Arc<Current>, random: u64, mut orders: UnboundedReceiver<Order>) {
+pub(crate) async fn run(start: Start) {
+    let Start { number, table, book, random, mut orders } = start;
     let seen = Cell::new(table.turn());
     let (pool, count) = (Pool::default(), Cell::new(0));
-    let worker = Rc::new(Worker { pool, table, seen, random, count });
+    let worker = Rc::new(Worker { number, pool, book, table, seen, random, count });
     let mut accepting: HashMap<Place, JoinHandle<()>> = HashMap::new();
     loop {
         tokio::select! {
@@ -163,16 +202,17 @@ impl Here {
     }
 
     /// The listener that a request is for: the only one here, or the one whose name is asked for.
-    fn find(&self, id: Option<&str>, request: &Request<Incoming>) -> Option<&Listening> {
-        match (&self.listening[..], id) {
+    fn find(self: &Rc<Self>, id: Option<&str>, request: &Request<Incoming>) -> Option<Chosen> {
+        let at = match (&self.listening[..], id) {
             ([], _) => None,
-            ([only], _) => Some(only),
-            (several, Some(id)) => several.iter().find(|l| l.id == id).map(|l| &**l),
+            ([_], _) => Some(0),
+            (several, Some(id)) => several.iter().position(|listening| listening.id == id),
             (several, None) => {
                 let asked = matching::host_of(request.uri(), request.headers())?;
-                several.iter().find(|listening| listening.names.contains(&asked)).map(|l| &**l)
+                several.iter().position(|listening| listening.names.contains(&asked))
             }
-        }
+        };
+        at.map(|at| Chosen { here: self.clone(), at })
     }
 }
 
@@ -187,28 +227,31 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
     }
     let passes_on = |listening: &Listening| matches!(*listening.work, Work::Tcp { .. });
     if passes_on(&first) && first.secured.is_none() {
-        return tcp::serve(stream, peer, &first).await;
+        return tcp::serve(&worker, stream, peer, &first).await;
     }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client is gone already");
     }
     if first.secured.is_none() {
         let http2 = first.prior_knowledge;
-        let entry = Entry { place, here, id, http2, secure: false };
+        let entry = Entry { place, here, id, http2, tls: None };
         return converse(worker, entry, &first, stream, peer).await;
     }
     match secure(&here, stream).await {
-        Ok((chosen, stream)) => {
+        Ok((chosen, agreed, stream)) => {
             let listening = here.listening[chosen].clone();
             if passes_on(&listening) {
-                return tcp::serve_secured(stream, peer, &listening).await;
+                return tcp::serve_secured(&worker, stream, peer, &listening).await;
             }
             let id = Some(listening.id.clone());
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let entry = Entry { place, here, id, http2, secure: true };
+            let entry = Entry { place, here, id, http2, tls: Some(agreed) };
             converse(worker, entry, &listening, stream, peer).await;
         }
-        Err(error) => tracing::debug!(%error, "a client and this did not agree on TLS"),
+        Err(error) => {
+            first.meter.add(worker.number, Count::TlsErrors, 1);
+            tracing::debug!(%error, "a client and this did not agree on TLS");
+        }
     }
 }
 
@@ -219,18 +262,22 @@ fn meant(here: &Here, stream: &TcpStream) -> Option<Arc<Listening>> {
 }
 
 /// Agrees on TLS as the listener whose name, or whose certificate's name, the client asks for; else as the first.
-async fn secure(here: &Here, stream: TcpStream) -> io::Result<(usize, TlsStream<TcpStream>)> {
+async fn secure(
+    here: &Here,
+    stream: TcpStream,
+) -> io::Result<(usize, Agreed, TlsStream<TcpStream>)> {
     let hello = Hello::read(stream).await?;
     let asked = hello.host();
     let for_host = |listening: &Arc<Listening>, host: &String| {
         let secured = listening.secured.as_ref();
         secured.is_some_and(|s| listening.names.contains(host) || s.is_for(host))
     };
-    let chosen = asked.and_then(|host| here.listening.iter().position(|l| for_host(l, &host)));
+    let chosen = asked.as_ref().and_then(|host| here.listening.iter().position(|l| for_host(l, host)));
     let chosen = chosen.unwrap_or(0);
     let secured = here.listening[chosen].secured.as_ref();
     let secured = secured.ok_or_else(|| io::Error::other("this listener is not secured"))?;
-    Ok((chosen, hello.agree(secured).await?))
+    let stream = hello.agree(secured).await?;
+    Ok((chosen, Agreed::new(secured, asked, &stream), stream))
 }
 
 /// Where a connection came in, and what was settled when it did.
@@ -240,7 +287,7 @@ struct Entry {
     /// The listener's id, when it is settled which it is.
     id: Option<String>,
     http2: bool,
-    secure: bool,
+    tls: Option<Agreed>,
 }
 
 /// Answers a client's requests.
@@ -253,9 +300,13 @@ async fn converse<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Entry { place, here, id, http2, secure } = entry;
-    let now = Instant::now();
-    let client = Rc::new(Client { peer, began: now, secure, moved: Moved::now() });
+    let Entry { place, here, id, http2, tls } = entry;
+    let (number, began) = (worker.connection(), Instant::now());
+    let (moved, open) = (Moved::now(), OnceCell::new());
+    if here.listening.len() == 1 {
+        open.get_or_init(|| Open::new(first, &worker));
+    }
+    let client = Rc::new(Client { peer, number, began, tls, open, moved });
     let of_service = client.clone();
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
@@ -267,8 +318,8 @@ async fn converse<S>(
         let (here, id) = (here.borrow().clone(), id.clone());
         async move {
             let answer = match here.find(id.as_deref(), &request) {
-                Some(listening) => http::handle(&worker, &client, listening, request).await,
-                None => misdirected(),
+                Some(chosen) => http::handle(&worker, &client, chosen, request).await.map(Either::Left),
+                None => misdirected().map(Either::Right),
             };
             Ok::<_, Infallible>(answer)
         }
@@ -288,11 +339,14 @@ async fn converse<S>(
     }
 }
 
+/// What clients get: of a load balancer, or of none.
+type Body = Either<Reply, Full<Bytes>>;
+
 /// HTTP/2: requests of one connection beside each other.
 async fn several_at_once<S, V>(client: &Client, idle: Duration, service: V, stream: S)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    V: Service<Request<Incoming>, Response = Response<Reply>, Error = Infallible> + 'static,
+    V: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + 'static,
     V::Future: 'static,
 {
     let connection = http2::Builder::new(OnThisThread)
@@ -327,6 +381,6 @@ where
 }
 
 /// The listener is gone, or several share the address and none has the name that was asked for.
-fn misdirected() -> Response<Reply> {
-    answer::page(StatusCode::MISDIRECTED_REQUEST)
+fn misdirected() -> Response<Full<Bytes>> {
+    answer::page(StatusCode::MISDIRECTED_REQUEST).map(|own| Full::new(own.0.unwrap_or_default()))
 }

@@ -1,6 +1,7 @@
 //! How the command line talks to a running `serve`: a unix socket in the data directory, for root only. A
 //! request is one line of JSON; so is the answer.
 
+use elbv2::plane::{BalancerFigures, GroupFigures};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -111,6 +112,10 @@ pub(crate) struct LoadBalancerStatus {
     pub state: String,
     pub ports: Vec<u16>,
     pub troubles: Vec<String>,
+    /// Since its data plane began.
+    pub figures: BalancerFigures,
+    /// Target groups by name.
+    pub groups: Vec<(String, GroupFigures)>,
 }
 
 /// A task that is not over.

@@ -203,7 +203,10 @@ async fn engines(settings: &Settings, world: &World) -> Result<Engines, ServeErr
     Ok(Engines { network, images, engine })
 }
 
-fn load_balancing(settings: &Settings) -> Result<elbv2::Setting, ServeError> {
+fn load_balancing(
+    settings: &Settings,
+    buckets: Arc<dyn elbv2::LogBuckets>,
+) -> Result<elbv2::Setting, ServeError> {
     let exe = std::env::current_exe().map_err(ServeError::Program)?;
     Ok(elbv2::Setting {
         exe: (exe, crate::BALANCER.to_owned()),
@@ -211,6 +214,7 @@ fn load_balancing(settings: &Settings) -> Result<elbv2::Setting, ServeError> {
         shared: settings.balancer_address,
         hosts_file: settings.hosts_file.clone(),
         instance: instance(&settings.data_dir),
+        buckets,
     })
 }
 

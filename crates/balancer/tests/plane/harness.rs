@@ -200,6 +200,7 @@ pub(super) fn free_port() -> u16 {
 
 pub(super) fn group(targets: &[&Backend]) -> Group {
     Group {
+        label: "a group".into(),
         speaks: Speaks::default(),
         algorithm: Algorithm::RoundRobin,
         slow_start: None,
@@ -245,6 +246,7 @@ pub(super) fn config(
     Config {
         version: 0,
         secret: "a secret".into(),
+        log_period: Duration::from_secs(300),
         shared: None,
         balancers: vec![Balancer {
             id: "b1".into(),
@@ -253,6 +255,7 @@ pub(super) fn config(
             on_shared: false,
             listeners: vec![listener],
             http,
+            access_log: None,
         }],
         groups: groups
             .iter()

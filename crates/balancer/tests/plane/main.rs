@@ -1,6 +1,7 @@
 //! The data plane with real connections.
 #![allow(clippy::disallowed_methods)]
 
+mod accounts;
 mod harness;
 mod hostile;
 mod http2;

@@ -1,7 +1,7 @@
 //! `neargate status`: what runs.
 
 use super::{Format, Outcome};
-use crate::control::{self, Pulling, Request, StatusReply};
+use crate::control::{self, LoadBalancerStatus, Pulling, Request, StatusReply};
 use std::{path::Path, time::Duration};
 
 /// How often `--watch` looks.
@@ -75,8 +75,44 @@ fn balancers(reply: &StatusReply) {
         for trouble in &balancer.troubles {
             println!("    {trouble}");
         }
+        figures(balancer);
     }
     println!();
+}
+
+/// What passed through a load balancer, if anything did.
+fn figures(balancer: &LoadBalancerStatus) {
+    let all = &balancer.figures;
+    if all.connections == 0 {
+        return;
+    }
+    println!(
+        "    {} connections ({} open), {} requests, {:.1} MB; own answers: {} redirects, {} 4xx, {} 5xx",
+        all.connections,
+        all.active,
+        all.requests,
+        all.bytes as f64 / 1e6,
+        all.own_3xx,
+        all.own_4xx,
+        all.own_5xx
+    );
+    for (name, group) in &balancer.groups {
+        let answers =
+            [group.answers_2xx, group.answers_3xx, group.answers_4xx, group.answers_5xx];
+        let [good, moved, refused, failed] = answers;
+        let ms = |part| group.quantile_us(part).unwrap_or_default() as f64 / 1e3;
+        match answers.iter().sum::<u64>() {
+            0 => println!("    {name}: {} connections", group.requests),
+            _ => println!(
+                "    {name}: {good} 2xx, {moved} 3xx, {refused} 4xx, {failed} 5xx; half in {:.1} ms, 99 % in {:.1} ms",
+                ms(0.5),
+                ms(0.99)
+            ),
+        }
+        if group.connection_errors > 0 {
+            println!("    {name}: {} connections could not be made", group.connection_errors);
+        }
+    }
 }
 
 fn services(reply: &StatusReply) {

@@ -119,6 +119,8 @@ fn status(plane: &ControlPlane) -> StatusReply {
         state: format!("{:?}", balancer.state).to_lowercase(),
         ports: balancer.ports,
         troubles: balancer.troubles,
+        figures: balancer.figures,
+        groups: balancer.groups,
     });
     StatusReply {
         version: env!("CARGO_PKG_VERSION").to_owned(),

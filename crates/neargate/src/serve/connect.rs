@@ -5,7 +5,7 @@ use ecr::Ecr;
 use ecs::{
     Ecs, EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
 };
-use elbv2::ElbV2;
+use elbv2::{ElbV2, LogBuckets};
 use images::{
     Reference, RegistrySource, Source,
     registry::{AuthFiles, Credentials},
@@ -15,7 +15,7 @@ use s3::S3;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
 use std::{error::Error, ops::Range, sync::Arc};
-use wire::{Front, Principal, serve_connection};
+use wire::{Front, Principal, PrincipalKind, serve_connection};
 use world::World;
 
 /// Images come from this machine's own repositories, and from registries.
@@ -150,6 +150,64 @@ impl EnvironmentFiles for Objects {
         let (_, region) = realm.split_once('/').expect("realms are account/region");
         Box::pin(self.0.text_for_task(principal, region, arn))
     }
+}
+
+/// Access logs of load balancers go to S3.
+impl LogBuckets for Objects {
+    fn put<'a>(
+        &'a self,
+        region: &'a str,
+        bucket: &'a str,
+        key: &'a str,
+        content: Vec<u8>,
+    ) -> Pending<'a, Result<(), String>> {
+        Box::pin(async move {
+            let principals = delivery(region);
+            self.0.deliver(&principals, region, bucket, key, content).await
+        })
+    }
+}
+
+/// Whom the policies of such buckets let in: the service, or, in regions that are older than that name, its account.
+/// <https://docs.aws.amazon.com/elasticloadbalancing/latest/application/enable-access-logging.html>
+fn delivery(region: &str) -> Vec<Principal> {
+    const SERVICE: &str = "logdelivery.elasticloadbalancing.amazonaws.com";
+    let account = match region {
+        "us-east-1" => "127311923021",
+        "us-east-2" => "033677994240",
+        "us-west-1" => "027434742980",
+        "us-west-2" => "797873946194",
+        "af-south-1" => "098369216593",
+        "ap-east-1" => "754344448648",
+        "ap-northeast-1" => "582318560864",
+        "ap-northeast-2" => "600734575887",
+        "ap-northeast-3" => "383597477331",
+        "ap-south-1" => "718504428378",
+        "ap-southeast-1" => "114774131450",
+        "ap-southeast-2" => "783225319266",
+        "ap-southeast-3" => "589379963580",
+        "ca-central-1" => "985666609251",
+        "eu-central-1" => "054676820928",
+        "eu-north-1" => "897822967062",
+        "eu-south-1" => "635631232127",
+        "eu-west-1" => "156460612806",
+        "eu-west-2" => "652711504416",
+        "eu-west-3" => "009996457667",
+        "me-south-1" => "076674570225",
+        "sa-east-1" => "507241528517",
+        _ => "elasticloadbalancing",
+    };
+    let principal = |kind, arn: String| Principal {
+        account: account.to_owned(),
+        kind,
+        user_id: account.to_owned(),
+        session_policies: Vec::new(),
+        arn,
+    };
+    vec![
+        principal(PrincipalKind::Service { name: SERVICE }, SERVICE.to_owned()),
+        principal(PrincipalKind::Root, format!("arn:aws:iam::{account}:root")),
+    ]
 }
 
 /// Output goes to CloudWatch Logs.

@@ -131,7 +131,8 @@ impl House {
                 api: connect::api(front.clone()),
             })
             .await?;
-        self.elb.start(load_balancing(settings)?);
+        let buckets = Arc::new(connect::Objects(self.s3.clone()));
+        self.elb.start(load_balancing(settings, buckets)?);
         let (ecs, elb) = (self.ecs.clone(), self.elb.clone());
         self.scaling.start(Arc::new(connect::Services { ecs, elb }));
         self.logs.start();

@@ -9,23 +9,23 @@ pub mod api {
     pub use generated::*;
 }
 mod faults;
+mod figures;
 mod health;
 mod mesh;
 pub mod model;
 mod ops;
 mod reconcile;
-pub(crate) mod requests;
 
 pub use balancer::config as plane;
 pub use health::TargetHealth;
 pub use mesh::Mesh;
-pub use reconcile::Setting;
+pub use reconcile::{LogBuckets, Setting};
 
 use acm::Acm;
 use ec2::Ec2;
+use figures::Figures;
 use health::Healths;
 use mesh::Traffic;
-use requests::Requests;
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
     sync::{
@@ -49,6 +49,10 @@ pub struct Overview {
     pub ports: Vec<u16>,
     /// What is wrong with it.
     pub troubles: Vec<String>,
+    /// What passed through it since its data plane began.
+    pub figures: plane::BalancerFigures,
+    /// What its target groups' targets answered, one after the other.
+    pub groups: Vec<(String, plane::GroupFigures)>,
 }
 
 /// The service's state.
@@ -63,8 +67,8 @@ pub struct ElbV2 {
     domain: String,
     /// Listeners' ids, and why they do not listen where they should: what the data plane said last.
     troubles: Mutex<Vec<(String, String)>>,
-    /// How many requests went to each target group.
-    requests: Requests,
+    /// What passed.
+    figures: Figures,
     /// What the data plane does.
     traffic: Traffic,
     /// Set once: who asks for connections inside tasks.
@@ -98,7 +102,7 @@ impl ElbV2 {
             healths: Healths::default(),
             domain: domain.to_owned(),
             troubles: Mutex::default(),
-            requests: Requests::default(),
+            figures: Figures::default(),
             traffic: Traffic::default(),
             mesh: OnceLock::new(),
             setting: OnceLock::new(),
@@ -158,6 +162,11 @@ impl ElbV2 {
                 dns_name: balancer.dns_name(),
                 state: balancer.state,
                 ports,
+                figures: self.figures.of_balancer(&balancer.id),
+                groups: ops::groups_of(&snapshot, &balancer)
+                    .into_iter()
+                    .map(|group| (group.name.clone(), self.figures.of_group(&group.id)))
+                    .collect(),
                 troubles: balancer
                     .reason
                     .clone()

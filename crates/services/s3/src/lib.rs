@@ -11,6 +11,7 @@
 mod access;
 mod checksum;
 mod content;
+mod delivery;
 mod door;
 mod environment;
 mod faults;

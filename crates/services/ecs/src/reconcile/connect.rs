@@ -103,6 +103,7 @@ fn balancer(task: &Task, endpoint: &Endpoint, node: Node) -> Balancer {
         },
     };
     Balancer {
+        access_log: None,
         listeners: endpoint.aliases.iter().map(|alias| listener(alias.port)).collect(),
         id: id.clone(),
         names: Vec::new(),
@@ -132,6 +133,7 @@ impl Mesh for Connections {
         for endpoint in endpoints.values().flatten() {
             let version = if endpoint.http2 { Version::Http2 } else { Version::Http1 };
             let group = Group {
+                label: String::new(),
                 speaks: Speaks { version, tls: false },
                 algorithm: Algorithm::RoundRobin,
                 slow_start: None,

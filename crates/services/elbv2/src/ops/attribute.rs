@@ -25,6 +25,8 @@ pub(super) enum Takes {
     Range(u32, u32),
     /// 0, or a whole number within these.
     ZeroOr(u32, u32),
+    /// Text of at most so many bytes.
+    Text(usize),
     /// One of these.
     OneOf(&'static [&'static str]),
     /// AWS itself takes nothing but the default.
@@ -79,6 +81,7 @@ fn check(what: &str, known: &Known, value: &str) -> Result<(), Fault> {
             Ok(number) if number == 0 || (least..=most).contains(&number) => Ok(()),
             _ => bad(format!("must be '0' or between '{least}' and '{most}' inclusive")),
         },
+        Takes::Text(most) if value.len() > most => bad(format!("can be {most} bytes long at most")),
         Takes::OneOf(all) if !all.contains(&value) => {
             bad(format!("must be one of '{}'", all.join(", ")))
         }

@@ -4,22 +4,22 @@ use super::{
     attribute::{Known, Takes, changes, known, listed},
     find::find,
 };
-use crate::{ElbV2, api::*, model::LoadBalancer as Record};
+use crate::{ElbV2, api::*, faults, model::LoadBalancer as Record, reconcile::try_bucket};
 use std::sync::Arc;
 use wire::{Context, Fault};
 
 /// Those of every load balancer.
-const SHARED: [Known; 5] = [
+const SHARED: [Known; 2] = [
     known("deletion_protection.enabled", "false", Takes::Flag),
-    known("access_logs.s3.enabled", "false", Takes::Unbuilt),
-    known("access_logs.s3.bucket", "", Takes::Unbuilt),
-    known("access_logs.s3.prefix", "", Takes::Unbuilt),
     known("zonal_shift.config.enabled", "false", Takes::Unbuilt),
 ];
 
 /// Those of Application Load Balancers only. HTTP/2 and the TLS headers need TLS on AWS, too: on the HTTP listeners
 /// that are built they change nothing in either place.
-const APPLICATION: [Known; 17] = [
+const APPLICATION: [Known; 20] = [
+    known("access_logs.s3.enabled", "false", Takes::Flag),
+    known("access_logs.s3.bucket", "", Takes::Text(63)),
+    known("access_logs.s3.prefix", "", Takes::Text(512)),
     known("load_balancing.cross_zone.enabled", "true", Takes::Fixed),
     known("idle_timeout.timeout_seconds", "60", Takes::Range(1, 4000)),
     known("client_keep_alive.seconds", "3600", Takes::Range(60, 604_800)),
@@ -44,7 +44,10 @@ const APPLICATION: [Known; 17] = [
 ];
 
 /// Those of Network Load Balancers only. Every node reaches the targets of all zones.
-const NETWORK: [Known; 3] = [
+const NETWORK: [Known; 6] = [
+    known("access_logs.s3.enabled", "false", Takes::Unbuilt),
+    known("access_logs.s3.bucket", "", Takes::Unbuilt),
+    known("access_logs.s3.prefix", "", Takes::Unbuilt),
     known("load_balancing.cross_zone.enabled", "false", Takes::Flag),
     known("dns_record.client_routing_policy", "any_availability_zone", Takes::Unbuilt),
     known("secondary_ips.auto_assigned.per_subnet", "0", Takes::Unbuilt),
@@ -85,9 +88,15 @@ pub(crate) async fn modify_load_balancer_attributes(
     ctx.authorise("elasticloadbalancing:ModifyLoadBalancerAttributes", &arn)?;
     let realm = ctx.realm();
     let wanted = input.attributes.into_iter().map(|attribute| (attribute.key, attribute.value));
+    let found = find::<Record>(&elb.store.read(), &realm, &arn)?;
+    let changes = changes("Load balancer", &table(&found), wanted)?;
+    if changes.keys().any(|key| key.starts_with("access_logs.")) {
+        let mut balancer = Arc::unwrap_or_clone(found);
+        balancer.attributes.extend(changes.clone());
+        try_bucket(elb, &balancer).await.map_err(faults::invalid_configuration)?;
+    }
     let changed = elb.store.write(move |tx| {
         let found = find::<Record>(tx, &realm, &arn)?;
-        let changes = changes("Load balancer", &table(&found), wanted)?;
         let mut balancer = Arc::unwrap_or_clone(found);
         balancer.attributes.extend(changes);
         tx.put(balancer.clone());

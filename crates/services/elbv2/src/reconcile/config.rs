@@ -1,5 +1,6 @@
 //! What the data plane is told, from the records. Pure.
 
+use super::access_logs;
 use crate::{
     Mesh,
     api::{Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, RuleCondition},
@@ -41,6 +42,7 @@ pub(super) fn config(
         let mut listeners: Vec<_> = own.filter(|l| l.balancer == balancer.id).collect();
         listeners.sort_by_key(|listener| listener.port);
         config.balancers.push(plane::Balancer {
+            access_log: access_logs::wanted(&balancer),
             id: balancer.id.clone(),
             names: vec![balancer.dns_name()],
             nodes,
@@ -111,6 +113,7 @@ fn of_listener(
             let mut rules: Vec<_> = own.filter(|rule| rule.listener == listener.id).collect();
             rules.sort_by_key(|rule| rule.priority);
             let rule = |rule: &Arc<Rule>| plane::Rule {
+                priority: rule.priority.unsigned_abs(),
                 conditions: rule.conditions.iter().map(condition).collect(),
                 action: action(&rule.actions),
             };
@@ -121,6 +124,7 @@ fn of_listener(
     let certificate = |arn: &String| {
         let served = served(&listener.realm, arn)?;
         Some(plane::Certificate {
+            label: arn.clone(),
             names: served.names,
             chain: served.chain_pem,
             key: served.key_pem,
@@ -258,6 +262,7 @@ fn of_group(group: &TargetGroup, targets: &[Arc<Target>]) -> plane::Group {
     };
     let tls = matches!(group.protocol, ProtocolEnum::Https | ProtocolEnum::Tls);
     plane::Group {
+        label: group.arn(),
         speaks: Speaks { version, tls },
         algorithm: match group.attribute("load_balancing.algorithm.type", "round_robin") {
             "least_outstanding_requests" => Algorithm::LeastOutstanding,

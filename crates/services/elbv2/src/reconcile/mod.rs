@@ -1,11 +1,14 @@
 //! Makes load balancers what the records say. One driver: it makes interfaces, tells the data plane what should be, and
 //! hears what is. Whatever it does can be done again; what fails is tried again with the next round.
 
+mod access_logs;
 mod config;
 mod data_plane;
 mod hosts;
 mod interfaces;
 
+pub use access_logs::LogBuckets;
+pub(crate) use access_logs::try_bucket;
 pub(crate) use config::group_id;
 pub use hosts::HostsError;
 
@@ -42,6 +45,8 @@ pub struct Setting {
     pub hosts_file: Option<PathBuf>,
     /// Tells several Neargates' names in that file apart.
     pub instance: String,
+    /// Where access logs go.
+    pub buckets: Arc<dyn LogBuckets>,
 }
 
 #[derive(Debug, Error)]
@@ -74,6 +79,7 @@ struct Driver {
 pub(crate) fn start(elb: &Arc<ElbV2>, setting: Arc<Setting>) {
     let elb = elb.clone();
     let world = elb.world.clone();
+    access_logs::start(&elb, &setting);
     world.spawn("load balancers", async move {
         let mut driver = Driver {
             elb,
@@ -177,6 +183,7 @@ impl Driver {
             self.secret = self.cookie_secret().await?;
         }
         config.shared = Some(self.setting.shared);
+        config.log_period = self.elb.world.scaled(access_logs::PERIOD);
         config.secret.clone_from(&self.secret);
         let before = self.told.as_ref().map_or(self.heard.version, |told| told.version);
         config.version = before;
@@ -208,8 +215,7 @@ impl Driver {
 
     /// Takes note of a report. Whether it says more than how many requests there were.
     fn hear(&mut self, mut report: Report) -> bool {
-        self.elb.requests.hear(&report);
-        report.requests.clear();
+        self.elb.figures.hear(std::mem::take(&mut report.figures));
         if self.heard == report {
             return false;
         }

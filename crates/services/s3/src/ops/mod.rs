@@ -9,6 +9,8 @@ mod object;
 mod policy;
 mod tag;
 
+pub(crate) use object::of_one;
+
 use crate::{S3, faults};
 use s3s::{S3Request, S3Response, S3Result, dto::*};
 use std::sync::Arc;

@@ -45,7 +45,7 @@ impl S3 {
     }
 
     /// Makes an object of pieces, in place of what has its key. Answers the record.
-    pub(super) async fn commit(
+    pub(crate) async fn commit(
         &self,
         object: Object,
         condition: impl FnOnce(&mut Tx, Option<&Object>) -> S3Result<()> + Send + 'static,
@@ -273,7 +273,7 @@ pub(super) async fn put(
 }
 
 /// An object that was put at once.
-pub(super) fn of_one(s3: &S3, bucket: String, key: String, fresh: &Fresh, about: About) -> Object {
+pub(crate) fn of_one(s3: &S3, bucket: String, key: String, fresh: &Fresh, about: About) -> Object {
     Object {
         bucket,
         key,
