@@ -35,6 +35,10 @@ pub(crate) fn no_service() -> Fault {
     Fault::new("ServiceNotFoundException", "Service not found.")
 }
 
+pub(crate) fn no_task_set() -> Fault {
+    Fault::new("TaskSetNotFoundException", "TaskSet not found.")
+}
+
 pub(crate) fn no_service_deployment() -> Fault {
     Fault::new("ServiceDeploymentNotFoundException", "Service deployment not found.")
 }

@@ -7,6 +7,7 @@ mod service;
 mod service_deployment;
 mod task;
 mod task_definition;
+mod task_set;
 
 pub use account_setting::AccountSetting;
 pub use cluster::Cluster;
@@ -21,6 +22,7 @@ pub use task::{
     TargetState, Task, TaskRegistry, TaskTarget,
 };
 pub use task_definition::{Family, TaskDefinition};
+pub use task_set::{Controller, TaskSet, TaskSetStatus};
 
 use crate::api::Tag;
 use std::collections::BTreeMap;

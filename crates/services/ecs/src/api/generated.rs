@@ -496,6 +496,66 @@ pub fn service(state: Arc<crate::Ecs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_TASK_SET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::task_set::create_task_set(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_UPDATE_TASK_SET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::task_set::update_task_set(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_TASK_SET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::task_set::delete_task_set(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_TASK_SETS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::task_set::describe_task_sets(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_UPDATE_SERVICE_PRIMARY_TASK_SET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::task_set::update_service_primary_task_set(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
 }
 
 pub static OP_PUT_ACCOUNT_SETTING: wire::Operation = wire::Operation {
@@ -761,6 +821,41 @@ pub static OP_UPDATE_TASK_PROTECTION: wire::Operation = wire::Operation {
     name: "UpdateTaskProtection",
     input: &S_UPDATE_TASK_PROTECTION_REQUEST,
     output: &S_UPDATE_TASK_PROTECTION_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_TASK_SET: wire::Operation = wire::Operation {
+    name: "CreateTaskSet",
+    input: &S_CREATE_TASK_SET_REQUEST,
+    output: &S_CREATE_TASK_SET_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_TASK_SET: wire::Operation = wire::Operation {
+    name: "UpdateTaskSet",
+    input: &S_UPDATE_TASK_SET_REQUEST,
+    output: &S_UPDATE_TASK_SET_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_TASK_SET: wire::Operation = wire::Operation {
+    name: "DeleteTaskSet",
+    input: &S_DELETE_TASK_SET_REQUEST,
+    output: &S_DELETE_TASK_SET_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_TASK_SETS: wire::Operation = wire::Operation {
+    name: "DescribeTaskSets",
+    input: &S_DESCRIBE_TASK_SETS_REQUEST,
+    output: &S_DESCRIBE_TASK_SETS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_SERVICE_PRIMARY_TASK_SET: wire::Operation = wire::Operation {
+    name: "UpdateServicePrimaryTaskSet",
+    input: &S_UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST,
+    output: &S_UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -2503,6 +2598,54 @@ impl IntoValue for CreateServiceResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateTaskSetRequest {
+    pub service: String,
+    pub cluster: String,
+    pub external_id: Option<String>,
+    pub task_definition: String,
+    pub network_configuration: Option<NetworkConfiguration>,
+    pub load_balancers: Option<Vec<LoadBalancer>>,
+    pub service_registries: Option<Vec<ServiceRegistry>>,
+    pub launch_type: Option<LaunchType>,
+    pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
+    pub platform_version: Option<String>,
+    pub scale: Option<Scale>,
+    pub client_token: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl FromValue for CreateTaskSetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            service: fields.required(0),
+            cluster: fields.required(1),
+            external_id: fields.optional(2),
+            task_definition: fields.required(3),
+            network_configuration: fields.optional(4),
+            load_balancers: fields.optional(5),
+            service_registries: fields.optional(6),
+            launch_type: fields.optional(7),
+            capacity_provider_strategy: fields.optional(8),
+            platform_version: fields.optional(9),
+            scale: fields.optional(10),
+            client_token: fields.optional(11),
+            tags: fields.optional(12),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+impl IntoValue for CreateTaskSetResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.task_set.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreatedAt {
     pub before: Option<world::Timestamp>,
     pub after: Option<world::Timestamp>,
@@ -2606,6 +2749,36 @@ impl IntoValue for DeleteTaskDefinitionsResponse {
             self.task_definitions.map(IntoValue::into_value),
             self.failures.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteTaskSetRequest {
+    pub cluster: String,
+    pub service: String,
+    pub task_set: String,
+    pub force: Option<bool>,
+}
+
+impl FromValue for DeleteTaskSetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.required(0),
+            service: fields.required(1),
+            task_set: fields.required(2),
+            force: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+impl IntoValue for DeleteTaskSetResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.task_set.map(IntoValue::into_value)])
     }
 }
 
@@ -3384,6 +3557,40 @@ impl IntoValue for DescribeTaskDefinitionResponse {
         Value::Structure(vec![
             self.task_definition.map(IntoValue::into_value),
             self.tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTaskSetsRequest {
+    pub cluster: String,
+    pub service: String,
+    pub task_sets: Option<Vec<String>>,
+    pub include: Option<Vec<TaskSetField>>,
+}
+
+impl FromValue for DescribeTaskSetsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.required(0),
+            service: fields.required(1),
+            task_sets: fields.optional(2),
+            include: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTaskSetsResponse {
+    pub task_sets: Option<Vec<TaskSet>>,
+    pub failures: Option<Vec<Failure>>,
+}
+
+impl IntoValue for DescribeTaskSetsResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.task_sets.map(IntoValue::into_value),
+            self.failures.map(IntoValue::into_value),
         ])
     }
 }
@@ -6698,6 +6905,12 @@ pub struct Scale {
     pub unit: Option<ScaleUnit>,
 }
 
+impl FromValue for Scale {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { value: fields.optional(0), unit: fields.optional(1) }
+    }
+}
 impl IntoValue for Scale {
     fn into_value(self) -> Value {
         Value::Structure(vec![
@@ -6724,6 +6937,12 @@ impl ScaleUnit {
             "PERCENT" => Some(Self::Percent),
             _ => None,
         }
+    }
+}
+
+impl FromValue for ScaleUnit {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -8680,6 +8899,32 @@ impl IntoValue for TaskSet {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TaskSetField {
+    Tags,
+}
+impl TaskSetField {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tags => "TAGS",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TAGS" => Some(Self::Tags),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for TaskSetField {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -9047,6 +9292,34 @@ impl IntoValue for UpdateClusterSettingsResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateServicePrimaryTaskSetRequest {
+    pub cluster: String,
+    pub service: String,
+    pub primary_task_set: String,
+}
+
+impl FromValue for UpdateServicePrimaryTaskSetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.required(0),
+            service: fields.required(1),
+            primary_task_set: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateServicePrimaryTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+impl IntoValue for UpdateServicePrimaryTaskSetResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.task_set.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct UpdateServiceRequest {
     pub cluster: Option<String>,
     pub service: String,
@@ -9143,6 +9416,36 @@ impl IntoValue for UpdateTaskProtectionResponse {
             self.protected_tasks.map(IntoValue::into_value),
             self.failures.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateTaskSetRequest {
+    pub cluster: String,
+    pub service: String,
+    pub task_set: String,
+    pub scale: Scale,
+}
+
+impl FromValue for UpdateTaskSetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cluster: fields.required(0),
+            service: fields.required(1),
+            task_set: fields.required(2),
+            scale: fields.required(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateTaskSetResponse {
+    pub task_set: Option<TaskSet>,
+}
+
+impl IntoValue for UpdateTaskSetResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.task_set.map(IntoValue::into_value)])
     }
 }
 
@@ -11442,6 +11745,144 @@ static S_CREATE_SERVICE_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_TASK_SET_REQUEST: Shape = Shape {
+    name: "CreateTaskSetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "externalId",
+            query: "externalId",
+            xml: "externalId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskDefinition",
+            query: "taskDefinition",
+            xml: "taskDefinition",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "networkConfiguration",
+            query: "networkConfiguration",
+            xml: "networkConfiguration",
+            shape: &S_NETWORK_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "loadBalancers",
+            query: "loadBalancers",
+            xml: "loadBalancers",
+            shape: &S_LOAD_BALANCERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "serviceRegistries",
+            query: "serviceRegistries",
+            xml: "serviceRegistries",
+            shape: &S_SERVICE_REGISTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "launchType",
+            query: "launchType",
+            xml: "launchType",
+            shape: &S_LAUNCH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "capacityProviderStrategy",
+            query: "capacityProviderStrategy",
+            xml: "capacityProviderStrategy",
+            shape: &S_CAPACITY_PROVIDER_STRATEGY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "platformVersion",
+            query: "platformVersion",
+            xml: "platformVersion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "scale",
+            query: "scale",
+            xml: "scale",
+            shape: &S_SCALE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clientToken",
+            query: "clientToken",
+            xml: "clientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_TASK_SET_RESPONSE: Shape = Shape {
+    name: "CreateTaskSetResponse",
+    kind: Kind::Structure(&[Member {
+        name: "taskSet",
+        query: "taskSet",
+        xml: "taskSet",
+        shape: &S_TASK_SET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREATED_AT: Shape = Shape {
     name: "CreatedAt",
     kind: Kind::Structure(&[
@@ -11618,6 +12059,63 @@ static S_DELETE_TASK_DEFINITIONS_RESPONSE: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_TASK_SET_REQUEST: Shape = Shape {
+    name: "DeleteTaskSetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskSet",
+            query: "taskSet",
+            xml: "taskSet",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "force",
+            query: "force",
+            xml: "force",
+            shape: &S_BOXED_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_TASK_SET_RESPONSE: Shape = Shape {
+    name: "DeleteTaskSetResponse",
+    kind: Kind::Structure(&[Member {
+        name: "taskSet",
+        query: "taskSet",
+        xml: "taskSet",
+        shape: &S_TASK_SET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -12575,6 +13073,74 @@ static S_DESCRIBE_TASK_DEFINITION_RESPONSE: Shape = Shape {
             query: "tags",
             xml: "tags",
             shape: &S_TAGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_TASK_SETS_REQUEST: Shape = Shape {
+    name: "DescribeTaskSetsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskSets",
+            query: "taskSets",
+            xml: "taskSets",
+            shape: &S_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "include",
+            query: "include",
+            xml: "include",
+            shape: &S_TASK_SET_FIELD_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_TASK_SETS_RESPONSE: Shape = Shape {
+    name: "DescribeTaskSetsResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "taskSets",
+            query: "taskSets",
+            xml: "taskSets",
+            shape: &S_TASK_SETS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failures",
+            query: "failures",
+            xml: "failures",
+            shape: &S_FAILURES,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -20222,6 +20788,18 @@ static S_TASK_SET: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_TASK_SET_FIELD: Shape = Shape {
+    name: "TaskSetField",
+    kind: Kind::String { values: &["TAGS"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TASK_SET_FIELD_LIST: Shape = Shape {
+    name: "TaskSetFieldList",
+    kind: Kind::List { member: &S_TASK_SET_FIELD, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TASK_SETS: Shape = Shape {
     name: "TaskSets",
     kind: Kind::List { member: &S_TASK_SET, item: "member", flattened: false },
@@ -20581,6 +21159,54 @@ static S_UPDATE_CLUSTER_SETTINGS_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST: Shape = Shape {
+    name: "UpdateServicePrimaryTaskSetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "primaryTaskSet",
+            query: "primaryTaskSet",
+            xml: "primaryTaskSet",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE: Shape = Shape {
+    name: "UpdateServicePrimaryTaskSetResponse",
+    kind: Kind::Structure(&[Member {
+        name: "taskSet",
+        query: "taskSet",
+        xml: "taskSet",
+        shape: &S_TASK_SET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
     name: "UpdateServiceRequest",
     kind: Kind::Structure(&[
@@ -20708,7 +21334,7 @@ static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_DEPLOYMENT_CONTROLLER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("only the ECS deployment controller is built yet"),
+            mark: Mark::Refused("a service keeps its deployment controller"),
         },
         Member {
             name: "enableExecuteCommand",
@@ -20865,6 +21491,63 @@ static S_UPDATE_TASK_PROTECTION_RESPONSE: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_TASK_SET_REQUEST: Shape = Shape {
+    name: "UpdateTaskSetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "cluster",
+            query: "cluster",
+            xml: "cluster",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "service",
+            query: "service",
+            xml: "service",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "taskSet",
+            query: "taskSet",
+            xml: "taskSet",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "scale",
+            query: "scale",
+            xml: "scale",
+            shape: &S_SCALE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_TASK_SET_RESPONSE: Shape = Shape {
+    name: "UpdateTaskSetResponse",
+    kind: Kind::Structure(&[Member {
+        name: "taskSet",
+        query: "taskSet",
+        xml: "taskSet",
+        shape: &S_TASK_SET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -1,6 +1,6 @@
 //! Services and their deployments.
 
-use super::{Connect, Launch, Tags, TaskDefinition, arn};
+use super::{Connect, Controller, Launch, Tags, TaskDefinition, TaskSet, arn};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
     DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
@@ -76,6 +76,9 @@ pub struct Deployment {
     /// one. Records that are older than this have none; their targets are in those that are named first.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// What it is beyond a deployment, when it is a task set.
+    #[serde(default)]
+    pub set: Option<TaskSet>,
     /// How many tasks of it are wanted.
     pub desired_count: i32,
     /// How it goes.
@@ -116,6 +119,9 @@ pub struct Service {
     pub name: String,
     /// Where it is in its life.
     pub status: ServiceStatus,
+    /// Who deploys it. Where that is not ECS, its deployments are task sets.
+    #[serde(default)]
+    pub controller: Controller,
     /// How many tasks are wanted.
     pub desired_count: i32,
     /// The PRIMARY one first, then those that are still ACTIVE, newest first. None once it is inactive.
@@ -161,6 +167,11 @@ impl Service {
     /// Its ARN.
     pub fn arn(&self) -> String {
         arn(&self.realm, format_args!("service/{}/{}", self.cluster, self.name))
+    }
+
+    /// The ARN of one of its task sets.
+    pub fn task_set_arn(&self, id: &str) -> String {
+        arn(&self.realm, format_args!("task-set/{}/{}/{id}", self.cluster, self.name))
     }
 
     /// Its cluster's ARN.
@@ -226,6 +237,7 @@ impl Deployment {
         Self {
             id,
             groups: revision.first_groups(),
+            set: None,
             revision,
             desired_count,
             rollout: DeploymentRolloutState::InProgress,

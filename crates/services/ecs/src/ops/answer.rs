@@ -281,7 +281,14 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         message: Some(event.message.clone()),
     });
     let (running_count, pending_count) = counts(None);
-    let primary = service.deployments.first().map(|deployment| &deployment.revision);
+    let ecs_deploys = service.controller == model::Controller::Ecs;
+    let of_ecs = service.deployments.iter().filter(|_| ecs_deploys);
+    let sets = service.deployments.iter().filter_map(|d| task_set(ecs, service, d, false));
+    // A task set that is first and not primary is nothing that the service is.
+    let is_primary = |d: &&model::Deployment| {
+        d.set.as_ref().is_none_or(|set| set.status == model::TaskSetStatus::Primary)
+    };
+    let primary = service.deployments.first().filter(is_primary).map(|d| &d.revision);
     Service {
         service_arn: Some(service.arn()),
         service_name: Some(service.name.clone()),
@@ -298,7 +305,8 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         platform_family: Some("Linux".to_owned()),
         task_definition: primary.map(|revision| service.definition_arn(revision)),
         deployment_configuration: Some(service.configuration.clone()),
-        deployments: Some(service.deployments.iter().enumerate().map(deployment).collect()),
+        deployments: Some(of_ecs.enumerate().map(deployment).collect()),
+        task_sets: (!ecs_deploys).then(|| sets.collect()),
         events: Some(events.collect()),
         created_at: Some(service.created_at),
         placement_constraints: Some(Vec::new()),
@@ -306,7 +314,13 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         network_configuration: primary.map(|revision| revision.network.clone()),
         health_check_grace_period_seconds: service.grace_seconds,
         scheduling_strategy: Some(SchedulingStrategy::Replica),
-        deployment_controller: Some(DeploymentController { r#type: DeploymentControllerType::Ecs }),
+        deployment_controller: Some(DeploymentController {
+            r#type: match service.controller {
+                model::Controller::Ecs => DeploymentControllerType::Ecs,
+                model::Controller::CodeDeploy => DeploymentControllerType::CodeDeploy,
+                model::Controller::External => DeploymentControllerType::External,
+            },
+        }),
         tags: with_tags.then(|| tags_out(&service.tags)),
         created_by: Some(service.created_by.clone()),
         enable_ecs_managed_tags: Some(service.managed_tags),
@@ -315,6 +329,48 @@ pub(super) fn service(ecs: &Ecs, service: &model::Service, with_tags: bool) -> S
         availability_zone_rebalancing: Some(service.rebalancing),
         ..Service::default()
     }
+}
+
+/// A task set; none when the deployment is ECS's own.
+pub(super) fn task_set(
+    ecs: &Ecs,
+    service: &model::Service,
+    deployment: &model::Deployment,
+    with_tags: bool,
+) -> Option<TaskSet> {
+    let set = deployment.set.as_ref()?;
+    let revision = &deployment.revision;
+    let (running, pending) = task_counts(&ecs.store.read(), service, Some(&deployment.id));
+    Some(TaskSet {
+        id: Some(deployment.id.clone()),
+        task_set_arn: Some(service.task_set_arn(&deployment.id)),
+        service_arn: Some(service.arn()),
+        cluster_arn: Some(service.cluster_arn()),
+        started_by: set.started_by.clone(),
+        external_id: set.external_id.clone(),
+        status: Some(set.status.as_str().to_owned()),
+        task_definition: Some(service.definition_arn(revision)),
+        computed_desired_count: Some(set.count(service.desired_count)),
+        pending_count: Some(pending),
+        running_count: Some(running),
+        created_at: Some(deployment.created_at),
+        updated_at: Some(deployment.updated_at),
+        launch_type: revision.launch_type,
+        capacity_provider_strategy: Some(revision.strategy.clone()),
+        platform_version: Some(revision.platform_version.clone()),
+        platform_family: Some("Linux".to_owned()),
+        network_configuration: Some(revision.network.clone()),
+        load_balancers: Some(revision.load_balancers.clone()),
+        service_registries: Some(revision.registries.clone()),
+        scale: Some(Scale { value: Some(set.percent), unit: Some(ScaleUnit::Percent) }),
+        stability_status: Some(match set.steady {
+            true => StabilityStatus::SteadyState,
+            false => StabilityStatus::Stabilizing,
+        }),
+        stability_status_at: Some(set.stability_at),
+        tags: Some(if with_tags { tags_out(&set.tags) } else { Vec::new() }),
+        fargate_ephemeral_storage: None,
+    })
 }
 
 /// What a deployment is called in Service Connect.

@@ -26,7 +26,7 @@ const BAKE_MINUTES: i32 = 15;
 const LINEAR: (f64, i32) = (10.0, 6);
 const CANARY: (f64, i32) = (5.0, 10);
 /// Digits of a deployment's id.
-const ID_DIGITS: usize = 19;
+pub(super) const ID_DIGITS: usize = 19;
 /// Characters of a service deployment's id, and what they are.
 const SERVICE_DEPLOYMENT_ID: (usize, &[u8]) =
     (21, b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_");

@@ -14,3 +14,4 @@ pub(crate) mod tag;
 pub(crate) mod task;
 pub(crate) mod task_definition;
 pub(crate) mod task_protection;
+pub(crate) mod task_set;

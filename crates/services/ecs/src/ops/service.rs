@@ -8,12 +8,16 @@ use super::{
     named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
     tag::checked,
     task::{capacity, check_network, network, pass_roles, platform},
+    task_set,
 };
 use crate::{
     Ecs,
     api::*,
     faults,
-    model::{self, Connect, Revision, Service as Record, ServiceStatus, Tags, TaskDefinition},
+    model::{
+        self, Connect, Controller, Revision, Service as Record, ServiceStatus, Tags,
+        TaskDefinition, TaskSet, TaskSetStatus,
+    },
 };
 use std::{collections::VecDeque, sync::Arc};
 use store::{Record as _, Tx};
@@ -26,7 +30,11 @@ const MOST_DESCRIBED: usize = 10;
 const MOST_TASKS: i32 = 5000;
 
 /// The task definition of a service, which the caller may hand its roles to.
-fn definition(ecs: &Ecs, ctx: &Context, given: &str) -> Result<Arc<TaskDefinition>, Fault> {
+pub(super) fn definition(
+    ecs: &Ecs,
+    ctx: &Context,
+    given: &str,
+) -> Result<Arc<TaskDefinition>, Fault> {
     let definition = task_definition(ecs, ctx, given).ok_or_else(faults::not_runnable)?;
     if definition.status() != TaskDefinitionStatus::Active {
         return Err(faults::inactive_task_definition());
@@ -69,6 +77,10 @@ pub(crate) async fn create_service(
     let conditions = [("ecs:cluster", &*cluster_arn), ("ecs:task-definition", &wanted)];
     ctx.authorise_with("ecs:CreateService", &arn, &conditions)?;
     let cluster = active_cluster(ecs, ctx, &cluster_name)?;
+    let controller = controller(&input)?;
+    if controller == Controller::External {
+        return create_external(ecs, ctx, &cluster, name, input).await;
+    }
     if given.is_empty() {
         return Err(faults::invalid("TaskDefinition can not be blank."));
     }
@@ -77,7 +89,11 @@ pub(crate) async fn create_service(
     let mut revision = revision(ecs, ctx, &cluster, &definition, &input)?;
     let asked = input.service_connect_configuration.clone();
     let part = connect::draft(ecs, ctx, &cluster, &definition, asked)?;
-    let mut service = record(ecs, ctx, &cluster, name, &revision, input)?;
+    let mut service = record(ecs, ctx, &cluster, name, controller, input)?;
+    check_grace(&service, &revision)?;
+    if controller == Controller::CodeDeploy {
+        check_code_deploy(&service, &revision, part.is_some())?;
+    }
     let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
         let before = tx.get::<Record>(&service.key());
@@ -99,7 +115,10 @@ pub(crate) async fn create_service(
                 ServiceStatus::Inactive => {}
             }
         }
-        begin(&ecs_of_write, tx, &mut service, revision)?;
+        match controller {
+            Controller::Ecs => begin(&ecs_of_write, tx, &mut service, revision)?,
+            _ => first_set(&ecs_of_write, &mut service, revision),
+        }
         tx.put(service.clone());
         Ok::<_, Fault>(service)
     });
@@ -107,9 +126,102 @@ pub(crate) async fn create_service(
     Ok(CreateServiceResponse { service: Some(service) })
 }
 
+fn controller(input: &CreateServiceRequest) -> Result<Controller, Fault> {
+    let controller = input.deployment_controller.as_ref().map(|controller| controller.r#type);
+    let controller = match controller {
+        None | Some(DeploymentControllerType::Ecs) => return Ok(Controller::Ecs),
+        Some(DeploymentControllerType::CodeDeploy) => Controller::CodeDeploy,
+        Some(DeploymentControllerType::External) => Controller::External,
+    };
+    let given = input.deployment_configuration.as_ref();
+    let breaks = given.and_then(|given| given.deployment_circuit_breaker.as_ref());
+    let strategy = given.and_then(|given| given.strategy);
+    let breaks = breaks.is_some_and(|breaker| breaker.enable);
+    match breaks || strategy.is_some_and(|strategy| strategy != DeploymentStrategy::Rolling) {
+        true => Err(faults::invalid(format!(
+            "The deployment circuit breaker and deployment strategies are not for services with the {} deployment \
+             controller.",
+            controller.as_str()
+        ))),
+        false => Ok(controller),
+    }
+}
+
+/// A service whose task sets somebody else makes: of itself it has nothing that tasks are made from.
+async fn create_external(
+    ecs: &Arc<Ecs>,
+    ctx: &Context,
+    cluster: &model::Cluster,
+    name: String,
+    mut input: CreateServiceRequest,
+) -> Result<CreateServiceResponse, Fault> {
+    let misplaced = [
+        ("taskDefinition", input.task_definition.is_some()),
+        ("networkConfiguration", input.network_configuration.is_some()),
+        ("loadBalancers", input.load_balancers.iter().flatten().next().is_some()),
+        ("serviceRegistries", input.service_registries.iter().flatten().next().is_some()),
+        ("serviceConnectConfiguration", input.service_connect_configuration.is_some()),
+        ("launchType", input.launch_type.is_some()),
+        ("platformVersion", input.platform_version.is_some()),
+        ("capacityProviderStrategy", input.capacity_provider_strategy.is_some()),
+    ];
+    if let Some((name, _)) = misplaced.iter().find(|(_, misplaced)| *misplaced) {
+        return Err(faults::invalid(format!(
+            "{name} cannot be specified for a service with the EXTERNAL deployment controller: specify it in CreateTaskSet."
+        )));
+    }
+    input.desired_count = input.desired_count.or(Some(0));
+    let service = record(ecs, ctx, cluster, name, Controller::External, input)?;
+    let written = ecs.store.write(move |tx| {
+        let before = tx.get::<Record>(&service.key());
+        match before.as_ref().map(|before| before.status) {
+            None | Some(ServiceStatus::Inactive) => {}
+            Some(_) => return Err(faults::invalid("Creation of service was not idempotent.")),
+        }
+        tx.put(service.clone());
+        Ok::<_, Fault>(service)
+    });
+    let service = answer::service(ecs, &written.await?, true);
+    Ok(CreateServiceResponse { service: Some(service) })
+}
+
+/// CodeDeploy shifts traffic between target groups of a load balancer.
+fn check_code_deploy(service: &Record, revision: &Revision, connect: bool) -> Result<(), Fault> {
+    let name = service.controller.as_str();
+    if connect {
+        return Err(faults::invalid(format!(
+            "Service Connect is not supported for services with the {name} deployment controller."
+        )));
+    }
+    match revision.load_balancers.is_empty() {
+        true => Err(faults::invalid(format!(
+            "A load balancer is required for services with the {name} deployment controller."
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// Where CodeDeploy begins from: all the tasks, and all the traffic.
+fn first_set(ecs: &Ecs, service: &mut Record, revision: Revision) {
+    let now = ecs.world.now();
+    let set = TaskSet {
+        external_id: None,
+        started_by: None,
+        client_token: None,
+        percent: 100.0,
+        status: TaskSetStatus::Primary,
+        steady: false,
+        stability_at: now,
+        tags: Tags::new(),
+    };
+    let first = task_set::begin(&ecs.world, service, revision, set, now);
+    service.deployments.push(first);
+}
+
 /// Whether a request for `new` may have made `old`: the same wish twice is one service.
 fn is_same(old: &Record, new: &Record, revision: &Revision) -> bool {
     old.desired_count == new.desired_count
+        && old.controller == new.controller
         && old.configuration == new.configuration
         && old.deployments.first().is_some_and(|d| d.revision == *revision)
 }
@@ -145,23 +257,20 @@ fn record(
     ctx: &Context,
     cluster: &model::Cluster,
     name: String,
-    revision: &Revision,
+    controller: Controller,
     input: CreateServiceRequest,
 ) -> Result<Record, Fault> {
     if input.scheduling_strategy == Some(SchedulingStrategy::Daemon) {
         return Err(faults::invalid("The daemon scheduling strategy is not supported on Fargate."));
-    }
-    let controller = input.deployment_controller.map(|controller| controller.r#type);
-    if controller.is_some_and(|controller| controller != DeploymentControllerType::Ecs) {
-        return Err(faults::invalid("Only the ECS deployment controller is built yet."));
     }
     let desired = input.desired_count.ok_or_else(|| {
         faults::invalid("desiredCount is required when schedulingStrategy is REPLICA.")
     })?;
     let desired_count = check_count(desired)?;
     let configuration = configuration(Default::default(), input.deployment_configuration)?;
-    let service = Record {
+    Ok(Record {
         realm: ctx.realm(),
+        controller,
         cluster: cluster.name.clone(),
         name,
         status: ServiceStatus::Active,
@@ -183,9 +292,7 @@ fn record(
         created_by: ctx.principal.arn.clone(),
         created_at: ecs.world.now(),
         inactive_at: None,
-    };
-    check_grace(&service, revision)?;
-    Ok(service)
+    })
 }
 
 pub(crate) async fn update_service(
@@ -234,12 +341,51 @@ pub(crate) async fn update_service(
         let realm = service.realm.clone();
         let part = connect::settle(&ecs_of_write, tx, &realm, Some(&service), part)?;
         let part = asks_connect.then_some(part);
+        if service.controller != Controller::Ecs {
+            rescale(&mut service, input)?;
+            tx.put(service.clone());
+            return Ok(service);
+        }
         update(&ecs_of_write, tx, part, &mut service, &cluster, definition.as_deref(), input)?;
         tx.put(service.clone());
         Ok(service)
     });
     let service = answer::service(ecs, &written.await?, true);
     Ok(UpdateServiceResponse { service: Some(service) })
+}
+
+/// Changes a service that somebody else deploys: what task sets are made from is theirs to say.
+fn rescale(service: &mut Record, input: UpdateServiceRequest) -> Result<(), Fault> {
+    let theirs = [
+        ("update task definition", input.task_definition.is_some()),
+        ("update network parameters", input.network_configuration.is_some()),
+        ("update load balancers", input.load_balancers.is_some()),
+        ("update service registries", input.service_registries.is_some()),
+        ("update Service Connect", input.service_connect_configuration.is_some()),
+        ("update platform version", input.platform_version.is_some()),
+        ("update capacity provider strategy", input.capacity_provider_strategy.is_some()),
+        ("force a new deployment", input.force_new_deployment == Some(true)),
+    ];
+    let name = service.controller.as_str();
+    if let Some((what, _)) = theirs.iter().find(|(_, asked)| *asked) {
+        let instead = match service.controller {
+            Controller::CodeDeploy => "Use AWS CodeDeploy to trigger a new deployment.",
+            _ => "Use CreateTaskSet to create a new task set.",
+        };
+        return Err(faults::invalid(format!(
+            "Unable to {what} on services with a {name} deployment controller. {instead}"
+        )));
+    }
+    let before = std::mem::take(&mut service.configuration);
+    service.configuration = configuration(before, input.deployment_configuration)?;
+    service.desired_count = input.desired_count.unwrap_or(service.desired_count);
+    service.grace_seconds = input.health_check_grace_period_seconds.or(service.grace_seconds);
+    service.rebalancing = input.availability_zone_rebalancing.unwrap_or(service.rebalancing);
+    service.propagate_tags = input.propagate_tags.unwrap_or(service.propagate_tags);
+    service.managed_tags = input.enable_ecs_managed_tags.unwrap_or(service.managed_tags);
+    service.execute_command = input.enable_execute_command.unwrap_or(service.execute_command);
+    service.steady = false;
+    Ok(())
 }
 
 /// What a service asks of Service Connect now.

@@ -9,7 +9,8 @@ mod task;
 use crate::{
     api::DeploymentRolloutState,
     model::{
-        Deployment, LastStatus, Launch, Reckoned, Service, ServiceDeployment, ServiceStatus, Task,
+        Controller, Deployment, LastStatus, Launch, Reckoned, Service, ServiceDeployment,
+        ServiceStatus, Task, TaskSet, TaskSetStatus,
     },
 };
 pub(super) use shift::Traffic;
@@ -244,6 +245,11 @@ impl<'a> Round<'a> {
     /// are retired as the new one grows.
     fn wants(&self) -> Vec<(String, i32)> {
         let deployments = &self.plan.service.deployments;
+        if self.has_sets() {
+            let desired = self.plan.service.desired_count;
+            let wanted = |d: &Deployment| Some((d.id.clone(), d.set.as_ref()?.count(desired)));
+            return deployments.iter().filter_map(wanted).collect();
+        }
         match self.is_shifting() {
             true => deployments.iter().map(|d| (d.id.clone(), self.wanted(&d.id))).collect(),
             false => {
@@ -292,7 +298,8 @@ impl<'a> Round<'a> {
     fn retire(&mut self) {
         let service = &self.plan.service;
         let Some(primary) = service.deployments.first() else { return };
-        if self.is_shifting() || primary.rollout == DeploymentRolloutState::Failed {
+        let each = self.is_shifting() || self.has_sets();
+        if each || primary.rollout == DeploymentRolloutState::Failed {
             return; // both revisions are wanted, or the earlier is all there is
         }
         let earlier = service.deployments[1..].iter().flat_map(|d| self.living(&d.id));
@@ -322,7 +329,7 @@ impl<'a> Round<'a> {
         let Some(primary) = found.cloned() else { return };
         let mut living: Vec<_> = self.living(deployment).map(|task| place(task)).collect();
         let lack = wanted - i32::try_from(living.len()).unwrap_or(i32::MAX);
-        let room = match self.is_shifting() {
+        let room = match self.is_shifting() || self.has_sets() {
             true => lack,
             false => service.most_tasks() - count(self.all_living()),
         };
@@ -361,8 +368,47 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Whether somebody else deploys the service: each task set has its own count.
+    fn has_sets(&self) -> bool {
+        self.plan.service.controller != Controller::Ecs
+    }
+
+    /// Tells which task sets are as wanted, and forgets those that are deleted and gone.
+    fn settle_sets(&mut self) {
+        let mut steady = true;
+        for place in 0..self.plan.service.deployments.len() {
+            let deployment = &self.plan.service.deployments[place];
+            let Some(set) = &deployment.set else { continue };
+            let (id, wanted) = (deployment.id.clone(), set.count(self.plan.service.desired_count));
+            let of = |task: &&Arc<Task>| task.started_by.as_ref() == Some(&id);
+            let there = self.tasks.iter().filter(of).filter(|t| t.last_status != LastStatus::Stopped);
+            let starts = self.plan.start.iter().any(|start| start.deployment == id);
+            let still = count(there) == wanted && !starts;
+            let is = still && self.count_healthy(self.living(&id)) == wanted;
+            steady &= is;
+            let now = self.now;
+            let deployment = &mut self.plan.service.deployments[place];
+            if deployment.desired_count != wanted {
+                (deployment.desired_count, deployment.updated_at) = (wanted, now);
+            }
+            if let Some(set) = deployment.set.as_mut().filter(|set| set.steady != is) {
+                (set.steady, set.stability_at) = (is, now);
+            }
+        }
+        let service = &mut self.plan.service;
+        let over = |set: &TaskSet| set.status == TaskSetStatus::Draining && set.steady;
+        service.deployments.retain(|d| !d.set.as_ref().is_some_and(over));
+        if steady && !service.steady {
+            self.plan.events.push("has reached a steady state.".to_owned());
+        }
+        service.steady = steady;
+    }
+
     /// Tells what has come to its end.
     fn settle(&mut self) {
+        if self.has_sets() {
+            return self.settle_sets();
+        }
         let desired = self.plan.service.desired_count;
         let ids: Vec<String> = self.plan.service.deployments.iter().map(|d| d.id.clone()).collect();
         let Some(primary) = ids.first() else { return };

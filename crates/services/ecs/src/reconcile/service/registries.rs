@@ -4,7 +4,7 @@
 use crate::{
     Ecs,
     api::ServiceRegistry,
-    model::{Health, LastStatus, Revision, Task, TaskRegistry},
+    model::{Health, LastStatus, Revision, Service, Task, TaskRegistry},
 };
 use servicediscovery::{ServiceDiscovery, api::CustomHealthStatus, model::Instance};
 use std::{collections::BTreeMap, sync::Arc};
@@ -59,11 +59,13 @@ pub(super) async fn keep(ecs: &Arc<Ecs>) -> Result<(), DiskFault> {
 
 fn register(tx: &mut Tx, mut task: Task) {
     let well = is_well(&task);
+    let external_id = external_id(tx, &task);
     let health = match well {
         true => CustomHealthStatus::Healthy,
         false => CustomHealthStatus::Unhealthy,
     };
-    let common = attributes(&task);
+    let mut common = attributes(&task);
+    common.extend(external_id.map(|id| ("ECS_TASK_SET_EXTERNAL_ID".to_owned(), id)));
     for registry in &mut task.registries {
         let mut attributes = common.clone();
         if let Some(port) = registry.port {
@@ -81,6 +83,14 @@ fn register(tx: &mut Tx, mut task: Task) {
         registry.told = Some(well);
     }
     tx.put(task);
+}
+
+/// What somebody else calls the task set that a task is of.
+fn external_id(tx: &Tx, task: &Task) -> Option<String> {
+    let name = task.group.strip_prefix("service:")?;
+    let service = tx.get::<Service>(&Service::key_of(&task.realm, &task.cluster, name))?;
+    let own = service.deployments.iter().find(|d| Some(&d.id) == task.started_by.as_ref())?;
+    own.set.as_ref()?.external_id.clone()
 }
 
 /// What Cloud Map is told of a task, under the names that ECS uses on AWS.

@@ -77,6 +77,7 @@ fn service(desired: i32, breaker: bool, (fewest, most): (i32, i32), now: Timesta
         cluster: "c".to_owned(),
         name: "s".to_owned(),
         status: ServiceStatus::Active,
+        controller: Controller::Ecs,
         desired_count: desired,
         deployments: Vec::new(),
         ongoing: None,
