@@ -119,7 +119,10 @@ fn refuse(request: &Request<Incoming>) -> Option<StatusCode> {
     let hosts = request.headers().get_all(header::HOST).iter().count();
     let needs_host = request.version() == Version::HTTP_11 && uri.authority().is_none();
     // Another number of hosts than one is how requests are smuggled past rules.
+    let path = uri.path();
+    let names_server = request.method() == Method::OPTIONS && path == "*";
     let bad = hosts > 1
+        || !path.starts_with('/') && !names_server
         || needs_host && hosts == 0
         || request.version() == Version::HTTP_2 && is_of_two_minds(request)
         || request.method() == Method::CONNECT
@@ -314,10 +317,11 @@ fn outgoing(
     upgrade: bool,
 ) -> Option<Parts> {
     let trailers = asks_for_trailers(&parts.headers);
-    if !parts.headers.contains_key(header::HOST)
-        && let Some(authority) = parts.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
+    if !parts.headers.contains_key(header::HOST) {
+        // HTTP/1.0 need not say whom it asks; targets are told all the same.
+        let own = listening.names.first().map_or("localhost", String::as_str);
+        let host = parts.uri.authority().map_or(own, |authority| authority.as_str());
+        let host = HeaderValue::from_str(host).ok()?;
         parts.headers.insert(header::HOST, host);
     }
     if parts.version == Version::HTTP_2 {

@@ -28,17 +28,17 @@ use std::{
 };
 use tokio::net::{TcpListener, TcpStream};
 
-type Sent = Either<Full<Bytes>, Channel<Bytes>>;
+pub(super) type Sent = Either<Full<Bytes>, Channel<Bytes>>;
 
 /// A target: says back every piece as it comes, and ends calls with the status that `status` has.
-struct Remote {
+pub(super) struct Remote {
     address: SocketAddrV4,
     status: Arc<AtomicUsize>,
     /// What was asked, and on which connection.
     heads: Arc<Mutex<Vec<(String, HeaderMap, usize)>>>,
 }
 
-async fn remote() -> Remote {
+pub(super) async fn remote() -> Remote {
     let listener = TcpListener::bind((LOCAL, 0)).await.expect("a port");
     let remote = Remote {
         address: SocketAddrV4::new(LOCAL, listener.local_addr().expect("bound").port()),
@@ -82,7 +82,7 @@ fn echo(request: Request<Incoming>, status: usize) -> Response<Channel<Bytes>> {
     Response::new(body)
 }
 
-async fn dial(port: u16) -> client::SendRequest<Sent> {
+pub(super) async fn dial(port: u16) -> client::SendRequest<Sent> {
     let stream = TcpStream::connect((LOCAL, port)).await.expect("a connection");
     let io = TokioIo::new(stream);
     let (sender, connection) =
@@ -99,7 +99,7 @@ fn call(path: &str, body: Sent) -> Request<Sent> {
         .expect("a request")
 }
 
-fn of(remote: &Remote, version: Version) -> Group {
+pub(super) fn of(remote: &Remote, version: Version) -> Group {
     let speaks = Speaks { version, tls: false };
     Group {
         speaks,
@@ -121,8 +121,8 @@ fn of(remote: &Remote, version: Version) -> Group {
     }
 }
 
-fn http2(port: u16, group: Group) -> Config {
-    let mut config = config(port, vec![], to(&[("g", 1)]), &[("g", group)]);
+pub(super) fn config(port: u16, group: Group) -> Config {
+    let mut config = super::harness::config(port, vec![], to(&[("g", 1)]), &[("g", group)]);
     config.balancers[0].listeners[0].prior_knowledge = true;
     config
 }
@@ -131,7 +131,7 @@ fn http2(port: u16, group: Group) -> Config {
 async fn calls_stream_both_ways_and_end_with_a_status() {
     let remote = remote().await;
     let port = free_port();
-    let mut plane = Plane::start(http2(port, of(&remote, Version::Grpc))).await;
+    let mut plane = Plane::start(config(port, of(&remote, Version::Grpc))).await;
     plane.healthy(1).await;
     let mut sender = dial(port).await;
     let (mut send, body) = Channel::new(1);
@@ -160,7 +160,7 @@ async fn calls_stream_both_ways_and_end_with_a_status() {
 async fn requests_share_connections_to_a_target() {
     let remote = remote().await;
     let port = free_port();
-    let mut plane = Plane::start(http2(port, of(&remote, Version::Http2))).await;
+    let mut plane = Plane::start(config(port, of(&remote, Version::Http2))).await;
     plane.healthy(1).await;
     let ask = |mut sender: client::SendRequest<Sent>, number: usize| async move {
         let text = Bytes::from(format!("number {number}"));
@@ -201,19 +201,19 @@ async fn what_targets_do_not_speak_is_told() {
             Version::Http1 => group(&[&backend]),
             _ => of(&remote, version),
         };
-        let mut plane = Plane::start(http2(port, group)).await;
+        let mut plane = Plane::start(config(port, group)).await;
         plane.healthy(1).await;
         let answer = dial(port).await.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), expected, "{version:?}");
     }
     let port = free_port();
-    let old = config(port, vec![], to(&[("g", 1)]), &[("g", of(&remote, Version::Http2))]);
+    let old = super::harness::config(port, vec![], to(&[("g", 1)]), &[("g", of(&remote, Version::Http2))]);
     let mut plane = Plane::start(old).await;
     plane.healthy(1).await;
     assert_eq!(Client::new(port).ask("/", "").status(), "464");
 }
 
-fn get(path: &str) -> Request<Sent> {
+pub(super) fn get(path: &str) -> Request<Sent> {
     let uri = format!("http://web.localhost{path}");
     Request::get(uri).body(Either::Left(Full::default())).expect("a request")
 }
@@ -222,7 +222,7 @@ fn get(path: &str) -> Request<Sent> {
 async fn a_check_goes_by_the_status_of_a_call() {
     let remote = remote().await;
     let port = free_port();
-    let mut plane = Plane::start(http2(port, of(&remote, Version::Grpc))).await;
+    let mut plane = Plane::start(config(port, of(&remote, Version::Grpc))).await;
     plane.healthy(1).await;
     remote.status.store(14, Ordering::SeqCst);
     plane.healthy(0).await;

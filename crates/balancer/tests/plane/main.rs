@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods)]
 
 mod accounts;
+mod bytes;
 mod harness;
 mod hostile;
 mod http2;
