@@ -191,6 +191,13 @@ pub enum Does {
         /// A connection on which nothing passes for so long is forgotten.
         idle: Duration,
     },
+    /// Datagrams are passed on: those of one client to one target.
+    Udp {
+        /// Where to.
+        forward: Forward,
+        /// A client that neither says nor hears anything for so long is forgotten.
+        idle: Duration,
+    },
 }
 
 /// A rule.

@@ -35,6 +35,7 @@ mod table;
 mod tcp;
 mod tls;
 mod tunnel;
+mod udp;
 mod worker;
 
 pub use client::{Connection, ConnectionError, Orders, Reports};

@@ -5,7 +5,7 @@ use crate::{
     access_log::Book,
     config::{Config, Figures, Order, Report, TargetReport},
     health::Checker,
-    socket,
+    socket::{self, Listener},
     table::{Current, Maker, Place, Table},
     worker,
 };
@@ -14,7 +14,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     fs,
     io::{self, Write},
-    net::{SocketAddrV4, TcpListener},
+    net::SocketAddrV4,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -113,7 +113,7 @@ struct Plane {
     config: Config,
     book: Arc<Book>,
     workers: Vec<mpsc::UnboundedSender<worker::Order>>,
-    open: HashMap<Place, Arc<TcpListener>>,
+    open: HashMap<Place, Arc<Listener>>,
     /// Why there is no socket.
     failed: BTreeMap<Place, String>,
     checkers: HashMap<(String, SocketAddrV4), Checker>,
@@ -220,7 +220,7 @@ impl Plane {
             // What is on the shared address starts in the host's namespace, where connections come from.
             let inside = listening.first().filter(|_| place.netns.is_some());
             let namespace = inside.and_then(|listening| listening.namespace.as_deref());
-            match socket::listen(namespace, place.at) {
+            match socket::listen(namespace, place) {
                 Ok(socket) => {
                     let socket = Arc::new(socket);
                     self.order(|| worker::Order::Open(place.clone(), socket.clone()));

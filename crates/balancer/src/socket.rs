@@ -1,11 +1,12 @@
 //! Sockets in other network namespaces. A socket stays in the namespace that it was made in, whoever uses it.
 
+use crate::table::Place;
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     fs::File,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{TcpListener, UdpSocket},
     os::fd::AsFd,
     path::Path,
     sync::OnceLock,
@@ -27,8 +28,9 @@ impl Namespace {
 
 /// A socket made in `namespace` (the process's own when there is none). The calling thread is back in its own when
 /// this returns.
-fn inside(namespace: Option<&Namespace>) -> io::Result<Socket> {
-    let make = || Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP));
+fn inside(namespace: Option<&Namespace>, protocol: Protocol) -> io::Result<Socket> {
+    let kind = if protocol == Protocol::UDP { Type::DGRAM } else { Type::STREAM };
+    let make = || Socket::new(Domain::IPV4, kind.nonblocking(), Some(protocol));
     let Some(namespace) = namespace else { return make() };
     static OWN: OnceLock<File> = OnceLock::new();
     let own = match OWN.get() {
@@ -45,18 +47,35 @@ fn inside(namespace: Option<&Namespace>) -> io::Result<Socket> {
     made
 }
 
-/// Listens. The socket does not block.
-pub(crate) fn listen(namespace: Option<&Namespace>, at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = inside(namespace)?;
+/// What clients come to. It does not block.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// Listens.
+pub(crate) fn listen(namespace: Option<&Namespace>, place: &Place) -> io::Result<Listener> {
+    if place.udp {
+        let socket = inside(namespace, Protocol::UDP)?;
+        socket.bind(&place.at.into())?;
+        return Ok(Listener::Udp(socket.into()));
+    }
+    let socket = inside(namespace, Protocol::TCP)?;
     socket.set_reuse_address(true)?;
-    socket.bind(&at.into())?;
+    socket.bind(&place.at.into())?;
     socket.listen(BACKLOG)?;
-    Ok(socket.into())
+    Ok(Listener::Tcp(socket.into()))
+}
+
+/// A socket for datagrams to a target.
+pub(crate) fn datagrams(namespace: Option<&Namespace>) -> io::Result<tokio::net::UdpSocket> {
+    tokio::net::UdpSocket::from_std(inside(namespace, Protocol::UDP)?.into())
 }
 
 /// A socket that is ready to connect.
 pub(crate) fn connecting(namespace: Option<&Namespace>) -> io::Result<tokio::net::TcpSocket> {
-    let socket = inside(namespace)?;
+    let socket = inside(namespace, Protocol::TCP)?;
     socket.set_tcp_nodelay(true)?;
     Ok(tokio::net::TcpSocket::from_std_stream(socket.into()))
 }

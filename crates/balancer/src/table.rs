@@ -31,6 +31,8 @@ use std::{
 pub(crate) struct Place {
     pub(crate) netns: Option<PathBuf>,
     pub(crate) at: SocketAddr,
+    /// Of UDP, and not of TCP.
+    pub(crate) udp: bool,
 }
 
 /// A target, from its first configuration to the one that no longer has it.
@@ -249,6 +251,7 @@ impl Route {
 pub(crate) enum Work {
     Http { rules: Vec<Rule>, default: Arc<Act> },
     Tcp { route: Route, idle: Duration },
+    Udp { route: Route, idle: Duration },
 }
 
 /// A listener at one of its places.
@@ -445,6 +448,7 @@ impl Maker {
         }
         for listener in &balancer.listeners {
             let work = Arc::new(work(table, &listener.does));
+            let udp = matches!(*work, Work::Udp { .. });
             let secured = match self.secure(listener.tls.as_ref()) {
                 Ok(secured) => secured,
                 Err(reason) => {
@@ -473,7 +477,7 @@ impl Maker {
             for (node, namespace, number) in &nodes {
                 let port = node.diverted.unwrap_or(listener.port);
                 let at = SocketAddr::new(node.ip.into(), port);
-                let place = Place { netns: node.netns.clone(), at };
+                let place = Place { netns: node.netns.clone(), at, udp };
                 let here = listening(namespace.clone(), *number, node.diverted.is_some());
                 table.places.entry(place).or_default().push(here);
             }
@@ -484,7 +488,8 @@ impl Maker {
                 }
             }
             if let Some(shared) = config.shared.filter(|_| balancer.on_shared) {
-                let place = Place { netns: None, at: SocketAddr::new(shared, listener.port) };
+                let at = SocketAddr::new(shared, listener.port);
+                let place = Place { netns: None, at, udp };
                 let here = listening(namespace.clone(), *number, false);
                 table.places.entry(place).or_default().push(here);
             }
@@ -509,7 +514,7 @@ fn forwards(does: &Does) -> Vec<&Forward> {
         }
     }
     match does {
-        Does::Tcp { forward, .. } => vec![forward],
+        Does::Tcp { forward, .. } | Does::Udp { forward, .. } => vec![forward],
         Does::Http { rules, default } => {
             let actions = rules.iter().map(|rule| &rule.action).chain([default]);
             actions.filter_map(of).collect()
@@ -540,6 +545,7 @@ fn act(table: &Table, action: &Action) -> Arc<Act> {
 fn work(table: &Table, does: &Does) -> Work {
     match does {
         Does::Tcp { forward, idle } => Work::Tcp { route: route(table, forward), idle: *idle },
+        Does::Udp { forward, idle } => Work::Udp { route: route(table, forward), idle: *idle },
         Does::Http { rules, default } => Work::Http {
             rules: rules
                 .iter()

@@ -9,9 +9,11 @@ use crate::{
     meter::Count,
     pool::{OnThisThread, Pool},
     reply::{Moved, Reply},
-    table::{Current, Listening, Place, Work},
+    socket::Listener,
+    table::{Current, Listening, Place, Table, Work},
     tcp,
     tls::{Agreed, Hello},
+    udp,
 };
 use bytes::Bytes;
 use http_body_util::{Either, Full};
@@ -27,7 +29,7 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     io,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     ops::Deref,
     rc::Rc,
     sync::Arc,
@@ -43,7 +45,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 /// How often connections that wait are looked through, and a new table is noticed without a request.
-const SWEEP: Duration = Duration::from_millis(500);
+pub(crate) const SWEEP: Duration = Duration::from_millis(500);
 /// How long accepting rests when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 /// The longest head of a request, in bytes.
@@ -57,7 +59,7 @@ const MOST_HEADERS: usize = 200;
 /// What a worker is told.
 pub(crate) enum Order {
     /// Accept connections here.
-    Open(Place, Arc<TcpListener>),
+    Open(Place, Arc<Listener>),
     /// No longer.
     Close(Place),
 }
@@ -111,7 +113,7 @@ impl Worker {
     }
 
     /// The turn of the table of the moment. With another one, connections to targets that are gone are closed.
-    fn turn(&self) -> u64 {
+    pub(crate) fn turn(&self) -> u64 {
         let turn = self.table.turn();
         if self.seen.replace(turn) != turn {
             let newest = self.table.table();
@@ -122,6 +124,10 @@ impl Worker {
             self.pool.sweep(serving);
         }
         turn
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.table()
     }
 
     fn sweep(&self) {
@@ -172,8 +178,17 @@ pub(crate) async fn run(start: Start) {
     }
 }
 
-async fn accept(worker: Rc<Worker>, place: Place, socket: Arc<TcpListener>) -> io::Result<()> {
-    let socket = tokio::net::TcpListener::from_std(socket.try_clone()?)?;
+async fn accept(worker: Rc<Worker>, place: Place, socket: Arc<Listener>) -> io::Result<()> {
+    let socket = match &*socket {
+        Listener::Tcp(socket) => tokio::net::TcpListener::from_std(socket.try_clone()?)?,
+        // A client's datagrams belong together: one worker has them all.
+        Listener::Udp(_) if worker.number > 0 => return Ok(()),
+        Listener::Udp(socket) => {
+            let socket = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+            udp::serve(worker, place, socket).await;
+            return Ok(());
+        }
+    };
     let place = Rc::new(place);
     loop {
         match socket.accept().await {

@@ -277,6 +277,9 @@ pub(super) fn check_groups(
                 matches!(group.protocol, ProtocolEnum::Http | ProtocolEnum::Https)
             }
             ProtocolEnum::Tls => matches!(group.protocol, ProtocolEnum::Tcp | ProtocolEnum::Tls),
+            ProtocolEnum::Tcp | ProtocolEnum::Udp => {
+                [protocol, ProtocolEnum::TcpUdp].contains(&group.protocol)
+            }
             other => group.protocol == other,
         };
         if !fits {

@@ -46,7 +46,8 @@ fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<
     let (built, all, known): (&[_], _, &[ProtocolEnum]) = match kind {
         LoadBalancerTypeEnum::Network => {
             use ProtocolEnum::{Quic, Tcp, TcpQuic, TcpUdp, Tls, Udp};
-            (&[Tcp, Tls], "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC", &[TcpUdp, Udp, Quic, TcpQuic])
+            let all = "TLS, TCP, TCP_UDP, UDP, QUIC, TCP_QUIC";
+            (&[Tcp, Tls, Udp, TcpUdp], all, &[Quic, TcpQuic])
         }
         _ => (&[ProtocolEnum::Http, ProtocolEnum::Https], "HTTPS, HTTP", &[]),
     };
@@ -58,8 +59,7 @@ fn check_protocol(kind: LoadBalancerTypeEnum, protocol: ProtocolEnum) -> Result<
         let message = format!("Listener protocol '{name}' must be one of '{all}'");
         return Err(faults::invalid(message));
     }
-    let reason = "only TCP and TLS are built for Network Load Balancers";
-    Err(faults::not_built(&format!("listener protocol {name}"), reason))
+    Err(faults::not_built(&format!("listener protocol {name}"), "QUIC is not built"))
 }
 
 /// What may be spoken inside of a listener's TLS; what is not given stays.
@@ -238,9 +238,10 @@ mod tests {
         check_protocol(Application, ProtocolEnum::Https).unwrap();
         check_protocol(Network, ProtocolEnum::Tcp).unwrap();
         check_protocol(Network, ProtocolEnum::Tls).unwrap();
+        check_protocol(Network, ProtocolEnum::TcpUdp).unwrap();
         for (kind, protocol, says) in [
             (Application, ProtocolEnum::Tcp, "must be one of 'HTTPS, HTTP'"),
-            (Network, ProtocolEnum::Udp, "only TCP and TLS are built"),
+            (Network, ProtocolEnum::Quic, "QUIC is not built"),
             (Network, ProtocolEnum::Http, "must be one of 'TLS, TCP"),
         ] {
             let fault = check_protocol(kind, protocol).unwrap_err();

@@ -85,10 +85,10 @@ fn protocol_in(
         protocol.ok_or_else(|| faults::invalid("A target group protocol must be specified"))?;
     let http = match protocol {
         ProtocolEnum::Http | ProtocolEnum::Https => true,
-        ProtocolEnum::Tcp | ProtocolEnum::Tls => false,
+        ProtocolEnum::Tcp | ProtocolEnum::Tls | ProtocolEnum::Udp | ProtocolEnum::TcpUdp => false,
         other => {
             let what = format!("target group protocol {}", other.as_str());
-            let reason = "only HTTP, HTTPS, TCP and TLS are built yet";
+            let reason = "only HTTP, HTTPS, TCP, TLS, UDP and TCP_UDP are built yet";
             return Err(faults::not_built(&what, reason));
         }
     };
@@ -302,7 +302,7 @@ mod tests {
         assert_eq!(read(ProtocolEnum::Https, "GRPC").unwrap().1.as_deref(), Some("GRPC"));
         assert_eq!(read(ProtocolEnum::Tls, "").unwrap().1, None);
         for (protocol, version) in [
-            (ProtocolEnum::Udp, ""),
+            (ProtocolEnum::Geneve, ""),
             (ProtocolEnum::Http, "x"),
             (ProtocolEnum::Tcp, "HTTP1"),
         ] {

@@ -66,8 +66,8 @@ const UNBUILT: [(&str, &str, &str); 2] = [
 /// The attributes that a target group has.
 fn table(group: &Record) -> Vec<Known> {
     match group.protocol {
-        ProtocolEnum::Tcp | ProtocolEnum::Tls => SHARED.iter().chain(&TCP).copied().collect(),
-        _ => SHARED.iter().chain(&HTTP).copied().collect(),
+        ProtocolEnum::Http | ProtocolEnum::Https => SHARED.iter().chain(&HTTP).copied().collect(),
+        _ => SHARED.iter().chain(&TCP).copied().collect(),
     }
 }
 

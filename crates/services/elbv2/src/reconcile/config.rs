@@ -22,6 +22,8 @@ use store::Snapshot;
 
 /// A TCP connection on which nothing passes for so long is forgotten, as on AWS.
 const TCP_IDLE: Duration = Duration::from_secs(350);
+/// And so is a client of which no datagram passes.
+const UDP_IDLE: Duration = Duration::from_secs(120);
 
 /// The configuration that the records, and the mesh, ask for. `place` answers where an interface's network namespace
 /// is, once there is one, and `served` gives a certificate by realm and ARN. Version, secret and shared address are the
@@ -49,7 +51,7 @@ pub(super) fn config(
             on_shared: !balancer.internal,
             listeners: listeners
                 .iter()
-                .map(|l| of_listener(snapshot, l, &served, http2(&balancer)))
+                .flat_map(|l| of_listener(snapshot, l, &served, http2(&balancer)))
                 .collect(),
             http: http(&balancer),
         });
@@ -98,16 +100,17 @@ fn of_listener(
     listener: &Listener,
     served: impl Fn(&str, &str) -> Option<acm::Served>,
     http2: bool,
-) -> plane::Listener {
+) -> Vec<plane::Listener> {
+    let passed = || {
+        let found = listener.default_actions.iter().find_map(forward);
+        found.unwrap_or(Forward { groups: Vec::new(), sticky: None })
+    };
+    let tcp = || Does::Tcp { forward: passed(), idle: TCP_IDLE };
+    let udp = || Does::Udp { forward: passed(), idle: UDP_IDLE };
     let does = match listener.protocol {
-        ProtocolEnum::Tcp | ProtocolEnum::Tls => Does::Tcp {
-            forward: listener
-                .default_actions
-                .iter()
-                .find_map(forward)
-                .unwrap_or(Forward { groups: Vec::new(), sticky: None }),
-            idle: TCP_IDLE,
-        },
+        ProtocolEnum::Tcp | ProtocolEnum::Tls => vec![tcp()],
+        ProtocolEnum::Udp => vec![udp()],
+        ProtocolEnum::TcpUdp => vec![tcp(), udp()],
         _ => {
             let own = snapshot.scan_prefix::<Rule>(&format!("{}/", listener.realm));
             let mut rules: Vec<_> = own.filter(|rule| rule.listener == listener.id).collect();
@@ -118,7 +121,7 @@ fn of_listener(
                 action: action(&rule.actions),
             };
             let default = action(&listener.default_actions);
-            Does::Http { rules: rules.iter().map(rule).collect(), default }
+            vec![Does::Http { rules: rules.iter().map(rule).collect(), default }]
         }
     };
     let certificate = |arn: &String| {
@@ -135,8 +138,14 @@ fn of_listener(
         protocols: protocols(listener, http2),
         only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
     });
-    let (id, port) = (listener.id.clone(), listener.port);
-    plane::Listener { id, port, tls, prior_knowledge: false, does }
+    let listener = |does| plane::Listener {
+        id: listener.id.clone(),
+        port: listener.port,
+        tls: tls.clone(),
+        prior_knowledge: false,
+        does,
+    };
+    does.into_iter().map(listener).collect()
 }
 
 /// What may be spoken inside of TLS.
