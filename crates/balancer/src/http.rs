@@ -435,7 +435,8 @@ async fn ask(
     loop {
         let mut link = match waiting.take() {
             Some(link) => link,
-            None => worker.pool.connect(listening, address, speaks).await.map_err(|error| {
+            // On the heap, as everything that is rare: the rest is what each request takes.
+            None => Box::pin(worker.pool.connect(listening, address, speaks)).await.map_err(|error| {
                 tracing::debug!(%error, target = %address, "a target takes no connection");
                 group.meter.add(worker.number, GroupCount::ConnectionErrors, 1);
                 match error.kind() {

@@ -242,7 +242,7 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
     }
     let passes_on = |listening: &Listening| matches!(*listening.work, Work::Tcp { .. });
     if passes_on(&first) && first.secured.is_none() {
-        return tcp::serve(&worker, stream, peer, &first).await;
+        return Box::pin(tcp::serve(&worker, stream, peer, &first)).await;
     }
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a client is gone already");
@@ -252,16 +252,16 @@ async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: So
         let entry = Entry { place, here, id, http2, tls: None };
         return converse(worker, entry, &first, stream, peer).await;
     }
-    match secure(&here, stream).await {
+    match Box::pin(secure(&here, stream)).await {
         Ok((chosen, agreed, stream)) => {
             let listening = here.listening[chosen].clone();
             if passes_on(&listening) {
-                return tcp::serve_secured(&worker, stream, peer, &listening).await;
+                return Box::pin(tcp::serve_secured(&worker, stream, peer, &listening)).await;
             }
             let id = Some(listening.id.clone());
             let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let entry = Entry { place, here, id, http2, tls: Some(agreed) };
-            converse(worker, entry, &listening, stream, peer).await;
+            Box::pin(converse(worker, entry, &listening, stream, peer)).await;
         }
         Err(error) => {
             first.meter.add(worker.number, Count::TlsErrors, 1);
@@ -331,16 +331,18 @@ async fn converse<S>(
             *here.borrow_mut() = Here::now(&worker, &place);
         }
         let (here, id) = (here.borrow().clone(), id.clone());
-        async move {
+        // A connection that waits is to take no memory for the request that it may carry next.
+        Box::pin(async move {
             let answer = match here.find(id.as_deref(), &request) {
                 Some(chosen) => http::handle(&worker, &client, chosen, request).await.map(Either::Left),
                 None => misdirected().map(Either::Right),
             };
             Ok::<_, Infallible>(answer)
-        }
+        })
     });
     if http2 {
-        return several_at_once(&client, first.http.idle_timeout, service, stream).await;
+        let connection = several_at_once(&client, first.http.idle_timeout, service, stream);
+        return Box::pin(connection).await;
     }
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -7,6 +7,10 @@ mod serve;
 
 use std::process::ExitCode;
 
+/// The data plane of load balancers answers a third more requests over many connections with it than with glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     // A shim starts for every task and stays small: it does not pass through the command line's parser.
