@@ -46,8 +46,8 @@ def eventually(look, what, seconds=30):
 class Neargate:
     """A running control plane with a data directory of its own."""
 
-    def __init__(self, directory, port):
-        self.data_dir = directory
+    def __init__(self, directory, port, program=BINARY):
+        self.data_dir, self.program = directory, program
         self.listen = f"127.0.0.1:{port}"
         self.process = None
 
@@ -57,7 +57,7 @@ class Neargate:
         LOGS.add(path)
         log = open(path, "a")
         self.process = subprocess.Popen(
-            [*before, BINARY, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
+            [*before, self.program, "--data-dir", self.data_dir, "serve", "--listen", self.listen],
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -73,7 +73,7 @@ class Neargate:
         self.process.wait()
 
     def cli(self, *words, check=True, timeout=120, **more):
-        command = [BINARY, "--data-dir", self.data_dir, *words]
+        command = [self.program, "--data-dir", self.data_dir, *words]
         more["timeout"] = timeout
         return subprocess.run(command, check=check, capture_output=True, text=True, **more)
 

@@ -8,12 +8,17 @@ use std::{
     io::{self, BufWriter, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 /// The name of a file that is written to.
 const OPEN: &str = "open";
+/// The same, of a process that has handed over.
+const LEAVING: &str = "leaving";
 /// What the names of closed ones end in.
 const CLOSED: &str = "log";
 /// A file that is longer is closed before its time, in bytes: whoever delivers it has it in memory.
@@ -27,6 +32,8 @@ const MOST: u64 = 2 << 30;
 #[derive(Default)]
 pub(crate) struct Book {
     directory: PathBuf,
+    /// The process has handed over; the one that took over has files of its own.
+    leaving: AtomicBool,
     pages: Mutex<HashMap<String, Page>>,
 }
 
@@ -52,7 +59,7 @@ impl Book {
                 close(&open)?;
             }
         }
-        Ok(Self { directory, pages: Mutex::default() })
+        Ok(Self { directory, leaving: AtomicBool::new(false), pages: Mutex::default() })
     }
 
     /// Writes a line of a load balancer. `head` is what a new file begins with.
@@ -64,7 +71,8 @@ impl Book {
         let page = match pages.entry(balancer.to_owned()) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) => {
-                match Page::new(&self.directory.join(balancer), head) {
+                let name = if self.leaving.load(Relaxed) { LEAVING } else { OPEN };
+                match Page::new(&self.directory.join(balancer), name, head) {
                     Ok(page) => new.insert(page),
                     Err(error) => return tracing::warn!(%error, "an access log cannot be begun"),
                 }
@@ -75,6 +83,17 @@ impl Book {
             return;
         }
         finish(pages.remove(balancer));
+    }
+
+    /// Leaves the names of files to another process, and closes what was written so far.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+        self.close();
+    }
+
+    /// Takes that back.
+    pub(crate) fn stay(&self) {
+        self.leaving.store(false, Relaxed);
     }
 
     /// Closes what was written so far; what cannot be is tried again the next time.
@@ -96,13 +115,13 @@ fn finish(page: Option<Page>) {
 }
 
 impl Page {
-    fn new(directory: &Path, head: &str) -> io::Result<Self> {
+    fn new(directory: &Path, name: &str, head: &str) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         let mut bytes = 0;
         for entry in fs::read_dir(directory)? {
             bytes += entry?.metadata()?.len();
         }
-        let path = directory.join(OPEN);
+        let path = directory.join(name);
         if path.exists() {
             close(&path)?;
         }

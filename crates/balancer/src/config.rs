@@ -17,6 +17,8 @@ pub enum Order {
     Configure(Config),
     /// There is nothing to be done any more.
     End,
+    /// Another process of this program takes over: it is sent the sockets, and what is under way is seen through here.
+    HandOver,
 }
 
 /// Everything, at one moment.
@@ -368,6 +370,9 @@ pub struct Target {
 pub struct Report {
     /// The version of the configuration that it goes by.
     pub version: u64,
+    /// Which build of the program it is ([`crate::build`]).
+    #[serde(default)]
+    pub build: String,
     /// Listeners' ids, and why they do not listen where they should.
     pub errors: Vec<(String, String)>,
     /// All targets of groups that a listener sends to.

@@ -94,7 +94,8 @@ pub(crate) async fn handle(
         Some(status) => exchange.own(page(status)),
         None => decide(client, &chosen, exchange, request).await,
     };
-    if version < Version::HTTP_2 && client.began.elapsed() >= chosen.http.keep_alive {
+    let ends = client.began.elapsed() >= chosen.http.keep_alive || worker.is_leaving();
+    if version < Version::HTTP_2 && ends {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

@@ -23,6 +23,7 @@ mod client;
 pub mod config;
 mod cookie;
 mod exchange;
+mod hand_over;
 mod health;
 mod http;
 mod matching;
@@ -40,7 +41,10 @@ mod worker;
 
 pub use client::{Connection, ConnectionError, Orders, Reports};
 pub use config::{Config, Report};
-pub use process::{ProcessError, run};
+pub use process::{ProcessError, build, run};
+
+/// The word after the directory that makes a process take over from the one that runs there.
+pub const TAKE_OVER: &str = "take-over";
 
 /// The unix socket in the process's directory.
 const SOCKET: &str = "control";

@@ -4,6 +4,7 @@ use crate::{
     SOCKET,
     access_log::Book,
     config::{Config, Figures, Order, Report, TargetReport},
+    hand_over::{self, Taken},
     health::Checker,
     socket::{self, Listener},
     table::{Current, Maker, Place, Table},
@@ -15,11 +16,14 @@ use std::{
     fs,
     io::{self, Write},
     net::SocketAddrV4,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use thiserror::Error;
 use tokio::{
@@ -35,6 +39,8 @@ const DRAINING: Duration = Duration::from_millis(50);
 const COUNTING: Duration = Duration::from_millis(250);
 /// How often is tried again to listen where that failed.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long a process that has handed over sees connections through.
+const LEAVING: Duration = Duration::from_secs(600);
 /// The longest configuration, in bytes.
 const LONGEST: usize = 64 << 20;
 
@@ -55,13 +61,29 @@ pub enum ProcessError {
     /// Another process has the directory.
     #[error("another balancer runs in {0}")]
     Taken(PathBuf),
+    /// The process that runs in the directory does not hand over.
+    #[error("the balancer that runs does not hand over")]
+    TakeOver(#[source] io::Error),
     /// Threads, randomness, signals.
     #[error("cannot set the process up")]
     System(#[source] io::Error),
 }
 
-/// Runs the data plane in `directory` until a signal ends it.
-pub fn run(directory: &Path) -> Result<(), ProcessError> {
+/// Which build of the program this is: another file, another build.
+pub fn build() -> &'static str {
+    static BUILD: OnceLock<String> = OnceLock::new();
+    BUILD.get_or_init(|| match fs::metadata("/proc/self/exe") {
+        Ok(of) => format!("{}-{}-{}-{}", of.dev(), of.ino(), of.size(), of.mtime_nsec()),
+        Err(error) => {
+            tracing::warn!(%error, "this program's own file cannot be looked at");
+            String::new()
+        }
+    })
+}
+
+/// Runs the data plane in `directory` until a signal ends it. With `take_over` the process that runs there hands its
+/// sockets over, and ends when what is under way in it is over.
+pub fn run(directory: &Path, take_over: bool) -> Result<(), ProcessError> {
     let told = |step, path: &Path| {
         let path = path.to_owned();
         move |source| ProcessError::File { step, path, source }
@@ -71,25 +93,52 @@ pub fn run(directory: &Path) -> Result<(), ProcessError> {
     made.map_err(told("make", directory))?;
     let private = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
     private.map_err(told("close", directory))?;
-    let path = directory.join("lock");
-    let file = fs::File::create(&path).map_err(told("make", &path))?;
-    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
-    let _lock = lock.map_err(|_| ProcessError::Taken(directory.to_owned()))?;
     raise_descriptors();
+    let taken = take_over.then(|| hand_over::take(directory)).transpose();
+    let taken = taken.map_err(ProcessError::TakeOver)?;
+    let path = directory.join("lock");
+    let (file, control, open) = match taken {
+        Some(Taken { lock, control, open }) => (lock.into(), Some(control), open),
+        None => (fs::File::create(&path).map_err(told("make", &path))?, None, HashMap::new()),
+    };
+    // What was handed over is locked already, and so it is again.
+    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    let lock = lock.map_err(|_| ProcessError::Taken(directory.to_owned()))?;
     let runtime = runtime().map_err(ProcessError::System)?;
-    LocalSet::new().block_on(&runtime, async {
-        let path = directory.join(SOCKET);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(told("remove", &path)(error));
-            }
-            _ => {}
-        }
-        let mut plane = Plane::start(directory).map_err(ProcessError::System)?;
+    let ended = LocalSet::new().block_on(&runtime, async {
+        let mut plane = Plane::start(directory, open).map_err(ProcessError::System)?;
         plane.restore();
-        let control = UnixListener::bind(&path).map_err(told("listen on", &path))?;
-        plane.serve(control).await.map_err(ProcessError::System)
-    })
+        let path = directory.join(SOCKET);
+        let control = match control {
+            Some(control) => of_std(control).map_err(told("listen on", &path))?,
+            None => {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        return Err(told("remove", &path)(error));
+                    }
+                    _ => {}
+                }
+                UnixListener::bind(&path).map_err(told("listen on", &path))?
+            }
+        };
+        plane.serve(control, lock.as_fd()).await.map_err(ProcessError::System)
+    })?;
+    if let End::HandedOver = ended {
+        // Letting go of it would let go of the other process's, too.
+        std::mem::forget(lock);
+    }
+    Ok(())
+}
+
+fn of_std(control: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
+    control.set_nonblocking(true)?;
+    UnixListener::from_std(control)
+}
+
+/// Why a process is over.
+enum End {
+    Told,
+    HandedOver,
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
@@ -114,6 +163,10 @@ struct Plane {
     book: Arc<Book>,
     workers: Vec<mpsc::UnboundedSender<worker::Order>>,
     open: HashMap<Place, Arc<Listener>>,
+    /// What was handed over, until it is known what of it is wanted.
+    inherited: HashMap<Place, Arc<Listener>>,
+    /// Everything was handed over: there is nothing to listen on any more.
+    leaving: bool,
     /// Why there is no socket.
     failed: BTreeMap<Place, String>,
     checkers: HashMap<(String, SocketAddrV4), Checker>,
@@ -121,7 +174,10 @@ struct Plane {
 }
 
 impl Plane {
-    fn start(directory: &Path) -> io::Result<Self> {
+    fn start(
+        directory: &Path,
+        inherited: HashMap<Place, Arc<Listener>>,
+    ) -> io::Result<Self> {
         let table = Arc::new(Current::default());
         let book = Arc::new(Book::open(directory)?);
         let count = thread::available_parallelism().map_or(1, usize::from);
@@ -150,6 +206,8 @@ impl Plane {
             config: Config::default(),
             workers,
             open: HashMap::new(),
+            inherited,
+            leaving: false,
             failed: BTreeMap::new(),
             checkers: HashMap::new(),
             changed: Arc::default(),
@@ -158,6 +216,13 @@ impl Plane {
 
     /// Goes on with what it was told before it ended.
     fn restore(&mut self) {
+        self.read();
+        // What is not wanted any more.
+        self.inherited.clear();
+    }
+
+    /// Makes it as the file says.
+    fn read(&mut self) {
         let text = match fs::read(&self.file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
@@ -194,7 +259,9 @@ impl Plane {
         let table = Arc::new(self.maker.make(&config, &before));
         self.table.set(table.clone());
         self.config = config;
-        self.listen(&table);
+        if !self.leaving {
+            self.listen(&table);
+        }
         self.look_after(&table);
         self.changed.notify_one();
     }
@@ -220,9 +287,10 @@ impl Plane {
             // What is on the shared address starts in the host's namespace, where connections come from.
             let inside = listening.first().filter(|_| place.netns.is_some());
             let namespace = inside.and_then(|listening| listening.namespace.as_deref());
-            match socket::listen(namespace, place) {
+            let inherited = self.inherited.remove(place).map(Ok);
+            let listen = || socket::listen(namespace, place).map(Arc::new);
+            match inherited.unwrap_or_else(listen) {
                 Ok(socket) => {
-                    let socket = Arc::new(socket);
                     self.order(|| worker::Order::Open(place.clone(), socket.clone()));
                     self.open.insert(place.clone(), socket);
                 }
@@ -288,7 +356,8 @@ impl Plane {
         let groups = table.groups.iter();
         let groups = groups.map(|(id, group)| (id.clone(), group.meter.figures(group.chosen())));
         let figures = Figures { balancers: balancers.collect(), groups: groups.collect() };
-        Report { version: table.version, errors, targets, figures }
+        let build = build().to_owned();
+        Report { version: table.version, build, errors, targets, figures }
     }
 
     fn drains(&self) -> bool {
@@ -296,7 +365,56 @@ impl Plane {
         table.groups.values().any(|group| !group.draining.is_empty())
     }
 
-    async fn serve(&mut self, control: UnixListener) -> io::Result<()> {
+    /// Hands everything over to whoever asked for it; answers whether it is done.
+    async fn hand_over(
+        &self,
+        to: Option<&Peer>,
+        lock: BorrowedFd<'_>,
+        control: BorrowedFd<'_>,
+    ) -> bool {
+        let Some(to) = to else { return false };
+        self.book.leave();
+        match hand_over::give(to.write.as_ref(), lock, control, &self.open).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the sockets cannot be handed over");
+                self.book.stay();
+                false
+            }
+        }
+    }
+
+    /// Sees through what is under way, by the configuration that the other process is given.
+    async fn leave(&mut self) {
+        self.leaving = true;
+        for place in std::mem::take(&mut self.open).into_keys() {
+            self.order(|| worker::Order::Close(place.clone()));
+        }
+        self.order(|| worker::Order::Leave);
+        let modified = |file: &Path| fs::metadata(file).and_then(|of| of.modified()).ok();
+        let mut known = modified(&self.file);
+        let until = Instant::now() + LEAVING;
+        let mut clock = clock(COUNTING);
+        loop {
+            clock.tick().await;
+            let now = modified(&self.file);
+            if now.is_some() && now != known {
+                known = now;
+                self.read();
+            }
+            let connections = self.table.connections();
+            if connections == 0 {
+                break;
+            }
+            if Instant::now() >= until {
+                tracing::warn!(connections, "connections are cut that did not end in time");
+                break;
+            }
+        }
+        self.book.close();
+    }
+
+    async fn serve(&mut self, control: UnixListener, lock: BorrowedFd<'_>) -> io::Result<End> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut ended = signal(SignalKind::terminate())?;
         // The terminal that it was started from is not its own.
@@ -317,7 +435,7 @@ impl Plane {
             tokio::select! {
                 _ = ended.recv() => {
                     self.book.close();
-                    return Ok(());
+                    return Ok(End::Told);
                 }
                 accepted = control.accept() => {
                     peer = Some(Peer::new(accepted?.0));
@@ -326,7 +444,14 @@ impl Plane {
                 order = Peer::next(&mut peer) => match order {
                     Ok(Order::End) => {
                         self.book.close();
-                        return self.forget();
+                        return self.forget().map(|()| End::Told);
+                    }
+                    Ok(Order::HandOver) => {
+                        if self.hand_over(peer.as_ref(), lock, control.as_fd()).await {
+                            drop((control, peer));
+                            self.leave().await;
+                            return Ok(End::HandedOver);
+                        }
                     }
                     Ok(Order::Configure(config)) => {
                         if let Err(error) = self.keep(&config) {

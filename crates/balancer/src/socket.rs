@@ -7,7 +7,7 @@ use std::{
     fs::File,
     io,
     net::{TcpListener, UdpSocket},
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     path::Path,
     sync::OnceLock,
 };
@@ -52,6 +52,15 @@ fn inside(namespace: Option<&Namespace>, protocol: Protocol) -> io::Result<Socke
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Udp(UdpSocket),
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Udp(socket) => socket.as_fd(),
+        }
+    }
 }
 
 /// Listens.

@@ -11,6 +11,7 @@ use crate::{
     tls::Secured,
 };
 use hyper::http::request::Parts;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     io,
@@ -27,7 +28,7 @@ use std::{
 };
 
 /// A place where connections are accepted: a network namespace (none is the host's), and an address in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) netns: Option<PathBuf>,
     pub(crate) at: SocketAddr,
@@ -306,12 +307,34 @@ pub(crate) struct Table {
 /// The table of the moment, for all threads.
 #[derive(Default)]
 pub(crate) struct Current {
+    /// Clients' connections that are open, whether they have said anything or not.
+    connections: AtomicUsize,
     /// Counts tables, so that a look at a number tells whether there is another.
     turn: AtomicU64,
     table: RwLock<Arc<Table>>,
 }
 
+/// A client's connection, as long as this lives.
+pub(crate) struct Connected(Arc<Current>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
 impl Current {
+    /// Another connection.
+    pub(crate) fn connected(self: &Arc<Self>) -> Connected {
+        self.connections.fetch_add(1, Relaxed);
+        Connected(self.clone())
+    }
+
+    /// How many connections are open.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
     /// Another number than before means another table than before.
     pub(crate) fn turn(&self) -> u64 {
         self.turn.load(Acquire)

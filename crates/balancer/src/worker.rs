@@ -38,7 +38,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    sync::mpsc::UnboundedReceiver,
+    sync::{mpsc::UnboundedReceiver, watch},
     task::JoinHandle,
 };
 
@@ -62,6 +62,8 @@ pub(crate) enum Order {
     Open(Place, Arc<Listener>),
     /// No longer.
     Close(Place),
+    /// Another process takes over: connections end with what is under way on them.
+    Leave,
 }
 
 /// What all connections of a worker share.
@@ -75,6 +77,8 @@ pub(crate) struct Worker {
     seen: Cell<u64>,
     random: u64,
     count: Cell<u32>,
+    /// Another process has taken over.
+    leaving: watch::Sender<bool>,
 }
 
 /// A listener of the table of one turn.
@@ -113,6 +117,11 @@ impl Worker {
     }
 
     /// The turn of the table of the moment. With another one, connections to targets that are gone are closed.
+    /// Whether connections are to end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        *self.leaving.borrow()
+    }
+
     pub(crate) fn turn(&self) -> u64 {
         let turn = self.table.turn();
         if self.seen.replace(turn) != turn {
@@ -150,7 +159,8 @@ pub(crate) async fn run(start: Start) {
     let Start { number, table, book, random, mut orders } = start;
     let seen = Cell::new(table.turn());
     let (pool, count) = (Pool::default(), Cell::new(0));
-    let worker = Rc::new(Worker { number, pool, book, table, seen, random, count });
+    let leaving = watch::Sender::new(false);
+    let worker = Rc::new(Worker { number, pool, book, table, seen, random, count, leaving });
     let mut accepting: HashMap<Place, JoinHandle<()>> = HashMap::new();
     loop {
         tokio::select! {
@@ -172,6 +182,7 @@ pub(crate) async fn run(start: Start) {
                         task.abort();
                     }
                 }
+                Some(Order::Leave) => drop(worker.leaving.send_replace(true)),
             },
             () = tokio::time::sleep(SWEEP) => worker.sweep(),
         }
@@ -232,6 +243,7 @@ impl Here {
 }
 
 async fn serve(worker: Rc<Worker>, place: Rc<Place>, stream: TcpStream, peer: SocketAddr) {
+    let _connected = worker.table.connected();
     let here = Here::now(&worker, &place);
     let Some(mut first) = here.listening.first().cloned() else { return };
     let mut id = None;
@@ -322,7 +334,7 @@ async fn converse<S>(
         open.get_or_init(|| Open::new(first, &worker));
     }
     let client = Rc::new(Client { peer, number, began, tls, open, moved });
-    let of_service = client.clone();
+    let (of_service, of_leaving) = (client.clone(), worker.leaving.subscribe());
     let here = RefCell::new(here);
     let service = service_fn(move |request: Request<Incoming>| {
         let (worker, client) = (worker.clone(), of_service.clone());
@@ -341,7 +353,8 @@ async fn converse<S>(
         })
     });
     if http2 {
-        let connection = several_at_once(&client, first.http.idle_timeout, service, stream);
+        let (idle, leaving) = (first.http.idle_timeout, of_leaving);
+        let connection = several_at_once(&client, idle, leaving, service, stream);
         return Box::pin(connection).await;
     }
     let connection = http1::Builder::new()
@@ -360,8 +373,13 @@ async fn converse<S>(
 type Body = Either<Reply, Full<Bytes>>;
 
 /// HTTP/2: requests of one connection beside each other.
-async fn several_at_once<S, V>(client: &Client, idle: Duration, service: V, stream: S)
-where
+async fn several_at_once<S, V>(
+    client: &Client,
+    idle: Duration,
+    mut leaving: watch::Receiver<bool>,
+    service: V,
+    stream: S,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + 'static,
     V::Future: 'static,
@@ -372,7 +390,10 @@ where
         .max_header_list_size(LONGEST_HEAD as u32)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut told = false;
+    let mut told = *leaving.borrow();
+    if told {
+        connection.as_mut().graceful_shutdown();
+    }
     loop {
         let rest = (client.moved.at() + idle).saturating_duration_since(Instant::now());
         tokio::select! {
@@ -381,6 +402,10 @@ where
                     tracing::debug!(%error, "a client's connection ended early");
                 }
                 return;
+            }
+            Ok(()) = leaving.changed(), if !told => {
+                connection.as_mut().graceful_shutdown();
+                told = true;
             }
             () = tokio::time::sleep(rest.max(SWEEP)) => {
                 // What is under way is seen through; then, or when nothing comes any more, it is over.

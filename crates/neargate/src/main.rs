@@ -5,27 +5,24 @@ mod cli;
 mod control;
 mod serve;
 
-use std::process::ExitCode;
-
-/// The data plane of load balancers answers a third more requests over many connections with it than with glibc's.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use std::{ffi::OsString, process::ExitCode};
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     // A shim starts for every task and stays small: it does not pass through the command line's parser.
     match args.next() {
         Some(word) if word == SHIM => runtime::shim::main(args),
-        Some(word) if word == BALANCER => data_plane(args.next()),
+        Some(word) if word == BALANCER => data_plane(args.next(), args.next()),
         _ => cli::main(),
     }
 }
 
 /// Runs the data plane of load balancers in a directory.
-fn data_plane(directory: Option<std::ffi::OsString>) -> ExitCode {
+fn data_plane(directory: Option<OsString>, how: Option<OsString>) -> ExitCode {
     serve::log();
     let Some(directory) = directory else { return ExitCode::FAILURE };
-    match balancer::run(directory.as_ref()) {
+    let take_over = how.is_some_and(|how| how == balancer::TAKE_OVER);
+    match balancer::run(directory.as_ref(), take_over) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let error: &dyn std::error::Error = &error;

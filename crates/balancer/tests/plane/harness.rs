@@ -155,7 +155,7 @@ impl Plane {
     pub(super) async fn start(config: Config) -> Self {
         let directory = Arc::new(tempfile::tempdir().expect("a directory"));
         let of_thread = directory.clone();
-        thread::spawn(move || balancer::run(of_thread.path()));
+        thread::spawn(move || balancer::run(of_thread.path(), false));
         let connection = loop {
             match Connection::open(directory.path()).await {
                 Ok(connection) => break connection,

@@ -56,7 +56,7 @@ impl DataPlane {
         if let Some(running) = Self::running(world, setting).await {
             return Ok(running);
         }
-        start(world, setting).map_err(DataPlaneError::Start)?;
+        start(world, setting, false).map_err(DataPlaneError::Start)?;
         let mut looks = 0;
         loop {
             match Connection::open(&setting.directory).await {
@@ -87,8 +87,8 @@ impl DataPlane {
     }
 }
 
-/// Starts it. It is in a process group of its own, and outlives this process.
-fn start(world: &World, setting: &Setting) -> io::Result<()> {
+/// Starts it, in place of the one that runs or of none. It is in a process group of its own, and outlives this process.
+pub(super) fn start(world: &World, setting: &Setting, take_over: bool) -> io::Result<()> {
     fs::create_dir_all(&setting.directory)?;
     let log = setting.directory.join("log");
     let log = fs::OpenOptions::new().create(true).append(true).open(log)?;
@@ -96,6 +96,7 @@ fn start(world: &World, setting: &Setting) -> io::Result<()> {
     let mut child = tokio::process::Command::new(program)
         .arg(word)
         .arg(&setting.directory)
+        .args(take_over.then_some(balancer::TAKE_OVER))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -72,6 +72,8 @@ struct Driver {
     told: Option<Config>,
     /// What it said last.
     heard: Report,
+    /// A data plane of this build was started in place of one of another.
+    replaced: bool,
     names: Vec<(std::net::Ipv4Addr, String)>,
 }
 
@@ -89,6 +91,7 @@ pub(crate) fn start(elb: &Arc<ElbV2>, setting: Arc<Setting>) {
             secret: String::new(),
             told: None,
             heard: Report::default(),
+            replaced: false,
             names: Vec::new(),
         };
         driver.drive().await;
@@ -219,6 +222,7 @@ impl Driver {
         if self.heard == report {
             return false;
         }
+        self.renew(&report.build);
         if let Some(told) = self.told.as_ref().filter(|told| told.version == report.version) {
             self.elb.traffic.hear(told, &report);
         }
@@ -233,6 +237,21 @@ impl Driver {
         self.elb.healths.hear(&report);
         self.heard = report;
         true
+    }
+
+    /// Replaces a data plane that another build of this program started: it hands its sockets over, and sees through what
+    /// is under way.
+    fn renew(&mut self, build: &str) {
+        let same = build == balancer::build();
+        if same || self.replaced {
+            self.replaced &= !same;
+            return;
+        }
+        self.replaced = true;
+        tracing::info!("the balancer is of another build; a new one takes over");
+        if let Err(error) = data_plane::start(&self.elb.world, &self.setting, true) {
+            tracing::error!(%error, "a new balancer could not be started; the old one goes on");
+        }
     }
 
     /// Forgets targets that have drained, or had their time. Answers when the next has had it.
