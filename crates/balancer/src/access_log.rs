@@ -1,6 +1,6 @@
-//! Access logs: lines that workers write into one file for each load balancer. Now and then a file is closed, and whoever
-//! delivers it finds it under `logs/` in the process's directory, named by the load balancer and when it ended. Its first
-//! line says what the control plane wanted to have said there.
+//! Access logs: lines that workers write into one file for each load balancer. Now and then a file is closed, and
+//! whoever delivers it finds it under `logs/` in the process's directory, named by the load balancer and when it ended.
+//! Its first line says what the control plane wanted to have said there.
 
 use std::{
     collections::HashMap,
@@ -177,9 +177,9 @@ pub fn closed(directory: &Path) -> io::Result<Vec<Closed>> {
         for entry in fs::read_dir(balancer?.path())? {
             let path = entry?.path();
             let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-            let ended = stem.split_once('-').and_then(|(ms, random)| {
-                Some((ms.parse().ok()?, random.to_owned()))
-            });
+            let ended = stem
+                .split_once('-')
+                .and_then(|(ms, random)| Some((ms.parse().ok()?, random.to_owned())));
             if let Some((end_ms, random)) = ended {
                 found.push(Closed { path, end_ms, random });
             }
@@ -193,7 +193,8 @@ pub fn closed(directory: &Path) -> io::Result<Vec<Closed>> {
 fn close(open: &Path) -> io::Result<()> {
     let end = fs::metadata(open)?.modified().unwrap_or(UNIX_EPOCH);
     let ms = end.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    let random = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let random =
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     fs::rename(open, open.with_file_name(format!("{ms:013}-{random:08x}.{CLOSED}")))
 }
 
@@ -212,7 +213,8 @@ mod tests {
         drop(Book::open(directory.path()).unwrap());
         let files: Vec<PathBuf> =
             closed(directory.path()).unwrap().into_iter().map(|closed| closed.path).collect();
-        let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        let texts: Vec<String> =
+            files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
         assert_eq!(texts, ["head\none\n", "other\ntwo\n"]);
     }
 }

@@ -89,7 +89,8 @@ impl Exchange {
     ) -> Self {
         let line = request.uri().path_and_query().map_or(1, |path| path.as_str().len());
         let head = length(request.headers()) + (line + request.method().as_str().len() + 14) as u64;
-        let entry = chosen.access_log.is_some().then(|| Box::new(Entry::new(client, &chosen, request)));
+        let entry =
+            chosen.access_log.is_some().then(|| Box::new(Entry::new(client, &chosen, request)));
         let moved = client.moved.inside();
         let (worker, status, sent) = (worker.clone(), 0, 0);
         Self { worker, chosen, status, of_target: false, head, sent, moved, entry }
@@ -211,7 +212,10 @@ impl Entry {
             began: Instant::now(),
             request: quoted(line.as_bytes()),
             agent: quoted(agent),
-            domain: client.tls.as_ref().map_or_else(|| "-".to_owned(), |tls| quoted(tls.domain.as_bytes())),
+            domain: client
+                .tls
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), |tls| quoted(tls.domain.as_bytes())),
             trace: "-".to_owned(),
             priority: None,
             action: "-",

@@ -113,8 +113,7 @@ fn receive(stream: &UnixStream, text: &mut Vec<u8>, sockets: &mut Vec<OwnedFd>) 
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [IoSliceMut::new(&mut buffer)];
-    let received =
-        rustix::net::recvmsg(stream, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
+    let received = rustix::net::recvmsg(stream, &mut parts, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
     for message in rights.drain() {
         if let RecvAncillaryMessage::ScmRights(some) = message {
             sockets.extend(some);

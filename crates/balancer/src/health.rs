@@ -2,9 +2,9 @@
 
 use crate::{
     config::{Cause, Check, Health, Speaks, Version},
+    group::Target,
     pool::OnThisThread,
     socket::{self, Namespace},
-    table::Target,
     tls,
 };
 use bytes::Bytes;

@@ -7,10 +7,11 @@ use crate::{
     config::{self, ForwardedFor},
     cookie::{GROUP, TARGET, given, set},
     exchange::Exchange,
+    group::{Busy, Group},
     meter::{Count, GroupCount, Meter},
     pool::Link,
     reply::{Forwarded, Moved, Reply},
-    table::{Act, Busy, Group, Listening, Route},
+    table::{Act, Listening, Route},
     tls::Agreed,
     tunnel,
     worker::{Chosen, Worker},
@@ -240,8 +241,7 @@ async fn forward(
             strip(answer.headers_mut(), false);
             exchange.tell(answer.status(), answer.headers());
             let patience = listening.http.idle_timeout;
-            let answer =
-                answer.map(|body| Reply::of_target(body, patience, link, busy, exchange));
+            let answer = answer.map(|body| Reply::of_target(body, patience, link, busy, exchange));
             with(cookies, answer)
         }
     }
@@ -437,14 +437,16 @@ async fn ask(
         let mut link = match waiting.take() {
             Some(link) => link,
             // On the heap, as everything that is rare: the rest is what each request takes.
-            None => Box::pin(worker.pool.connect(listening, address, speaks)).await.map_err(|error| {
-                tracing::debug!(%error, target = %address, "a target takes no connection");
-                group.meter.add(worker.number, GroupCount::ConnectionErrors, 1);
-                match error.kind() {
-                    io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-                    _ => StatusCode::BAD_GATEWAY,
-                }
-            })?,
+            None => Box::pin(worker.pool.connect(listening, address, speaks)).await.map_err(
+                |error| {
+                    tracing::debug!(%error, target = %address, "a target takes no connection");
+                    group.meter.add(worker.number, GroupCount::ConnectionErrors, 1);
+                    match error.kind() {
+                        io::ErrorKind::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+                        _ => StatusCode::BAD_GATEWAY,
+                    }
+                },
+            )?,
         };
         exchange.sends();
         let sent = Instant::now();

@@ -23,6 +23,7 @@ mod client;
 pub mod config;
 mod cookie;
 mod exchange;
+mod group;
 mod hand_over;
 mod health;
 mod http;

@@ -174,10 +174,7 @@ struct Plane {
 }
 
 impl Plane {
-    fn start(
-        directory: &Path,
-        inherited: HashMap<Place, Arc<Listener>>,
-    ) -> io::Result<Self> {
+    fn start(directory: &Path, inherited: HashMap<Place, Arc<Listener>>) -> io::Result<Self> {
         let table = Arc::new(Current::default());
         let book = Arc::new(Book::open(directory)?);
         let count = thread::available_parallelism().map_or(1, usize::from);

@@ -1,6 +1,6 @@
 //! Bodies on their way through: bounded in how long they may stall, and accounted for until they are over.
 
-use crate::{exchange::Exchange, pool::Link, table::Busy};
+use crate::{exchange::Exchange, group::Busy, pool::Link};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::{

@@ -64,10 +64,12 @@ async fn pass<S>(
         }
         let joined = match group.speaks.tls {
             false => tunnel::join(&mut client, &mut upstream, *idle, &moved).await,
-            true => match pool::in_time(tls::connect(&mut upstream, target, Version::Http1)).await {
-                Ok(inside) => tunnel::join(&mut client, inside, *idle, &moved).await,
-                Err(error) => Err(error),
-            },
+            true => {
+                match pool::in_time(tls::connect(&mut upstream, target, Version::Http1)).await {
+                    Ok(inside) => tunnel::join(&mut client, inside, *idle, &moved).await,
+                    Err(error) => Err(error),
+                }
+            }
         };
         if joined.is_err() {
             reset(&upstream);

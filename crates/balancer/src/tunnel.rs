@@ -57,12 +57,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 }
 
 /// Joins `a` and `b`; `moved` is told what passes, and counts it.
-pub(crate) async fn join<A, B>(
-    a: A,
-    mut b: B,
-    patience: Duration,
-    moved: &Moved,
-) -> io::Result<()>
+pub(crate) async fn join<A, B>(a: A, mut b: B, patience: Duration, moved: &Moved) -> io::Result<()>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,

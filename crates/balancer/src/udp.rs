@@ -3,21 +3,16 @@
 
 use crate::{
     config::Health,
+    group::{Busy, Group},
     http::Open,
     meter::Count,
     reply::Moved,
     socket,
-    table::{Busy, Group, Listening, Place, Work},
+    table::{Listening, Place, Work},
     worker::{SWEEP, Worker},
 };
 use std::{
-    cell::RefCell,
-    collections::HashMap,
-    io,
-    net::SocketAddr,
-    rc::Rc,
-    sync::Arc,
-    time::Duration,
+    cell::RefCell, collections::HashMap, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration,
 };
 use tokio::{net::UdpSocket, task::JoinHandle};
 
@@ -91,7 +86,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, place: Place, socket: UdpSocket) {
                 }
             };
         }
-        let flow = flows.borrow().get(&client).map(|flow| (flow.upstream.clone(), flow.moved.clone()));
+        let flow =
+            flows.borrow().get(&client).map(|flow| (flow.upstream.clone(), flow.moved.clone()));
         let Some((upstream, moved)) = flow else { continue };
         moved.note();
         listening.meter.add(worker.number, Count::Bytes, length as u64);
@@ -123,9 +119,8 @@ fn serves(listening: &Listening, busy: &Busy) -> bool {
 
 /// Whether a flow is better off with another target: its own is ill, and another is well.
 fn is_left(listening: &Listening, busy: &Busy) -> bool {
-    let well = |group: &Arc<Group>| {
-        group.serving.iter().any(|target| target.health() == Health::Healthy)
-    };
+    let well =
+        |group: &Arc<Group>| group.serving.iter().any(|target| target.health() == Health::Healthy);
     busy.target().health() == Health::Unhealthy && groups(listening).any(well)
 }
 

@@ -299,7 +299,8 @@ async fn secure(
         let secured = listening.secured.as_ref();
         secured.is_some_and(|s| listening.names.contains(host) || s.is_for(host))
     };
-    let chosen = asked.as_ref().and_then(|host| here.listening.iter().position(|l| for_host(l, host)));
+    let chosen =
+        asked.as_ref().and_then(|host| here.listening.iter().position(|l| for_host(l, host)));
     let chosen = chosen.unwrap_or(0);
     let secured = here.listening[chosen].secured.as_ref();
     let secured = secured.ok_or_else(|| io::Error::other("this listener is not secured"))?;
@@ -346,7 +347,9 @@ async fn converse<S>(
         // A connection that waits is to take no memory for the request that it may carry next.
         Box::pin(async move {
             let answer = match here.find(id.as_deref(), &request) {
-                Some(chosen) => http::handle(&worker, &client, chosen, request).await.map(Either::Left),
+                Some(chosen) => {
+                    http::handle(&worker, &client, chosen, request).await.map(Either::Left)
+                }
                 None => misdirected().map(Either::Right),
             };
             Ok::<_, Infallible>(answer)

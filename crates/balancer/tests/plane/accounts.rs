@@ -12,11 +12,8 @@ async fn requests_are_logged_as_aws_does_and_counted() {
     let a = backend("a");
     let port = free_port();
     let tea = Action::Fixed { status: 418, content_type: "text/plain".into(), body: "tea".into() };
-    let rule = Rule {
-        priority: 7,
-        conditions: vec![Condition::Path(vec!["/tea".into()])],
-        action: tea,
-    };
+    let rule =
+        Rule { priority: 7, conditions: vec![Condition::Path(vec!["/tea".into()])], action: tea };
     let mut wanted = config(port, vec![rule], to(&[("g", 1)]), &[("g", group(&[&a]))]);
     wanted.log_period = Duration::from_millis(50);
     wanted.balancers[0].access_log =
@@ -24,7 +21,9 @@ async fn requests_are_logged_as_aws_does_and_counted() {
     let mut plane = Plane::start(wanted).await;
     plane.healthy(1).await;
     let mut client = Client::new(port);
-    client.send("POST /x?y=1 HTTP/1.1\r\nHost: web.localhost\r\nUser-Agent: me \\ \"you\"\r\nContent-Length: 5\r\n\r\nhello");
+    client.send(
+        "POST /x?y=1 HTTP/1.1\r\nHost: web.localhost\r\nUser-Agent: me \\ \"you\"\r\nContent-Length: 5\r\n\r\nhello",
+    );
     assert_eq!(read(&mut client.0).expect("an answer").status(), "200");
     assert_eq!(client.ask("/tea", "").status(), "418");
     assert_eq!(client.ask("/break", "").status(), "502");
@@ -57,7 +56,9 @@ async fn requests_are_logged_as_aws_does_and_counted() {
     assert_eq!(&words[8..10], ["200", "200"]);
     let [received, sent] = [words[10], words[11]].map(|size| size.parse::<u64>().expect("bytes"));
     assert!(received > 80 && sent > 100, "{posted}");
-    let line = format!("\"POST http://web.localhost:{port}/x?y=1 HTTP/1.1\" \"me \\x5C \\x22you\\x22\" - - a group");
+    let line = format!(
+        "\"POST http://web.localhost:{port}/x?y=1 HTTP/1.1\" \"me \\x5C \\x22you\\x22\" - - a group"
+    );
     assert!(posted.contains(&line), "{posted}");
     assert!(posted.contains("\"Root=1-") && posted.contains(" \"-\" \"-\" 0 2"), "{posted}");
     let end = format!("\"forward\" \"-\" \"-\" \"{}\" \"200\" \"-\" \"-\" TID_", a.address);

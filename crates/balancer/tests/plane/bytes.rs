@@ -22,7 +22,8 @@ fn head(text: &str) -> Head<'_> {
     let good = !method.is_empty() && path.starts_with('/') && !text.contains(['\0', '\x0b']);
     let headers = lines.map(|line| {
         let (name, value) = line.split_once(": ")?;
-        let clean = !name.is_empty() && !name.contains([' ', '\t', ':']) && !value.contains(['\r', '\n']);
+        let clean =
+            !name.is_empty() && !name.contains([' ', '\t', ':']) && !value.contains(['\r', '\n']);
         clean.then_some((name, value))
     });
     let headers = headers.collect::<Option<Vec<_>>>()?;
@@ -129,17 +130,47 @@ fn nonsense(dice: &mut Dice) -> Vec<u8> {
     const PATHS: [&str; 7] = ["/", "/a?b=c", "*", "http://a/", "//", "/\u{e9}", "a"];
     const VERSIONS: [&str; 5] = ["HTTP/1.1", "HTTP/1.0", "HTTP/2.0", "HTTP/1.1 ", ""];
     const NAMES: [&str; 11] = [
-        "Host", "Content-Length", "Transfer-Encoding", "Connection", "X-A", "content-length", "Host ", " X", "X\0",
-        "Expect", "Upgrade",
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "X-A",
+        "content-length",
+        "Host ",
+        " X",
+        "X\0",
+        "Expect",
+        "Upgrade",
     ];
     const VALUES: [&str; 16] = [
-        "a", "0", "3", "5", "chunked", "identity, chunked", "chunked, identity", "xchunked", "+3", "3, 3",
-        "99999999999999999999", "close", "upgrade, x-a", "100-continue", "a\r\n b", "\u{1}",
+        "a",
+        "0",
+        "3",
+        "5",
+        "chunked",
+        "identity, chunked",
+        "chunked, identity",
+        "xchunked",
+        "+3",
+        "3, 3",
+        "99999999999999999999",
+        "close",
+        "upgrade, x-a",
+        "100-continue",
+        "a\r\n b",
+        "\u{1}",
     ];
     const ENDS: [&str; 6] = ["\r\n", "\r\n", "\r\n", "\n", "\r", "\r\r\n"];
     const BODIES: [&str; 9] = [
-        "", "abc", "abcde", "3\r\nabc\r\n0\r\n\r\n", "3;x=y\r\nabc\r\n0\r\nX: y\r\n\r\n", "-1\r\n", "3\nabc\n0\n\n",
-        "ffffffffffffffffff\r\n", "0\r\n\r\nGET /inside HTTP/1.1\r\nHost: a\r\n\r\n",
+        "",
+        "abc",
+        "abcde",
+        "3\r\nabc\r\n0\r\n\r\n",
+        "3;x=y\r\nabc\r\n0\r\nX: y\r\n\r\n",
+        "-1\r\n",
+        "3\nabc\n0\n\n",
+        "ffffffffffffffffff\r\n",
+        "0\r\n\r\nGET /inside HTTP/1.1\r\nHost: a\r\n\r\n",
     ];
     let mut bytes = Vec::new();
     for _ in 0..1 + dice.below(3) {
@@ -147,7 +178,13 @@ fn nonsense(dice: &mut Dice) -> Vec<u8> {
         let mut say = |text: &str| bytes.extend_from_slice(text.as_bytes());
         match mostly {
             true => say(&format!("{} / HTTP/1.1\r\nHost: a\r\n", dice.of(&["GET", "POST"]))),
-            false => say(&format!("{} {} {}{}", dice.of(&METHODS), dice.of(&PATHS), dice.of(&VERSIONS), dice.of(&ENDS))),
+            false => say(&format!(
+                "{} {} {}{}",
+                dice.of(&METHODS),
+                dice.of(&PATHS),
+                dice.of(&VERSIONS),
+                dice.of(&ENDS)
+            )),
         }
         for _ in 0..dice.below(4) {
             let colon = dice.of(&[": ", ":", " : ", ""]);

@@ -241,8 +241,13 @@ pub(super) fn config(
         client_port: false,
         drop_invalid_headers: false,
     };
-    let listener =
-        Listener { id: "l1".into(), port, tls: None, prior_knowledge: false, does: Does::Http { rules, default } };
+    let listener = Listener {
+        id: "l1".into(),
+        port,
+        tls: None,
+        prior_knowledge: false,
+        does: Does::Http { rules, default },
+    };
     Config {
         version: 0,
         secret: "a secret".into(),

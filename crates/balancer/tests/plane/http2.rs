@@ -8,12 +8,8 @@ use balancer::{
 use bytes::Bytes;
 use http_body_util::{BodyExt, Either, Full, channel::Channel};
 use hyper::{
-    HeaderMap, Request, Response,
-    body::Incoming,
-    client::conn::http2 as client,
-    header::HeaderValue,
-    server::conn::http2 as server,
-    service::service_fn,
+    HeaderMap, Request, Response, body::Incoming, client::conn::http2 as client,
+    header::HeaderValue, server::conn::http2 as server, service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
@@ -149,7 +145,8 @@ async fn calls_stream_both_ways_and_end_with_a_status() {
     let trailers = frame.into_trailers().expect("trailers");
     assert_eq!(trailers["grpc-status"], "0");
     let heads = remote.heads.lock().expect("not poisoned").clone();
-    let (uri, headers, _) = heads.iter().find(|(uri, ..)| uri.contains("Talk")).expect("it was asked");
+    let (uri, headers, _) =
+        heads.iter().find(|(uri, ..)| uri.contains("Talk")).expect("it was asked");
     assert_eq!(uri, "http://web.localhost/pkg.Echo/Talk");
     assert_eq!(headers["te"], "trailers");
     assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
@@ -207,7 +204,12 @@ async fn what_targets_do_not_speak_is_told() {
         assert_eq!(answer.status(), expected, "{version:?}");
     }
     let port = free_port();
-    let old = super::harness::config(port, vec![], to(&[("g", 1)]), &[("g", of(&remote, Version::Http2))]);
+    let old = super::harness::config(
+        port,
+        vec![],
+        to(&[("g", 1)]),
+        &[("g", of(&remote, Version::Http2))],
+    );
     let mut plane = Plane::start(old).await;
     plane.healthy(1).await;
     assert_eq!(Client::new(port).ask("/", "").status(), "464");

@@ -59,8 +59,11 @@ async fn rules_decide_and_answers_of_its_own_are_as_on_aws() {
         path: "/moved/#{path}".into(),
         query: "#{query}".into(),
     };
-    let rule =
-        |condition, action: &Action| Rule { priority: 1, conditions: vec![condition], action: action.clone() };
+    let rule = |condition, action: &Action| Rule {
+        priority: 1,
+        conditions: vec![condition],
+        action: action.clone(),
+    };
     let rules = vec![
         rule(Condition::Path(vec!["/tea*".into()]), &fixed),
         rule(Condition::Header { name: "x-old".into(), values: vec!["1".into()] }, &redirect),

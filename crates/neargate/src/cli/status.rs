@@ -97,8 +97,7 @@ fn figures(balancer: &LoadBalancerStatus) {
         all.own_5xx
     );
     for (name, group) in &balancer.groups {
-        let answers =
-            [group.answers_2xx, group.answers_3xx, group.answers_4xx, group.answers_5xx];
+        let answers = [group.answers_2xx, group.answers_3xx, group.answers_4xx, group.answers_5xx];
         let [good, moved, refused, failed] = answers;
         let ms = |part| group.quantile_us(part).unwrap_or_default() as f64 / 1e3;
         match answers.iter().sum::<u64>() {

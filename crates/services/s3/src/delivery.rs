@@ -35,7 +35,8 @@ impl S3 {
         for principal in principals {
             let (now, identity) = (self.world.now(), self.iam.clone());
             let context = Context::internal(principal.clone(), region, now, identity);
-            denied = self.authorise(&context, "s3:PutObject", Some(bucket), Some(key)).map_err(told);
+            denied =
+                self.authorise(&context, "s3:PutObject", Some(bucket), Some(key)).map_err(told);
             if denied.is_ok() {
                 break;
             }

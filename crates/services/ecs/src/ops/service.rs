@@ -167,7 +167,8 @@ async fn create_external(
     ];
     if let Some((name, _)) = misplaced.iter().find(|(_, misplaced)| *misplaced) {
         return Err(faults::invalid(format!(
-            "{name} cannot be specified for a service with the EXTERNAL deployment controller: specify it in CreateTaskSet."
+            "{name} cannot be specified for a service with the EXTERNAL deployment controller: specify it in \
+             CreateTaskSet."
         )));
     }
     input.desired_count = input.desired_count.or(Some(0));

@@ -177,9 +177,8 @@ async fn change(
     let now = ecs.world.now();
     let written = ecs.store.write(move |tx| {
         let mut service = with_sets(tx.get::<Record>(&key))?;
-        let draining = |d: &Deployment| {
-            d.set.as_ref().is_none_or(|set| set.status == TaskSetStatus::Draining)
-        };
+        let draining =
+            |d: &Deployment| d.set.as_ref().is_none_or(|set| set.status == TaskSetStatus::Draining);
         let own = |d: &Deployment| Some(&d.id) == id.as_ref() && !draining(d);
         let place = service.deployments.iter().position(own).ok_or_else(faults::no_task_set)?;
         let id = service.deployments[place].id.clone();

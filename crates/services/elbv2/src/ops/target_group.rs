@@ -301,11 +301,9 @@ mod tests {
         assert_eq!(read(ProtocolEnum::Http, "").unwrap().1.as_deref(), Some("HTTP1"));
         assert_eq!(read(ProtocolEnum::Https, "GRPC").unwrap().1.as_deref(), Some("GRPC"));
         assert_eq!(read(ProtocolEnum::Tls, "").unwrap().1, None);
-        for (protocol, version) in [
-            (ProtocolEnum::Geneve, ""),
-            (ProtocolEnum::Http, "x"),
-            (ProtocolEnum::Tcp, "HTTP1"),
-        ] {
+        for (protocol, version) in
+            [(ProtocolEnum::Geneve, ""), (ProtocolEnum::Http, "x"), (ProtocolEnum::Tcp, "HTTP1")]
+        {
             assert_eq!(read(protocol, version).unwrap_err().code, "ValidationError");
         }
     }

@@ -109,7 +109,8 @@ pub(crate) async fn try_bucket(elb: &ElbV2, balancer: &LoadBalancer) -> Result<(
     if head.bucket.is_empty() {
         return Err("The attribute 'access_logs.s3.bucket' must be specified".to_owned());
     }
-    if head.prefix.contains("AWSLogs") || head.prefix.starts_with('/') || head.prefix.ends_with('/') {
+    if head.prefix.contains("AWSLogs") || head.prefix.starts_with('/') || head.prefix.ends_with('/')
+    {
         return Err(format!("The access log prefix '{}' is not valid", head.prefix));
     }
     let setting = elb.setting.get().ok_or("load balancers are not driven here")?;

@@ -239,8 +239,8 @@ impl Driver {
         true
     }
 
-    /// Replaces a data plane that another build of this program started: it hands its sockets over, and sees through what
-    /// is under way.
+    /// Replaces a data plane that another build of this program started: it hands its sockets over, and sees through
+    /// what is under way.
     fn renew(&mut self, build: &str) {
         let same = build == balancer::build();
         if same || self.replaced {

@@ -381,7 +381,8 @@ impl<'a> Round<'a> {
             let Some(set) = &deployment.set else { continue };
             let (id, wanted) = (deployment.id.clone(), set.count(self.plan.service.desired_count));
             let of = |task: &&Arc<Task>| task.started_by.as_ref() == Some(&id);
-            let there = self.tasks.iter().filter(of).filter(|t| t.last_status != LastStatus::Stopped);
+            let there =
+                self.tasks.iter().filter(of).filter(|t| t.last_status != LastStatus::Stopped);
             let starts = self.plan.start.iter().any(|start| start.deployment == id);
             let still = count(there) == wanted && !starts;
             let is = still && self.count_healthy(self.living(&id)) == wanted;
