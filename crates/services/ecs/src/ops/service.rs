@@ -377,8 +377,14 @@ fn rescale(service: &mut Record, input: UpdateServiceRequest) -> Result<(), Faul
             "Unable to {what} on services with a {name} deployment controller. {instead}"
         )));
     }
+    settings(service, &input);
     let before = std::mem::take(&mut service.configuration);
     service.configuration = configuration(before, input.deployment_configuration)?;
+    Ok(())
+}
+
+/// What no deployment is needed for.
+fn settings(service: &mut Record, input: &UpdateServiceRequest) {
     service.desired_count = input.desired_count.unwrap_or(service.desired_count);
     service.grace_seconds = input.health_check_grace_period_seconds.or(service.grace_seconds);
     service.rebalancing = input.availability_zone_rebalancing.unwrap_or(service.rebalancing);
@@ -386,7 +392,6 @@ fn rescale(service: &mut Record, input: UpdateServiceRequest) -> Result<(), Faul
     service.managed_tags = input.enable_ecs_managed_tags.unwrap_or(service.managed_tags);
     service.execute_command = input.enable_execute_command.unwrap_or(service.execute_command);
     service.steady = false;
-    Ok(())
 }
 
 /// What a service asks of Service Connect now.
@@ -417,6 +422,7 @@ fn update(
 ) -> Result<(), Fault> {
     let primary = service.deployments.first().ok_or_else(faults::service_not_active)?;
     let mut revision = primary.revision.clone();
+    settings(service, &input);
     if let Some(definition) = definition.filter(|definition| !revision.is_of(definition)) {
         (revision.family, revision.revision) = (definition.family.clone(), definition.revision);
     }
@@ -447,13 +453,6 @@ fn update(
         return Err(faults::invalid(message));
     }
     check_pairs(&service.configuration, &revision)?;
-    service.desired_count = input.desired_count.unwrap_or(service.desired_count);
-    service.grace_seconds = input.health_check_grace_period_seconds.or(service.grace_seconds);
-    service.rebalancing = input.availability_zone_rebalancing.unwrap_or(service.rebalancing);
-    service.propagate_tags = input.propagate_tags.unwrap_or(service.propagate_tags);
-    service.managed_tags = input.enable_ecs_managed_tags.unwrap_or(service.managed_tags);
-    service.execute_command = input.enable_execute_command.unwrap_or(service.execute_command);
-    service.steady = false;
     check_grace(service, &revision)?;
     let changed = revision != service.deployments[0].revision;
     match changed || input.force_new_deployment == Some(true) {
