@@ -136,6 +136,10 @@ def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
     assert made["Certificates"] == [{"CertificateArn": first}] and made["Protocol"] == "HTTPS"
     [policy] = elb.describe_ssl_policies(Names=[made["SslPolicy"]])["SslPolicies"]
     assert policy["SslProtocols"] == ["TLSv1.2", "TLSv1.3"]
+    names = [policy["Name"] for policy in elb.describe_ssl_policies()["SslPolicies"]]
+    # The names that templates have: CDK's recommendation, and AWS's default.
+    for name in ("ELBSecurityPolicy-TLS13-1-2-2021-06", "ELBSecurityPolicy-2016-08"):
+        assert name in names and elb.modify_listener(ListenerArn=listener, SslPolicy=name)["Listeners"][0]["SslPolicy"] == name
     elb.add_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": second}])
     told = elb.describe_listener_certificates(ListenerArn=listener)["Certificates"]
     assert told == [{"CertificateArn": first, "IsDefault": True}, {"CertificateArn": second, "IsDefault": False}]

@@ -117,6 +117,9 @@ impl Secured {
         let mut config = config;
         config.alpn_protocols =
             tls.protocols.iter().map(|name| name.clone().into_bytes()).collect();
+        // Clients that come back bring what they agreed on: it need not be kept here, however many they are.
+        config.ticketer = ring::Ticketer::new().map_err(|error| error.to_string())?;
+        config.send_tls13_tickets = 1;
         Ok(Self { config: Arc::new(config), names, certificates })
     }
 

@@ -5,7 +5,7 @@ use crate::{
     Mesh,
     api::{Action, ActionTypeEnum, ForwardActionConfig, ProtocolEnum, RuleCondition},
     model::{Listener, LoadBalancer, Node, Rule, Target, TargetGroup},
-    ops::ssl_policy::ONLY_13,
+    ops::ssl_policy::is_only_13,
 };
 use balancer::config::{
     self as plane, Algorithm, Check, Condition, Config, Does, Forward, ForwardedFor, HttpSettings,
@@ -136,7 +136,7 @@ fn of_listener(
     let tls = listener.is_secured().then(|| plane::Tls {
         certificates: listener.certificates.iter().filter_map(certificate).collect(),
         protocols: protocols(listener, http2),
-        only_13: listener.ssl_policy.as_deref() == Some(ONLY_13),
+        only_13: listener.ssl_policy.as_deref().is_some_and(is_only_13),
     });
     let listener = |does| plane::Listener {
         id: listener.id.clone(),
