@@ -132,6 +132,8 @@ def test_code_deploy_has_its_first_task_set_from_the_service(sets):
     eventually(lambda: fetch(f"http://{balancer['DNSName']}:{LISTENER}/") == "cd", "it answers")
     words = "Unable to update task definition on services with a CODE_DEPLOY deployment controller"
     refused(words, ecs.update_service, service="cd", taskDefinition=sets.page("other"))
+    breaker = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
+    refused("circuit breaker", ecs.update_service, service="cd", deploymentConfiguration=breaker)
     refused("force a new deployment", ecs.update_service, service="cd", forceNewDeployment=True)
     sets.update("cd", desiredCount=1)
     sets.settled("cd", first["id"], 1)

@@ -133,17 +133,25 @@ fn controller(input: &CreateServiceRequest) -> Result<Controller, Fault> {
         Some(DeploymentControllerType::CodeDeploy) => Controller::CodeDeploy,
         Some(DeploymentControllerType::External) => Controller::External,
     };
-    let given = input.deployment_configuration.as_ref();
-    let breaks = given.and_then(|given| given.deployment_circuit_breaker.as_ref());
+    check_controlled(controller, input.deployment_configuration.as_ref())?;
+    Ok(controller)
+}
+
+/// What is ECS's own way of deploying is not for services that somebody else deploys.
+fn check_controlled(
+    controller: Controller,
+    given: Option<&DeploymentConfiguration>,
+) -> Result<(), Fault> {
+    let breaker = given.and_then(|given| given.deployment_circuit_breaker.as_ref());
+    let breaks = breaker.is_some_and(|breaker| breaker.enable);
     let strategy = given.and_then(|given| given.strategy);
-    let breaks = breaks.is_some_and(|breaker| breaker.enable);
     match breaks || strategy.is_some_and(|strategy| strategy != DeploymentStrategy::Rolling) {
         true => Err(faults::invalid(format!(
             "The deployment circuit breaker and deployment strategies are not for services with the {} deployment \
              controller.",
             controller.as_str()
         ))),
-        false => Ok(controller),
+        false => Ok(()),
     }
 }
 
@@ -377,6 +385,7 @@ fn rescale(service: &mut Record, input: UpdateServiceRequest) -> Result<(), Faul
             "Unable to {what} on services with a {name} deployment controller. {instead}"
         )));
     }
+    check_controlled(service.controller, input.deployment_configuration.as_ref())?;
     settings(service, &input);
     let before = std::mem::take(&mut service.configuration);
     service.configuration = configuration(before, input.deployment_configuration)?;
