@@ -17,8 +17,6 @@ pub enum Order {
     Configure(Config),
     /// There is nothing to be done any more.
     End,
-    /// Another process of this program takes over: it is sent the sockets, and what is under way is seen through here.
-    HandOver,
 }
 
 /// Everything, at one moment.

@@ -1,6 +1,6 @@
 //! Sockets from a process to the one that takes over: nobody who connects meanwhile is refused.
 
-use crate::{SOCKET, config::Order, socket::Listener, table::Place};
+use crate::{socket::Listener, table::Place};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketType, sockopt,
@@ -8,7 +8,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    io::{self, IoSlice, IoSliceMut, Write},
+    io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
@@ -19,6 +19,8 @@ use std::{
     time::Duration,
 };
 
+/// The unix socket in a process's directory: whoever connects to it is given everything.
+pub(crate) const SOCKET: &str = "hand-over";
 /// The most sockets of one message; Linux takes 253.
 const MOST: usize = 128;
 /// How long the other process may take to answer.
@@ -80,18 +82,14 @@ async fn send(
 
 /// Asks the process that runs in a directory for its sockets.
 pub(crate) fn take(directory: &Path) -> io::Result<Taken> {
-    let mut stream = UnixStream::connect(directory.join(SOCKET))?;
+    let stream = UnixStream::connect(directory.join(SOCKET))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    let mut order = serde_json::to_vec(&Order::HandOver)?;
-    order.push(b'\n');
-    stream.write_all(&order)?;
     let (mut text, mut sockets) = (Vec::new(), Vec::new());
     let places = loop {
         receive(&stream, &mut text, &mut sockets)?;
-        // Before it reads the order it may have told a report or two.
-        let mut lines = text.split(|byte| *byte == b'\n');
-        let told = lines.find_map(|line| serde_json::from_slice::<HandedOver>(line).ok());
-        if let Some(told) = told.filter(|told| sockets.len() >= told.handed_over.len() + 2) {
+        let Some(end) = text.iter().position(|byte| *byte == b'\n') else { continue };
+        let told: HandedOver = serde_json::from_slice(&text[..end])?;
+        if sockets.len() >= told.handed_over.len() + 2 {
             break told.handed_over;
         }
     };

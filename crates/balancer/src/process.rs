@@ -29,6 +29,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream, unix::OwnedReadHalf},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, mpsc},
     task::LocalSet,
 };
@@ -111,23 +112,26 @@ pub fn run(directory: &Path, take_over: bool) -> Result<(), ProcessError> {
         let path = directory.join(SOCKET);
         let control = match control {
             Some(control) => of_std(control).map_err(told("listen on", &path))?,
-            None => {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(told("remove", &path)(error));
-                    }
-                    _ => {}
-                }
-                UnixListener::bind(&path).map_err(told("listen on", &path))?
-            }
+            None => bind(&path).map_err(told("listen on", &path))?,
         };
-        plane.serve(control, lock.as_fd()).await.map_err(ProcessError::System)
+        let path = directory.join(hand_over::SOCKET);
+        let successor = bind(&path).map_err(told("listen on", &path))?;
+        plane.serve(control, successor, lock.as_fd()).await.map_err(ProcessError::System)
     })?;
     if let End::HandedOver = ended {
         // Letting go of it would let go of the other process's, too.
         std::mem::forget(lock);
     }
     Ok(())
+}
+
+/// Listens where a process that is gone may have listened.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(path)
 }
 
 fn of_std(control: std::os::unix::net::UnixListener) -> io::Result<UnixListener> {
@@ -365,13 +369,12 @@ impl Plane {
     /// Hands everything over to whoever asked for it; answers whether it is done.
     async fn hand_over(
         &self,
-        to: Option<&Peer>,
+        to: &UnixStream,
         lock: BorrowedFd<'_>,
         control: BorrowedFd<'_>,
     ) -> bool {
-        let Some(to) = to else { return false };
         self.book.leave();
-        match hand_over::give(to.write.as_ref(), lock, control, &self.open).await {
+        match hand_over::give(to, lock, control, &self.open).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the sockets cannot be handed over");
@@ -382,7 +385,7 @@ impl Plane {
     }
 
     /// Sees through what is under way, by the configuration that the other process is given.
-    async fn leave(&mut self) {
+    async fn leave(&mut self, ended: &mut Signal) {
         self.leaving = true;
         for place in std::mem::take(&mut self.open).into_keys() {
             self.order(|| worker::Order::Close(place.clone()));
@@ -393,9 +396,15 @@ impl Plane {
         let until = Instant::now() + LEAVING;
         let mut clock = clock(COUNTING);
         loop {
-            clock.tick().await;
+            tokio::select! {
+                _ = ended.recv() => break,
+                _ = clock.tick() => {}
+            }
             let now = modified(&self.file);
-            if now.is_some() && now != known {
+            if now.is_none() {
+                break; // the other process was told that there is nothing to be done any more
+            }
+            if now != known {
                 known = now;
                 self.read();
             }
@@ -411,8 +420,12 @@ impl Plane {
         self.book.close();
     }
 
-    async fn serve(&mut self, control: UnixListener, lock: BorrowedFd<'_>) -> io::Result<End> {
-        use tokio::signal::unix::{SignalKind, signal};
+    async fn serve(
+        &mut self,
+        control: UnixListener,
+        successor: UnixListener,
+        lock: BorrowedFd<'_>,
+    ) -> io::Result<End> {
         let mut ended = signal(SignalKind::terminate())?;
         // The terminal that it was started from is not its own.
         let _interrupted = signal(SignalKind::interrupt())?;
@@ -438,17 +451,17 @@ impl Plane {
                     peer = Some(Peer::new(accepted?.0));
                     said = None;
                 }
+                asked = successor.accept() => {
+                    if self.hand_over(&asked?.0, lock, control.as_fd()).await {
+                        drop((control, successor, peer));
+                        self.leave(&mut ended).await;
+                        return Ok(End::HandedOver);
+                    }
+                }
                 order = Peer::next(&mut peer) => match order {
                     Ok(Order::End) => {
                         self.book.close();
                         return self.forget().map(|()| End::Told);
-                    }
-                    Ok(Order::HandOver) => {
-                        if self.hand_over(peer.as_ref(), lock, control.as_fd()).await {
-                            drop((control, peer));
-                            self.leave().await;
-                            return Ok(End::HandedOver);
-                        }
                     }
                     Ok(Order::Configure(config)) => {
                         if let Err(error) = self.keep(&config) {

@@ -38,11 +38,17 @@ impl Drop for Flow {
     }
 }
 
-type Flows = Rc<RefCell<HashMap<SocketAddr, Flow>>>;
+/// The flows of a listener, and where what targets say is read to, for all of them.
+#[derive(Clone)]
+struct Flows {
+    all: Rc<RefCell<HashMap<SocketAddr, Flow>>>,
+    buffer: Rc<RefCell<Vec<u8>>>,
+}
 
 /// Passes datagrams on until this is dropped.
 pub(crate) async fn serve(worker: Rc<Worker>, place: Place, socket: UdpSocket) {
-    let (flows, socket) = (Flows::default(), Rc::new(socket));
+    let buffer = Rc::new(RefCell::new(vec![0; LONGEST]));
+    let (flows, socket) = (Flows { all: Rc::default(), buffer }, Rc::new(socket));
     let mut turn = worker.turn();
     let mut listening = now(&worker, &place);
     let mut buffer = vec![0; LONGEST];
@@ -57,7 +63,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, place: Place, socket: UdpSocket) {
         if worker.turn() != turn {
             (turn, listening) = (worker.turn(), now(&worker, &place));
             let left = |flow: &Flow| !listening.as_ref().is_some_and(|l| serves(l, &flow.busy));
-            leaving.extend(flows.borrow_mut().extract_if(|_, flow| left(flow)).map(|(_, f)| f));
+            leaving.extend(flows.all.borrow_mut().extract_if(|_, flow| left(flow)).map(|(_, f)| f));
         }
         let (length, client) = match received {
             None => {
@@ -72,10 +78,11 @@ pub(crate) async fn serve(worker: Rc<Worker>, place: Place, socket: UdpSocket) {
             }
         };
         let Some(listening) = &listening else { continue };
-        let known = flows.borrow().get(&client).is_some_and(|flow| !is_left(listening, &flow.busy));
+        let known =
+            flows.all.borrow().get(&client).is_some_and(|flow| !is_left(listening, &flow.busy));
         if !known {
             let flow = begin(&worker, listening, &flows, client, &socket).await;
-            let mut flows = flows.borrow_mut();
+            let mut flows = flows.all.borrow_mut();
             flows.remove(&client);
             match flow {
                 Ok(Some(flow)) if flows.len() < MOST_FLOWS => flows.insert(client, flow),
@@ -87,7 +94,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, place: Place, socket: UdpSocket) {
             };
         }
         let flow =
-            flows.borrow().get(&client).map(|flow| (flow.upstream.clone(), flow.moved.clone()));
+            flows.all.borrow().get(&client).map(|flow| (flow.upstream.clone(), flow.moved.clone()));
         let Some((upstream, moved)) = flow else { continue };
         moved.note();
         listening.meter.add(worker.number, Count::Bytes, length as u64);
@@ -168,28 +175,36 @@ struct Back {
 impl Back {
     /// Passes on what the target says, and forgets the flow when nothing passes any more.
     async fn pass(self) {
-        let mut buffer = vec![0; LONGEST];
         loop {
             let until = self.moved.at() + self.idle;
-            match tokio::time::timeout_at(until.into(), self.upstream.recv(&mut buffer)).await {
-                Ok(Ok(length)) => {
-                    self.moved.note();
-                    let meter = &self.listening.meter;
-                    meter.add(self.worker.number, Count::Bytes, length as u64);
-                    if let Err(error) = self.socket.send_to(&buffer[..length], self.client).await {
-                        tracing::debug!(%error, "a datagram could not be delivered");
-                    }
-                }
-                // The target does not listen (yet); the client may try again.
+            match tokio::time::timeout_at(until.into(), self.upstream.readable()).await {
+                Ok(Ok(())) => self.pass_one(),
                 Ok(Err(error)) => tracing::debug!(%error, "a target takes no datagrams"),
                 Err(_) if self.moved.at() + self.idle > until => {}
                 Err(_) => break,
             }
         }
-        let mut flows = self.flows.borrow_mut();
+        // This task ends with the flow.
+        let mut flows = self.flows.all.borrow_mut();
         let own = |flow: &Flow| Rc::ptr_eq(&flow.upstream, &self.upstream);
         if flows.get(&self.client).is_some_and(own) {
             flows.remove(&self.client);
+        }
+    }
+
+    fn pass_one(&self) {
+        let mut buffer = self.flows.buffer.borrow_mut();
+        let length = match self.upstream.try_recv(&mut buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // The target does not listen (yet); the client may try again.
+            Err(error) => return tracing::debug!(%error, "a target takes no datagrams"),
+        };
+        self.moved.note();
+        self.listening.meter.add(self.worker.number, Count::Bytes, length as u64);
+        // Where there is no room a datagram is lost, as on any network.
+        if let Err(error) = self.socket.try_send_to(&buffer[..length], self.client) {
+            tracing::debug!(%error, "a datagram could not be delivered");
         }
     }
 }
