@@ -19,8 +19,8 @@ const CIPHERS: &[&str] = &[
 ];
 /// The one that a listener has unless it names another.
 pub(super) const DEFAULT: &str = "ELBSecurityPolicy-TLS13-1-2-Res-2021-06";
-/// Those with TLS 1.2 and 1.3. What some of them let in beyond [`CIPHERS`], for clients of long ago, is not spoken here;
-/// nor are key exchanges that quantum computers cannot break.
+/// Those with TLS 1.2 and 1.3. What some of them let in beyond [`CIPHERS`], for clients of long ago, is not spoken
+/// here; nor are key exchanges that quantum computers cannot break.
 const BOTH: [&str; 7] = [
     DEFAULT,
     "ELBSecurityPolicy-TLS13-1-2-Res-PQ-2025-09",
