@@ -184,6 +184,6 @@ def test_malformed_bodies_and_unknown_operations(neargate):
     for body in [b"{", b"[]", b'{"maxResults": "many"}', b"\xff\xfe", b'{"a":' * 500]:
         status, answer = signed(body, prefix + "ListClusters")
         assert (status, answer["__type"]) == (400, "SerializationException"), body
-    status, answer = signed(b"{}", prefix + "CreateTaskSet")
+    status, answer = signed(b"{}", prefix + "SubmitTaskStateChange")
     assert (status, answer["__type"]) == (400, "UnknownOperationException")
-    assert "does not implement ecs:CreateTaskSet" in answer["message"]
+    assert "does not implement ecs:SubmitTaskStateChange" in answer["message"]

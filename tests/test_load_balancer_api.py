@@ -182,6 +182,8 @@ def test_attributes_of_load_balancers(lb):
     with refused("ValidationError", "must be 'true' or 'false'"):
         modify(deletion_protection__enabled="maybe")
     with refused("ValidationError", "Neargate does not support"):
+        modify(connection_logs__s3__enabled="true", idle_timeout__timeout_seconds="20")
+    with refused("InvalidConfigurationRequest", "'access_logs.s3.bucket' must be specified"):
         modify(access_logs__s3__enabled="true", idle_timeout__timeout_seconds="20")
     with refused("ValidationError"):
         modify(load_balancing__cross_zone__enabled="false")
@@ -235,8 +237,8 @@ def test_target_groups_that_cannot_be(lb):
     for more, says in [
         ({"TargetType": "instance"}, "there are no instances on Fargate"),
         ({"TargetType": "lambda"}, "use ip"),
-        ({"Protocol": "HTTPS"}, "only HTTP and TCP are built"),
-        ({"ProtocolVersion": "GRPC"}, "only HTTP1 is built"),
+        ({"Protocol": "GENEVE"}, "only HTTP, HTTPS, TCP, TLS, UDP and TCP_UDP are built"),
+        ({"ProtocolVersion": "HTTP3"}, "must be one of 'GRPC, HTTP1, HTTP2'"),
         ({"VpcId": "vpc-nothing"}, "The VPC ID 'vpc-nothing' is not found"),
         ({"HealthCheckEnabled": False}, "Health check enabled must be true for target groups with target type 'ip'"),
         ({"HealthCheckIntervalSeconds": 5}, "Health check interval must be greater than the timeout."),
@@ -244,7 +246,7 @@ def test_target_groups_that_cannot_be(lb):
         ({"HealthCheckPath": "up"}, "begins with '/'"),
         ({"HealthCheckProtocol": "TCP"}, "must be one of 'HTTP, HTTPS'"),
         ({"Matcher": {"HttpCode": "500"}}, "must be within '200-499' inclusive"),
-        ({"Matcher": {"GrpcCode": "0"}}, "gRPC"),
+        ({"Matcher": {"GrpcCode": "0"}}, "protocol version 'GRPC' only"),
         ({"IpAddressType": "ipv6"}, "IPv6 is not built"),
     ]:
         with refused("ValidationError", says):
@@ -373,7 +375,9 @@ def test_network_load_balancers(lb):
         lb.listener(balancer, FIXED, port=81, protocol="TCP")
     with refused("ValidationError", "A certificate must be specified for TLS listeners"):
         lb.listener(balancer, lb.forward(group), port=81, protocol="TLS")
-    with refused("ValidationError", "only TCP and TLS are built"):
+    with refused("ValidationError", "QUIC is not built"):
+        lb.listener(balancer, lb.forward(group), port=81, protocol="QUIC")
+    with refused("IncompatibleProtocols", "'UDP' and 'TCP'"):
         lb.listener(balancer, lb.forward(group), port=81, protocol="UDP")
     with refused("UnsupportedProtocol"):
         lb.elb.create_rule(ListenerArn=listener["ListenerArn"], Priority=1, Conditions=path("/"), Actions=FIXED)
