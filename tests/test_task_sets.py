@@ -142,6 +142,20 @@ def test_code_deploy_has_its_first_task_set_from_the_service(sets):
     sets.clear("cd", balancer, group)
 
 
+def test_cloud_map_is_told_what_others_call_a_task_set(sets, neargate):
+    discovery = neargate.client("servicediscovery")
+    discovery.create_http_namespace(Name="called")
+    [namespace] = [found["Id"] for found in discovery.list_namespaces()["Namespaces"] if found["Name"] == "called"]
+    service = discovery.create_service(Name="called", NamespaceId=namespace)["Service"]
+    sets.ecs.create_service(cluster="tests", serviceName="called", deploymentController={"type": "EXTERNAL"}, desiredCount=1)
+    registries = [{"registryArn": service["Arn"]}]
+    sets.make("called", sets.page("called"), None, loadBalancers=[], serviceRegistries=registries, externalId="by another name")
+    [instance] = eventually(lambda: discovery.list_instances(ServiceId=service["Id"])["Instances"], "it is registered")
+    assert instance["Attributes"]["ECS_TASK_SET_EXTERNAL_ID"] == "by another name"
+    sets.delete("called")
+    eventually(lambda: not discovery.list_instances(ServiceId=service["Id"])["Instances"], "it is gone")
+
+
 def test_services_that_ecs_deploys_have_none(sets):
     group = sets.group("plain")
     balancer = sets.balancer("plain")

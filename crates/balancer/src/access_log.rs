@@ -119,7 +119,8 @@ impl Page {
         fs::create_dir_all(directory)?;
         let mut bytes = 0;
         for entry in fs::read_dir(directory)? {
-            bytes += entry?.metadata()?.len();
+            // What is delivered just now is gone, and counts no more.
+            bytes += entry?.metadata().map_or(0, |of| of.len());
         }
         let path = directory.join(name);
         if path.exists() {

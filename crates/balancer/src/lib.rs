@@ -10,9 +10,9 @@
 //!                 <──Report──         <──health── one task per target
 //! ```
 //!
-//! A worker is one thread, and a connection stays with it; there are no locks on a request's way. Sockets are
-//! made in the network namespace of the load balancer's own interface, on both sides, so that the firewall of its
-//! network holds.
+//! A worker is one thread, and a connection stays with it; there are no locks on a request's way, but an access log's
+//! where one is wanted. Sockets are made in the network namespace of the load balancer's own interface, on both sides,
+//! so that the firewall of its network holds.
 //!
 //! Time and tasks are tokio's own here: what can be simulated is decided by the control plane.
 #![allow(clippy::disallowed_methods)]

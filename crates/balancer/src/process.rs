@@ -483,10 +483,9 @@ impl Plane {
                     self.listen(&table);
                 }
             }
+            let Some(to) = &mut peer else { continue };
             let report = self.report();
-            if let Some(to) = &mut peer
-                && said.as_ref() != Some(&report)
-            {
+            if said.as_ref() != Some(&report) {
                 match to.tell(&report).await {
                     Ok(()) => said = Some(report),
                     Err(_) => peer = None,
