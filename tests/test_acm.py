@@ -89,6 +89,37 @@ def test_certificates_are_kept_and_told(acm, authority):
     refused("InvalidArnException", "", acm.get_certificate, CertificateArn="arn:aws:acm:us-east-1:123456789012:nothing/x")
 
 
+def test_certificates_are_issued(acm, authority, tmp_path):
+    asked = {"DomainName": "Www.Shop.example", "SubjectAlternativeNames": ["*.shop.example", "www.shop.example"],
+             "ValidationMethod": "DNS", "IdempotencyToken": "once", "Tags": [{"Key": "a", "Value": "1"}]}
+    arn = acm.request_certificate(**asked)["CertificateArn"]
+    assert acm.request_certificate(**asked)["CertificateArn"] == arn
+    told = acm.describe_certificate(CertificateArn=arn)["Certificate"]
+    assert told["Status"] == "ISSUED" and told["Type"] == "AMAZON_ISSUED" and told["RenewalEligibility"] == "ELIGIBLE"
+    assert told["DomainName"] == "www.shop.example" and told["SubjectAlternativeNames"] == ["www.shop.example", "*.shop.example"]
+    assert (told["NotAfter"] - told["IssuedAt"]).days in (394, 395) and "ImportedAt" not in told
+    assert [option["ValidationStatus"] for option in told["DomainValidationOptions"]] == ["SUCCESS", "SUCCESS"]
+    acm.get_waiter("certificate_validated").wait(CertificateArn=arn)
+    assert arn in {one["CertificateArn"] for one in acm.list_certificates()["CertificateSummaryList"]}
+    # Whoever trusts the chain trusts the certificate, for its names and for no others.
+    got = acm.get_certificate(CertificateArn=arn)
+    chain, file = tmp_path / "chain.pem", tmp_path / "own.pem"
+    chain.write_text(got["CertificateChain"])
+    file.write_text(got["Certificate"])
+    for name, well in (("www.shop.example", True), ("a.shop.example", True), ("other.example", False)):
+        words = ["openssl", "verify", "-x509_strict", "-CAfile", chain, "-purpose", "sslserver", "-verify_hostname", name, file]
+        assert (subprocess.run(words, capture_output=True).returncode == 0) == well, name
+    another = acm.request_certificate(DomainName="other.example", KeyAlgorithm="EC_prime256v1")["CertificateArn"]
+    assert acm.get_certificate(CertificateArn=another)["CertificateChain"] == got["CertificateChain"], "there is one authority"
+    refused("ValidationException", "KeyAlgorithm", acm.request_certificate, DomainName="other.example", KeyAlgorithm="RSA_2048")
+    refused("ValidationException", "domainName", acm.request_certificate, DomainName="-no.example")
+    names = [f"n{number}.example" for number in range(10)]
+    refused("LimitExceededException", "at most 10", acm.request_certificate, DomainName="www.example", SubjectAlternativeNames=names)
+    refused("ValidationException", "issued here", acm.import_certificate, CertificateArn=arn, **authority.issue("www.shop.example"))
+    for certificate in (arn, another):
+        acm.delete_certificate(CertificateArn=certificate)
+
+
 def test_a_network_load_balancer_takes_tls_off(balanced, acm, authority):
     elb, port = balanced.elb, LISTENER + 9
     balancer, group = balanced.balancer("inside", Type="network"), balanced.group("inside", "TCP", HealthCheckProtocol="TCP")
@@ -117,7 +148,7 @@ def test_a_network_load_balancer_takes_tls_off(balanced, acm, authority):
     acm.delete_certificate(CertificateArn=certificate)
 
 
-def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
+def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate, tmp_path):
     elb, stack = balanced.elb, balanced.stack
     balanced.front = stack.group("secure-front", SECURE, PLAIN)
     rule = {"IpProtocol": "tcp", "FromPort": 8080, "ToPort": 8080, "UserIdGroupPairs": [{"GroupId": balanced.front}]}
@@ -161,6 +192,13 @@ def test_a_listener_speaks_tls_by_name(balanced, acm, authority, neargate):
     assert "no alternative certificate subject name matches" in curl("other.example")
     assert curl("www.example", "/", "--tlsv1.3") == "secured" and curl("www.example", "/", "--tls-max", "1.2") == "secured"
     assert "failed" in curl("www.example", "/", "--tls-max", "1.1")
+    issued = tmp_path / "issued.pem"
+    third = acm.request_certificate(DomainName="www.issued.example", ValidationMethod="DNS")["CertificateArn"]
+    issued.write_text(acm.get_certificate(CertificateArn=third)["CertificateChain"])
+    elb.add_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": third}])
+    eventually(lambda: curl("www.issued.example", authority=issued) == "secured", "the issued certificate is served and trusted")
+    elb.remove_listener_certificates(ListenerArn=listener, Certificates=[{"CertificateArn": third}])
+    acm.delete_certificate(CertificateArn=third)
     seen = curl("www.example", "/cgi-bin/env")
     assert "HTTP_X_FORWARDED_PROTO=https" in seen and f"HTTP_X_FORWARDED_PORT={SECURE}" in seen, seen
     assert curl("www.example", "/", "--http2", "-o", "/dev/null", "-w", "%{http_version}") == "2"

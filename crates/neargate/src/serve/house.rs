@@ -136,6 +136,7 @@ impl House {
         let (ecs, elb) = (self.ecs.clone(), self.elb.clone());
         self.scaling.start(Arc::new(connect::Services { ecs, elb }));
         self.logs.start();
+        self.acm.start();
         self.ecr.start();
         self.ssm.start();
         self.secrets.start();

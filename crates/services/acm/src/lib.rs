@@ -1,5 +1,5 @@
-//! Certificate Manager: certificates that are imported, for the listeners of load balancers. None are issued
-//! here: there is no authority that a client would trust.
+//! Certificate Manager: certificates for the listeners of load balancers, imported, or issued by an authority of this
+//! machine's own (`issue`), which clients trust when they are given its certificate.
 
 pub mod api {
     //! Requests and answers, as AWS defines them.
@@ -7,12 +7,16 @@ pub mod api {
     pub use generated::*;
 }
 mod faults;
+mod issue;
 pub mod model;
 mod ops;
 mod read;
 
-use model::Certificate;
-use std::sync::{Arc, OnceLock};
+use model::{Authority, Certificate};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use store::{ReadError, Sealer, Store};
 use world::World;
 
@@ -42,7 +46,19 @@ impl Acm {
     /// The service over `store`. Fails when a stored record cannot be read.
     pub fn new(store: Store, world: World, sealer: Arc<Sealer>) -> Result<Arc<Self>, ReadError> {
         store.declare::<Certificate>()?;
+        store.declare::<Authority>()?;
         Ok(Arc::new(Self { store, world, sealer, users: OnceLock::new() }))
+    }
+
+    /// Begins to issue certificates anew before they end.
+    pub fn start(self: &Arc<Self>) {
+        let acm = self.clone();
+        self.world.spawn("certificate renewal", async move {
+            loop {
+                ops::request::renew(&acm).await;
+                acm.world.sleep(Duration::from_secs(86_400)).await;
+            }
+        });
     }
 
     /// Says who uses certificates.

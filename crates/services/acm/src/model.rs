@@ -42,6 +42,43 @@ pub struct Certificate {
     pub created: Timestamp,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// How it was asked for; none when it was imported.
+    #[serde(default)]
+    pub request: Option<Request>,
+}
+
+/// RequestCertificate.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Request {
+    /// The client's token, which makes the same request twice one certificate for an hour.
+    pub token: Option<String>,
+    /// By DNS; else by mail.
+    pub by_dns: bool,
+    /// The first label of the name in DNS that would prove whose the domain is.
+    pub proof_name: String,
+    /// The first label of what that name would have to lead to.
+    pub proof_value: String,
+}
+
+/// The authority that issues certificates on this machine. There is one.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Authority {
+    /// Its certificate, PEM.
+    pub certificate: String,
+    /// Its private key, PEM, sealed for [`Authority::KEY`].
+    pub key: Sealed,
+}
+
+impl Authority {
+    /// The record's key.
+    pub const KEY: &'static str = "authority";
+}
+
+impl Record for Authority {
+    const TABLE: &'static str = "acm.authority";
+    fn key(&self) -> String {
+        Self::KEY.to_owned()
+    }
 }
 
 impl Certificate {

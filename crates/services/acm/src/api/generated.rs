@@ -84,6 +84,18 @@ pub fn service(state: Arc<crate::Acm>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_REQUEST_CERTIFICATE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::request::request_certificate(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_ADD_TAGS_TO_CERTIFICATE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -154,6 +166,13 @@ pub static OP_DELETE_CERTIFICATE: wire::Operation = wire::Operation {
     name: "DeleteCertificate",
     input: &S_DELETE_CERTIFICATE_REQUEST,
     output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_REQUEST_CERTIFICATE: wire::Operation = wire::Operation {
+    name: "RequestCertificate",
+    input: &S_REQUEST_CERTIFICATE_REQUEST,
+    output: &S_REQUEST_CERTIFICATE_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -337,6 +356,15 @@ pub struct CertificateOptions {
     pub export: Option<CertificateExport>,
 }
 
+impl FromValue for CertificateOptions {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            certificate_transparency_logging_preference: fields.optional(0),
+            export: fields.optional(1),
+        }
+    }
+}
 impl IntoValue for CertificateOptions {
     fn into_value(self) -> Value {
         Value::Structure(vec![
@@ -470,6 +498,12 @@ impl CertificateTransparencyLoggingPreference {
     }
 }
 
+impl FromValue for CertificateTransparencyLoggingPreference {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
 impl IntoValue for CertificateTransparencyLoggingPreference {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
@@ -598,6 +632,18 @@ impl IntoValue for DomainValidation {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DomainValidationOption {
+    pub domain_name: String,
+    pub validation_domain: String,
+}
+
+impl FromValue for DomainValidationOption {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { domain_name: fields.required(0), validation_domain: fields.required(1) }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct ExtendedKeyUsage {
     pub name: Option<ExtendedKeyUsageName>,
@@ -1151,6 +1197,48 @@ impl IntoValue for RenewalSummary {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct RequestCertificateRequest {
+    pub domain_name: String,
+    pub validation_method: Option<ValidationMethod>,
+    pub subject_alternative_names: Option<Vec<String>>,
+    pub idempotency_token: Option<String>,
+    pub domain_validation_options: Option<Vec<DomainValidationOption>>,
+    pub options: Option<CertificateOptions>,
+    pub certificate_authority_arn: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub key_algorithm: Option<KeyAlgorithm>,
+    pub managed_by: Option<CertificateManagedBy>,
+}
+
+impl FromValue for RequestCertificateRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            domain_name: fields.required(0),
+            validation_method: fields.optional(1),
+            subject_alternative_names: fields.optional(2),
+            idempotency_token: fields.optional(3),
+            domain_validation_options: fields.optional(4),
+            options: fields.optional(5),
+            certificate_authority_arn: fields.optional(6),
+            tags: fields.optional(7),
+            key_algorithm: fields.optional(8),
+            managed_by: fields.optional(9),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RequestCertificateResponse {
+    pub certificate_arn: Option<String>,
+}
+
+impl IntoValue for RequestCertificateResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.certificate_arn.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ResourceRecord {
     pub name: Option<String>,
     pub r#type: Option<RecordType>,
@@ -1319,6 +1407,12 @@ impl ValidationMethod {
             "HTTP" => Some(Self::Http),
             _ => None,
         }
+    }
+}
+
+impl FromValue for ValidationMethod {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -1664,7 +1758,7 @@ static S_CERTIFICATE_OPTIONS: Shape = Shape {
             shape: &S_CERTIFICATE_TRANSPARENCY_LOGGING_PREFERENCE,
             required: false,
             location: Location::Body,
-            mark: Mark::Honoured,
+            mark: Mark::Refused("certificates are not logged publicly"),
         },
         Member {
             name: "Export",
@@ -1673,7 +1767,7 @@ static S_CERTIFICATE_OPTIONS: Shape = Shape {
             shape: &S_CERTIFICATE_EXPORT,
             required: false,
             location: Location::Body,
-            mark: Mark::Honoured,
+            mark: Mark::Refused("certificates are not exported"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -1957,7 +2051,16 @@ static S_DOMAIN_LIST: Shape = Shape {
 static S_DOMAIN_NAME_STRING: Shape = Shape {
     name: "DomainNameString",
     kind: Kind::String { values: &[] },
-    constraint: Constraint { min: Some(1), max: Some(253), pattern: None },
+    constraint: Constraint {
+        min: Some(1),
+        max: Some(253),
+        pattern: Some({
+            static P: Pattern = Pattern::new(
+                "(\\*\\.)?([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\\.)+([A-Za-z0-9][A-Za-z0-9-]{0,61}[A-Za-z0-9])",
+            );
+            &P
+        }),
+    },
     sensitive: false,
 };
 static S_DOMAIN_STATUS: Shape = Shape {
@@ -2040,6 +2143,37 @@ static S_DOMAIN_VALIDATION_LIST: Shape = Shape {
     name: "DomainValidationList",
     kind: Kind::List { member: &S_DOMAIN_VALIDATION, item: "member", flattened: false },
     constraint: Constraint { min: Some(1), max: Some(1000), pattern: None },
+    sensitive: false,
+};
+static S_DOMAIN_VALIDATION_OPTION: Shape = Shape {
+    name: "DomainValidationOption",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DomainName",
+            query: "DomainName",
+            xml: "DomainName",
+            shape: &S_DOMAIN_NAME_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("certificates are issued at once, so nobody is asked by mail"),
+        },
+        Member {
+            name: "ValidationDomain",
+            query: "ValidationDomain",
+            xml: "ValidationDomain",
+            shape: &S_DOMAIN_NAME_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("certificates are issued at once, so nobody is asked by mail"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DOMAIN_VALIDATION_OPTION_LIST: Shape = Shape {
+    name: "DomainValidationOptionList",
+    kind: Kind::List { member: &S_DOMAIN_VALIDATION_OPTION, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
     sensitive: false,
 };
 static S_EXTENDED_KEY_USAGE: Shape = Shape {
@@ -2246,6 +2380,19 @@ static S_HTTP_REDIRECT: Shape = Shape {
         },
     ]),
     constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IDEMPOTENCY_TOKEN: Shape = Shape {
+    name: "IdempotencyToken",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: Some(1),
+        max: Some(32),
+        pattern: Some({
+            static P: Pattern = Pattern::new("\\w+");
+            &P
+        }),
+    },
     sensitive: false,
 };
 static S_IMPORT_CERTIFICATE_REQUEST: Shape = Shape {
@@ -2533,6 +2680,21 @@ static S_NULLABLE_BOOLEAN: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PCA_ARN: Shape = Shape {
+    name: "PcaArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: Some(20),
+        max: Some(2048),
+        pattern: Some({
+            static P: Pattern = Pattern::new(
+                "arn:[\\w+=/,.@-]+:acm-pca:[\\w+=/,.@-]*:[0-9]+:[\\w+=,.@-]+(/[\\w+=,.@-]+)*",
+            );
+            &P
+        }),
+    },
+    sensitive: false,
+};
 static S_PRIVATE_KEY_BLOB: Shape = Shape {
     name: "PrivateKeyBlob",
     kind: Kind::Blob,
@@ -2624,6 +2786,117 @@ static S_RENEWAL_SUMMARY: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REQUEST_CERTIFICATE_REQUEST: Shape = Shape {
+    name: "RequestCertificateRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DomainName",
+            query: "DomainName",
+            xml: "DomainName",
+            shape: &S_DOMAIN_NAME_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ValidationMethod",
+            query: "ValidationMethod",
+            xml: "ValidationMethod",
+            shape: &S_VALIDATION_METHOD,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubjectAlternativeNames",
+            query: "SubjectAlternativeNames",
+            xml: "SubjectAlternativeNames",
+            shape: &S_DOMAIN_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IdempotencyToken",
+            query: "IdempotencyToken",
+            xml: "IdempotencyToken",
+            shape: &S_IDEMPOTENCY_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DomainValidationOptions",
+            query: "DomainValidationOptions",
+            xml: "DomainValidationOptions",
+            shape: &S_DOMAIN_VALIDATION_OPTION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("certificates are issued at once, so nobody is asked by mail"),
+        },
+        Member {
+            name: "Options",
+            query: "Options",
+            xml: "Options",
+            shape: &S_CERTIFICATE_OPTIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("certificates are neither logged publicly nor exported"),
+        },
+        Member {
+            name: "CertificateAuthorityArn",
+            query: "CertificateAuthorityArn",
+            xml: "CertificateAuthorityArn",
+            shape: &S_PCA_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is one certificate authority, Neargate's own"),
+        },
+        Member {
+            name: "Tags",
+            query: "Tags",
+            xml: "Tags",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "KeyAlgorithm",
+            query: "KeyAlgorithm",
+            xml: "KeyAlgorithm",
+            shape: &S_KEY_ALGORITHM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ManagedBy",
+            query: "ManagedBy",
+            xml: "ManagedBy",
+            shape: &S_CERTIFICATE_MANAGED_BY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("no other service manages certificates"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REQUEST_CERTIFICATE_RESPONSE: Shape = Shape {
+    name: "RequestCertificateResponse",
+    kind: Kind::Structure(&[Member {
+        name: "CertificateArn",
+        query: "CertificateArn",
+        xml: "CertificateArn",
+        shape: &S_ARN,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };

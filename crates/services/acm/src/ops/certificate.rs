@@ -26,6 +26,9 @@ pub(crate) async fn import_certificate(
             None
         }
     };
+    if before.as_ref().is_some_and(|before| before.request.is_some()) {
+        return Err(faults::validation("A certificate that was issued here cannot be imported."));
+    }
     if before.is_some() && input.tags.is_some() {
         return Err(faults::validation("You cannot apply tags when reimporting a certificate."));
     }
@@ -57,6 +60,7 @@ pub(crate) async fn import_certificate(
         imported: ctx.now,
         created: before.as_ref().map_or(ctx.now, |before| before.created),
         tags: before.map_or(tags, |before| before.tags.clone()),
+        request: None,
     };
     let arn = certificate.arn();
     let write = acm.store.write(move |tx| {
@@ -74,6 +78,20 @@ fn status(certificate: &Certificate, now: world::Timestamp) -> CertificateStatus
     }
 }
 
+fn kind(certificate: &Certificate) -> CertificateType {
+    match certificate.request {
+        Some(_) => CertificateType::AmazonIssued,
+        None => CertificateType::Imported,
+    }
+}
+
+fn eligibility(certificate: &Certificate) -> RenewalEligibility {
+    match certificate.request {
+        Some(_) => RenewalEligibility::Eligible,
+        None => RenewalEligibility::Ineligible,
+    }
+}
+
 pub(crate) async fn describe_certificate(
     acm: &Acm,
     ctx: &Context,
@@ -88,15 +106,20 @@ pub(crate) async fn describe_certificate(
         subject: Some(found.subject.clone()),
         issuer: Some(found.issuer.clone()),
         created_at: Some(found.created),
-        imported_at: Some(found.imported),
+        imported_at: found.request.is_none().then_some(found.imported),
+        issued_at: found.request.is_some().then_some(found.imported),
+        domain_validation_options: found
+            .request
+            .as_ref()
+            .map(|request| super::request::validations(&found, request)),
         status: Some(status(&found, ctx.now)),
         not_before: Some(found.not_before),
         not_after: Some(found.not_after),
         key_algorithm: KeyAlgorithm::parse(&found.key_algorithm),
         signature_algorithm: Some(found.signature_algorithm.clone()),
         in_use_by: Some(acm.users(&found.arn())),
-        r#type: Some(CertificateType::Imported),
-        renewal_eligibility: Some(RenewalEligibility::Ineligible),
+        r#type: Some(kind(&found)),
+        renewal_eligibility: Some(eligibility(&found)),
         ..CertificateDetail::default()
     };
     Ok(DescribeCertificateResponse { certificate: Some(certificate) })
@@ -109,14 +132,15 @@ fn summary(acm: &Acm, found: &Certificate, now: world::Timestamp) -> Certificate
         subject_alternative_name_summaries: Some(found.names.clone()),
         has_additional_subject_alternative_names: Some(false),
         status: Some(status(found, now)),
-        r#type: Some(CertificateType::Imported),
+        r#type: Some(kind(found)),
         key_algorithm: KeyAlgorithm::parse(&found.key_algorithm),
         in_use: Some(!acm.users(&found.arn()).is_empty()),
-        renewal_eligibility: Some(RenewalEligibility::Ineligible),
+        renewal_eligibility: Some(eligibility(found)),
         not_before: Some(found.not_before),
         not_after: Some(found.not_after),
         created_at: Some(found.created),
-        imported_at: Some(found.imported),
+        imported_at: found.request.is_none().then_some(found.imported),
+        issued_at: found.request.is_some().then_some(found.imported),
         ..CertificateSummary::default()
     }
 }
@@ -129,13 +153,17 @@ pub(crate) async fn list_certificates(
     ctx.authorise("acm:ListCertificates", "*")?;
     let snapshot = acm.store.read();
     // Without a filter, AWS lists RSA_1024 and RSA_2048 only.
-    let kinds = input.includes.and_then(|includes| includes.key_types);
-    let kinds = kinds.unwrap_or_else(|| vec![KeyAlgorithm::Rsa1024, KeyAlgorithm::Rsa2048]);
+    // What was issued would be of RSA_2048 there.
+    let asked = input.includes.and_then(|includes| includes.key_types);
+    let usual = [KeyAlgorithm::Rsa1024, KeyAlgorithm::Rsa2048];
     let wanted = |certificate: &Arc<Certificate>| {
         let kind = KeyAlgorithm::parse(&certificate.key_algorithm);
         let status = status(certificate, ctx.now);
-        kind.is_some_and(|kind| kinds.contains(&kind))
-            && input.certificate_statuses.as_ref().is_none_or(|all| all.contains(&status))
+        let listed = match &asked {
+            Some(kinds) => kind.is_some_and(|kind| kinds.contains(&kind)),
+            None => certificate.request.is_some() || kind.is_some_and(|kind| usual.contains(&kind)),
+        };
+        listed && input.certificate_statuses.as_ref().is_none_or(|all| all.contains(&status))
     };
     let own = snapshot.scan_prefix::<Certificate>(&format!("{}/", ctx.realm())).filter(wanted);
     let mut own: Vec<Arc<Certificate>> = own.collect();

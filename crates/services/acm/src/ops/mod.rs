@@ -1,6 +1,7 @@
 //! Handlers.
 
 pub(crate) mod certificate;
+pub(crate) mod request;
 pub(crate) mod tag;
 
 use crate::{Acm, faults, model::Certificate};
