@@ -186,3 +186,53 @@ pub(crate) fn validations(certificate: &Certificate, request: &Request) -> Vec<D
     });
     told.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::{Record, Sealer, Store};
+    use world::World;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_certificate_is_issued_anew_before_it_ends_and_not_sooner() {
+        let world = World::simulated(1, Timestamp::from_millis(1_790_000_000_000));
+        let store = Store::in_memory(world.clone());
+        let sealer = Arc::new(Sealer::in_memory(world.clone()));
+        let acm = Acm::new(store.clone(), world.clone(), sealer).expect("an empty store reads");
+        let authority = authority(&acm, world.now()).await.expect("an authority is made");
+        let names = vec!["a.example".to_owned(), "*.b.example".to_owned()];
+        let request = Request {
+            token: None,
+            by_dns: true,
+            proof_name: "_a".to_owned(),
+            proof_value: "_b".to_owned(),
+        };
+        let made = make(&acm, &authority, "1/here", names.clone(), world.now());
+        let made = Certificate { request: Some(request), ..made.expect("it is issued") };
+        let (arn, key, first) = (made.arn(), made.key(), made.serial.clone());
+        let write = store.write(move |tx| {
+            tx.put(made);
+            Ok::<_, store::DiskFault>(())
+        });
+        write.await.expect("memory takes it");
+        let serial = || acm.store.read().get::<Certificate>(&key).expect("kept").serial.clone();
+
+        world.sleep(issue::VALID - issue::RENEWED - Duration::from_secs(60)).await;
+        renew(&acm).await;
+        assert_eq!(serial(), first, "it is good for long yet");
+        world.sleep(Duration::from_secs(120)).await;
+        renew(&acm).await;
+        assert_ne!(serial(), first, "it is another");
+
+        let served = acm.served("1/here", &arn).expect("its key opens under the same ARN");
+        let [body, chain] = [&served.chain_pem, &authority.certificate].map(|pem| pem.as_bytes());
+        let own = body.split_inclusive(|byte| *byte == b'\n');
+        let end = |line: &&[u8]| !line.starts_with(b"-----END");
+        let lines = own.clone().take_while(end).count() + 1;
+        let own: Vec<u8> = own.take(lines).flatten().copied().collect();
+        let known = read::read(&own, served.key_pem.as_bytes(), Some(chain), world.now());
+        let known = known.expect("key, certificate and authority belong together");
+        assert_eq!(known.names, names);
+        assert!(world.now() + issue::RENEWED < known.not_after);
+    }
+}
