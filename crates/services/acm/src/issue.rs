@@ -14,7 +14,8 @@ use time::OffsetDateTime;
 use world::Timestamp;
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How long a certificate is good: <https://docs.aws.amazon.com/acm/latest/userguide/acm-certificate-characteristics.html>
+/// How long a certificate is good.
+/// <https://docs.aws.amazon.com/acm/latest/userguide/acm-certificate-characteristics.html>
 pub(crate) const VALID: Duration = Duration::from_secs(395 * 86_400);
 /// A certificate that ends within this time is issued anew, as on AWS.
 pub(crate) const RENEWED: Duration = Duration::from_secs(60 * 86_400);
