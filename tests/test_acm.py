@@ -113,6 +113,7 @@ def test_certificates_are_issued(acm, authority, tmp_path):
     assert acm.get_certificate(CertificateArn=another)["CertificateChain"] == got["CertificateChain"], "there is one authority"
     refused("ValidationException", "KeyAlgorithm", acm.request_certificate, DomainName="other.example", KeyAlgorithm="RSA_2048")
     refused("ValidationException", "DomainName", acm.request_certificate, DomainName="-no.example")
+    refused("ValidationException", "64", acm.request_certificate, DomainName=f"{'a' * 60}.example")
     names = [f"n{number}.example" for number in range(10)]
     refused("LimitExceededException", "at most 10", acm.request_certificate, DomainName="www.example", SubjectAlternativeNames=names)
     refused("ValidationException", "issued here", acm.import_certificate, CertificateArn=arn, **authority.issue("www.shop.example"))

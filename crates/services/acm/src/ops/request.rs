@@ -14,6 +14,8 @@ use world::Timestamp;
 
 /// How long a token makes two requests one.
 const TOKEN_VALID: Duration = Duration::from_secs(3600);
+/// A subject's common name can be no longer (RFC 5280, appendix A.1); further names can.
+const LONGEST_FIRST_NAME: usize = 64;
 /// AWS's default quota of names.
 const MOST_NAMES: usize = 10;
 
@@ -26,6 +28,11 @@ pub(crate) async fn request_certificate(
     if input.key_algorithm.is_some_and(|algorithm| algorithm != KeyAlgorithm::EcPrime256v1) {
         let message = "Neargate does not support this KeyAlgorithm: keys are of EC_prime256v1.";
         return Err(faults::validation(message));
+    }
+    if input.domain_name.len() > LONGEST_FIRST_NAME {
+        return Err(faults::validation(format!(
+            "The first domain name can have a maximum of {LONGEST_FIRST_NAME} characters."
+        )));
     }
     let mut names = vec![input.domain_name.to_lowercase()];
     for name in input.subject_alternative_names.into_iter().flatten() {
