@@ -36,9 +36,9 @@ pub struct Certificate {
     pub key_algorithm: String,
     /// `SHA256WITHRSA` and the like.
     pub signature_algorithm: String,
-    /// ImportCertificate, the last time.
+    /// When it was imported or issued, the last time.
     pub imported: Timestamp,
-    /// ImportCertificate, the first time.
+    /// When it was imported or issued, the first time.
     pub created: Timestamp,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
