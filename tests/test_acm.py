@@ -99,6 +99,7 @@ def test_certificates_are_issued(acm, authority, tmp_path):
     assert told["DomainName"] == "www.shop.example" and told["SubjectAlternativeNames"] == ["www.shop.example", "*.shop.example"]
     assert (told["NotAfter"] - told["IssuedAt"]).days in (394, 395) and "ImportedAt" not in told
     assert [option["ValidationStatus"] for option in told["DomainValidationOptions"]] == ["SUCCESS", "SUCCESS"]
+    assert acm.list_tags_for_certificate(CertificateArn=arn)["Tags"] == asked["Tags"]
     acm.get_waiter("certificate_validated").wait(CertificateArn=arn)
     assert arn in {one["CertificateArn"] for one in acm.list_certificates()["CertificateSummaryList"]}
     # Whoever trusts the chain trusts the certificate, for its names and for no others.

@@ -9,6 +9,7 @@ use crate::{
     read,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::Record;
 use wire::{Context, Fault};
 use world::Timestamp;
 
@@ -53,7 +54,7 @@ pub(crate) async fn request_certificate(
         proof_value: format!("_{}", acm.world.hex(32)),
     };
     let realm = ctx.realm();
-    let made = make(acm, &authority, &realm, names, ctx.now)?;
+    let made = make(acm, &authority, (&realm, acm.world.uuid()), names, ctx.now)?;
     let made = Certificate { tags, request: Some(request), ..made };
     let now = ctx.now;
     let write = acm.store.write(move |tx| {
@@ -73,11 +74,11 @@ pub(crate) async fn request_certificate(
     Ok(RequestCertificateResponse { certificate_arn: Some(write.await?) })
 }
 
-/// A new certificate for `names`, not kept yet.
+/// A new certificate for `names` in a realm and with an id, not kept yet.
 fn make(
     acm: &Acm,
     authority: &Authority,
-    realm: &str,
+    (realm, id): (&str, String),
     names: Vec<String>,
     now: Timestamp,
 ) -> Result<Certificate, Fault> {
@@ -87,7 +88,6 @@ fn make(
     let (body, key) = (issued.certificate, issued.key);
     let known = read::read(body.as_bytes(), key.as_bytes(), Some(chain), now);
     let known = known.map_err(|malformed| faults::validation(malformed.to_string()))?;
-    let id = acm.world.uuid();
     Ok(Certificate {
         realm: realm.to_owned(),
         body,
@@ -150,16 +150,12 @@ async fn renew_one(
     before: &Certificate,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let made = make(acm, authority, &before.realm, before.names.clone(), now)?;
-    let id = before.id.clone();
-    let key = acm.sealer.open(&made.id, &made.key).map_err(|error| faults::issue(&error.into()))?;
-    let sealed = acm.sealer.seal(&id, &key);
-    let record = Certificate::key_of(&before.realm, &id);
+    let place = (before.realm.as_str(), before.id.clone());
+    let made = make(acm, authority, place, before.names.clone(), now)?;
+    let record = before.key();
     let write = acm.store.write(move |tx| {
         tx.update::<Certificate>(&record, |certificate| {
             *certificate = Certificate {
-                id,
-                key: sealed,
                 created: certificate.created,
                 tags: std::mem::take(&mut certificate.tags),
                 request: certificate.request.take(),
@@ -197,7 +193,7 @@ pub(crate) fn validations(certificate: &Certificate, request: &Request) -> Vec<D
 #[cfg(test)]
 mod tests {
     use super::*;
-    use store::{Record, Sealer, Store};
+    use store::{Sealer, Store};
     use world::World;
 
     #[tokio::test(start_paused = true)]
@@ -214,7 +210,7 @@ mod tests {
             proof_name: "_a".to_owned(),
             proof_value: "_b".to_owned(),
         };
-        let made = make(&acm, &authority, "1/here", names.clone(), world.now());
+        let made = make(&acm, &authority, ("1/here", world.uuid()), names.clone(), world.now());
         let made = Certificate { request: Some(request), ..made.expect("it is issued") };
         let (arn, key, first) = (made.arn(), made.key(), made.serial.clone());
         let write = store.write(move |tx| {
