@@ -2,12 +2,15 @@
 //! says of every request member whether it is honoured or refused; this writes `src/api/generated.rs` beside it,
 //! and `docs/operations.md` for all.
 //!
-//! The models are botocore's data files (from PyPI). An operation that the model does not have, a member
+//! A service's `resource_types` become `src/api/resource_types.json`, which templates' properties are held against.
+//!
+//! The models are botocore's data files, the resource types cfn-lint's (both from PyPI). An operation that the model does not have, a member
 //! without a mark, or a mark without a member is an error: the lists cannot go stale in silence.
 
 mod docs;
 mod model;
 mod plan;
+mod resource_types;
 mod rust;
 
 use plan::{Plan, Service};
@@ -40,6 +43,11 @@ pub(crate) fn run(flags: &[&str]) -> Result<(), String> {
     for plan in plans.iter().filter(|plan| plan.service.adapter.is_none()) {
         let path = plan.directory.join("src/api/generated.rs");
         write(&path, &rustfmt(&rust::file(plan)?)?, check, &mut stale)?;
+    }
+    for plan in plans.iter().filter(|plan| !plan.service.resource_types.is_empty()) {
+        let schemas = models.join("../../cfnlint/data/schemas/providers/us_east_1");
+        let text = resource_types::file(&schemas, &plan.service.resource_types)?;
+        write(&plan.directory.join("src/api/resource_types.json"), &text, check, &mut stale)?;
     }
     write(&root.join("docs/operations.md"), &docs::file(&plans), check, &mut stale)?;
     if stale.is_empty() {

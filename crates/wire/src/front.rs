@@ -4,7 +4,7 @@
 use crate::{
     context::{Context, Identity},
     fault::Fault,
-    protocol::{Incoming, Protocol, action, match_path},
+    protocol::{Incoming, Protocol, action, json, match_path},
     server::{Body, Limits, Peer, full_body, read_body},
     shape::{Family, Operation, ServiceSpec},
     sigv4::{self, SignatureFault},
@@ -16,6 +16,7 @@ use hyper::{
     HeaderMap, Request, Response, Uri,
     header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT},
 };
+use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
@@ -152,6 +153,31 @@ impl Front {
         response
     }
 
+    /// Runs an operation for another part of the house, in `context`: the same door as for a client, without a
+    /// protocol. `properties` are read as those of templates are; the answer has AWS's names. The context's request id
+    /// is the caller's to choose.
+    pub async fn call(
+        &self,
+        mut context: Context,
+        service: &str,
+        operation: &str,
+        properties: Json,
+    ) -> Result<Json, Fault> {
+        let service = self.services.get(service);
+        let service = service.ok_or_else(|| unknown_service(Family::Json, operation))?;
+        let spec = service.spec;
+        let Some((operation, handler)) = service.operations.get(operation) else {
+            return Err(Fault::unknown_operation(spec, operation));
+        };
+        context.family = spec.family;
+        context.authorised = Arc::default();
+        let value = json::properties(operation.input, properties)?;
+        validate(spec, operation.input, &value)?;
+        let answer = self.run(&Call { spec, operation, handler }, context, value).await?;
+        let text = json::encode(operation.output, &answer);
+        Ok(serde_json::from_slice(&text).expect("what json::encode writes is JSON"))
+    }
+
     async fn answer(
         &self,
         head: &hyper::http::request::Parts,
@@ -178,7 +204,7 @@ impl Front {
             .verify(&authorization, signed, body, service.spec, peer)
             .map_err(|fault| refuse(fault.fault(family)))?;
         let context = Context { request_id: request_id.to_owned(), ..context };
-        let call = self.call(service, spoken, &incoming, head).map_err(refuse)?;
+        let call = self.named(service, spoken, &incoming, head).map_err(refuse)?;
         let value = protocol.decode(call.operation, &incoming).map_err(refuse)?;
         validate(call.spec, call.operation.input, &value).map_err(refuse)?;
         let answer = self.run(&call, context, value).await.map_err(refuse)?;
@@ -232,7 +258,7 @@ impl Front {
         Ok(context)
     }
 
-    fn call<'a>(
+    fn named<'a>(
         &self,
         service: &'a Service,
         spoken: &Spoken,

@@ -35,6 +35,9 @@ pub(super) struct Service {
     pub stored: Vec<String>,
     /// Resource -> operations; handlers are `ops::<resource>::<operation>`.
     pub operations: BTreeMap<String, Vec<String>>,
+    /// CloudFormation's types of resources that the crate makes.
+    #[serde(default)]
+    pub resource_types: Vec<String>,
     /// Structure -> members that do what AWS says.
     #[serde(default)]
     pub honoured: BTreeMap<String, Vec<String>>,

@@ -1,6 +1,7 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
 use application_autoscaling::{Capacity, Scaled, Usage};
+use cloudformation::TemplateBucket;
 use ecr::Ecr;
 use ecs::{
     Ecs, EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
@@ -15,7 +16,7 @@ use s3::S3;
 use secretsmanager::SecretsManager;
 use ssm::Ssm;
 use std::{error::Error, ops::Range, sync::Arc};
-use wire::{Front, Principal, PrincipalKind, serve_connection};
+use wire::{Context, Front, Principal, PrincipalKind, serve_connection};
 use world::World;
 
 /// Images come from this machine's own repositories, and from registries.
@@ -149,6 +150,20 @@ impl EnvironmentFiles for Objects {
     ) -> Pending<'a, Result<String, String>> {
         let (_, region) = realm.split_once('/').expect("realms are account/region");
         Box::pin(self.0.text_for_task(principal, region, arn))
+    }
+}
+
+/// Templates are of a megabyte at most.
+const LONGEST_TEMPLATE: u64 = 1 << 20;
+
+/// Templates come from S3.
+impl TemplateBucket for Objects {
+    fn text<'a>(
+        &'a self,
+        context: &'a Context,
+        arn: &'a str,
+    ) -> Pending<'a, Result<String, String>> {
+        Box::pin(self.0.text(context, arn, LONGEST_TEMPLATE))
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{ServeError, Settings, connect, engines, load_balancing};
 use acm::Acm;
 use application_autoscaling::AutoScaling;
+use cloudformation::CloudFormation;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, Neighbours, Surroundings};
@@ -12,6 +13,7 @@ use images::BlobStore;
 use logs::Logs;
 use logstore::LogStore;
 use network::Network;
+use resource::Catalog;
 use s3::S3;
 use secretsmanager::SecretsManager;
 use servicediscovery::ServiceDiscovery;
@@ -30,6 +32,7 @@ pub(super) struct House {
     pub(super) elb: Arc<ElbV2>,
     pub(super) logs: Arc<Logs>,
     acm: Arc<Acm>,
+    stacks: Arc<CloudFormation>,
     discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
@@ -74,7 +77,9 @@ impl House {
         let events = LogStore::open(&directory.join("logs"), world.clone())?;
         let blobs = BlobStore::open(&directory.join("registry"), &world)?;
         let sealed = (sealer.clone(), iam.clone());
+        let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
+            stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
             logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
             secrets: SecretsManager::new(store.clone(), world.clone(), sealed.0, sealed.1)?,
@@ -96,6 +101,7 @@ impl House {
         let services = vec![
             iam::api::service(self.iam.clone()),
             acm::api::service(self.acm.clone()),
+            cloudformation::api::service(self.stacks.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
             servicediscovery::api::service(self.discovery.clone()),
             ec2::api::service(self.ec2.clone()),
@@ -140,6 +146,28 @@ impl House {
         self.ecr.start();
         self.ssm.start();
         self.secrets.start();
+        let bucket = Arc::new(connect::Objects(self.s3.clone()));
+        let (front, catalog) = (front.clone(), catalog());
+        self.stacks.start(cloudformation::Surroundings { front, catalog, bucket });
         Ok(())
     }
+}
+
+/// All types of resources that stacks can have.
+fn catalog() -> Catalog {
+    let mut types = cloudformation::resources::types();
+    types.extend([
+        acm::resources::types(),
+        application_autoscaling::resources::types(),
+        ec2::resources::types(),
+        ecr::resources::types(),
+        ecs::resources::types(),
+        elbv2::resources::types(),
+        iam::resources::types(),
+        logs::resources::types(),
+        secretsmanager::resources::types(),
+        servicediscovery::resources::types(),
+        ssm::resources::types(),
+    ]);
+    Catalog::new(types)
 }

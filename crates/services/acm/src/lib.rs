@@ -11,6 +11,7 @@ mod issue;
 pub mod model;
 mod ops;
 mod read;
+pub mod resources;
 
 use model::{Authority, Certificate};
 use std::{

@@ -15,6 +15,7 @@ pub mod model;
 mod ops;
 mod plan;
 mod reconcile;
+pub mod resources;
 mod schedule;
 
 use model::{Activity, Policy, ScheduledAction, Target};

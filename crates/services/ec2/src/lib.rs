@@ -10,6 +10,7 @@ mod faults;
 mod interfaces;
 pub mod model;
 mod ops;
+pub mod resources;
 
 pub use interfaces::{InterfaceError, InterfaceRequest};
 

@@ -22,6 +22,7 @@ mod lifecycle;
 pub mod model;
 mod name;
 mod ops;
+pub mod resources;
 mod source;
 
 pub use distribution::Registry;

@@ -17,6 +17,7 @@ mod operator;
 mod ops;
 mod overview;
 mod reconcile;
+pub mod resources;
 mod scaling;
 mod surroundings;
 mod validate;

@@ -15,6 +15,7 @@ mod mesh;
 pub mod model;
 mod ops;
 mod reconcile;
+pub mod resources;
 
 pub use balancer::config as plane;
 pub use health::TargetHealth;

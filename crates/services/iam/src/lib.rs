@@ -14,6 +14,7 @@ mod identity;
 pub mod model;
 mod ops;
 pub mod policy;
+pub mod resources;
 mod session;
 
 pub use session::{Session, SessionError, SessionKind};

@@ -9,6 +9,7 @@ pub mod api {
 mod faults;
 pub mod model;
 mod ops;
+pub mod resources;
 mod retention;
 mod sink;
 

@@ -16,21 +16,33 @@ impl S3 {
         region: &str,
         arn: &str,
     ) -> Result<String, String> {
-        let place = arn.strip_prefix("arn:aws:s3:::").and_then(|place| place.split_once('/'));
-        let (bucket, key) = place.ok_or_else(|| format!("{arn} is not the ARN of an object"))?;
-        let now = self.world.now();
-        let context = Context::internal(principal.clone(), region, now, self.iam.clone());
-        let told = |error: s3s::S3Error| {
-            format!("{}: {}", error.code().as_str(), error.message().unwrap_or_default())
-        };
+        let (bucket, _) = place(arn)?;
+        let context =
+            Context::internal(principal.clone(), region, self.world.now(), self.iam.clone());
         self.authorise(&context, "s3:GetBucketLocation", Some(bucket), None).map_err(told)?;
-        self.authorise(&context, "s3:GetObject", Some(bucket), Some(key)).map_err(told)?;
+        self.text(&context, arn, LONGEST).await
+    }
+
+    /// The text of the object of an ARN, of at most `longest` bytes, if the principal of `context` may read it.
+    pub async fn text(&self, context: &Context, arn: &str, longest: u64) -> Result<String, String> {
+        let (bucket, key) = place(arn)?;
+        self.authorise(context, "s3:GetObject", Some(bucket), Some(key)).map_err(told)?;
         let object = self.store.read().get::<Object>(&Object::key_of(bucket, key));
         let object = object.ok_or("NoSuchKey: The specified key does not exist.")?;
-        if object.size > LONGEST {
-            return Err(format!("{arn} is longer than {LONGEST} bytes"));
+        if object.size > longest {
+            return Err(format!("{arn} is longer than {longest} bytes"));
         }
         let bytes = self.contents.read_all(&object.pieces, object.size).await.map_err(told)?;
         String::from_utf8(bytes).map_err(|_| format!("{arn} is not UTF-8"))
     }
+}
+
+/// The bucket and the key of an object's ARN.
+fn place(arn: &str) -> Result<(&str, &str), String> {
+    let place = arn.strip_prefix("arn:aws:s3:::").and_then(|place| place.split_once('/'));
+    place.ok_or_else(|| format!("{arn} is not the ARN of an object"))
+}
+
+fn told(error: s3s::S3Error) -> String {
+    format!("{}: {}", error.code().as_str(), error.message().unwrap_or_default())
 }

@@ -11,6 +11,7 @@ mod filter;
 pub mod model;
 mod ops;
 mod purge;
+pub mod resources;
 mod stages;
 mod task_value;
 

@@ -13,6 +13,7 @@ mod dns;
 mod faults;
 pub mod model;
 mod ops;
+pub mod resources;
 
 pub use dns::{DnsAnswer, DnsData, Resolved};
 

@@ -12,6 +12,7 @@ mod filter;
 pub mod model;
 mod ops;
 mod policy;
+pub mod resources;
 mod rules;
 
 use model::{Parameter, Version};

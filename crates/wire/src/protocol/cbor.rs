@@ -1,6 +1,6 @@
 //! Smithy RPC v2 CBOR: <https://smithy.io/2.0/additional-specs/protocols/smithy-rpc-v2.html>.
 
-use super::raw::{Raw, fit, malformed};
+use super::raw::{Raw, Reading, fit, malformed};
 use crate::{
     fault::Fault,
     shape::{Kind, Shape},
@@ -23,7 +23,7 @@ pub(crate) fn header() -> (&'static str, HeaderValue) {
 
 pub(crate) fn decode(shape: &Shape, body: &[u8]) -> Result<Value, Fault> {
     if body.is_empty() {
-        return fit(shape, Raw::Map(Vec::new()));
+        return fit(shape, Raw::Map(Vec::new()), Reading::Request);
     }
     let mut rest = body;
     let cbor: Cbor = ciborium::de::from_reader_with_recursion_limit(&mut rest, READER_DEPTH)
@@ -31,7 +31,7 @@ pub(crate) fn decode(shape: &Shape, body: &[u8]) -> Result<Value, Fault> {
     if !rest.is_empty() {
         return Err(malformed("bytes follow the CBOR document"));
     }
-    match fit(shape, raw(cbor)?)? {
+    match fit(shape, raw(cbor)?, Reading::Request)? {
         structure @ Value::Structure(_) => Ok(structure),
         _ => Err(malformed("the document must be a map")),
     }

@@ -1,6 +1,6 @@
 //! awsJson1.0 and 1.1: <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>.
 
-use super::raw::{Raw, fit, malformed};
+use super::raw::{Raw, Reading, fit, malformed};
 use crate::{
     fault::Fault,
     shape::{Kind, Shape, TimeFormat},
@@ -12,13 +12,18 @@ use world::Timestamp;
 
 pub(crate) fn decode(shape: &Shape, body: &[u8]) -> Result<Value, Fault> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return fit(shape, Raw::Map(Vec::new()));
+        return fit(shape, Raw::Map(Vec::new()), Reading::Request);
     }
     let json = serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
-    match fit(shape, raw(json))? {
+    match fit(shape, raw(json), Reading::Request)? {
         structure @ Value::Structure(_) => Ok(structure),
         _ => Err(malformed("the document must be an object")),
     }
+}
+
+/// Fits properties of a template to a request's shape.
+pub(crate) fn properties(shape: &Shape, json: Json) -> Result<Value, Fault> {
+    fit(shape, raw(json), Reading::Properties)
 }
 
 pub(crate) fn raw(json: Json) -> Raw {

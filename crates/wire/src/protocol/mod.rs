@@ -1,7 +1,7 @@
 //! AWS's protocols. Each has one walk from bytes to a [`Value`](crate::Value) and one back, both led by the shape.
 
 mod cbor;
-mod json;
+pub(crate) mod json;
 mod query;
 mod raw;
 mod rest_json;

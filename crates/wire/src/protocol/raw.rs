@@ -40,15 +40,29 @@ impl Raw {
     }
 }
 
-/// Fits `raw` to `shape`. Members that the shape does not have are passed over, as AWS does.
-pub(crate) fn fit(shape: &Shape, raw: Raw) -> Result<Value, Fault> {
-    fit_at(shape, raw, 0)
+/// How a document is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As clients' requests are: names to the letter, members that the shape does not have are passed over, as AWS does.
+    Request,
+    /// As properties of templates are: names whatever their case (templates have `Cpu` where ECS has `cpu`), numbers and
+    /// booleans also as text and the other way round, and no member that the shape does not have.
+    Properties,
 }
 
-fn fit_at(shape: &Shape, raw: Raw, depth: usize) -> Result<Value, Fault> {
+/// Fits `raw` to `shape`.
+pub(crate) fn fit(shape: &Shape, raw: Raw, reading: Reading) -> Result<Value, Fault> {
+    fit_at(shape, raw, reading, 0)
+}
+
+fn fit_at(shape: &Shape, raw: Raw, reading: Reading, depth: usize) -> Result<Value, Fault> {
     if depth > MAX_DEPTH {
         return Err(malformed("the document nests too deeply"));
     }
+    let raw = match reading {
+        Reading::Request => raw,
+        Reading::Properties => converted(&shape.kind, raw),
+    };
     match (&shape.kind, raw) {
         (Kind::Boolean, Raw::Boolean(on)) => Ok(Value::Boolean(on)),
         (Kind::Integer { bits }, Raw::Integer(number)) => integer(*bits, number),
@@ -66,17 +80,19 @@ fn fit_at(shape: &Shape, raw: Raw, depth: usize) -> Result<Value, Fault> {
         (Kind::Blob, Raw::Bytes(bytes)) => Ok(Value::Blob(Bytes::from(bytes))),
         (Kind::Timestamp(format), raw) => time(*format, raw),
         (Kind::List { member, .. }, Raw::List(items)) => {
-            let fitted = items.into_iter().map(|item| fit_at(member, item, depth + 1));
+            let fitted = items.into_iter().map(|item| fit_at(member, item, reading, depth + 1));
             fitted.collect::<Result<_, _>>().map(Value::List)
         }
         (Kind::Map { value, .. }, Raw::Map(entries)) => {
             let fitted = entries
                 .into_iter()
                 .filter(|(_, item)| !matches!(item, Raw::Null))
-                .map(|(name, item)| Ok((name, fit_at(value, item, depth + 1)?)));
+                .map(|(name, item)| Ok((name, fit_at(value, item, reading, depth + 1)?)));
             fitted.collect::<Result<_, _>>().map(Value::Map)
         }
-        (Kind::Structure(members), Raw::Map(entries)) => structure(members, entries, depth),
+        (Kind::Structure(members), Raw::Map(entries)) => {
+            structure(members, entries, reading, depth)
+        }
         (kind, raw) => {
             Err(malformed(format!("{} can not be converted to {}", raw.token(), expected(kind))))
         }
@@ -86,17 +102,47 @@ fn fit_at(shape: &Shape, raw: Raw, depth: usize) -> Result<Value, Fault> {
 fn structure(
     members: &[Member],
     entries: Vec<(String, Raw)>,
+    reading: Reading,
     depth: usize,
 ) -> Result<Value, Fault> {
     let mut values: Vec<Option<Value>> = members.iter().map(|_| None).collect();
     for (name, item) in entries {
-        let Some(index) = members.iter().position(|member| member.name == name) else { continue };
+        let same = |member: &Member| match reading {
+            Reading::Request => member.name == name,
+            Reading::Properties => member.name.eq_ignore_ascii_case(&name),
+        };
+        let index = match (members.iter().position(same), reading) {
+            (Some(index), _) => index,
+            (None, Reading::Request) => continue,
+            (None, Reading::Properties) => {
+                return Err(malformed(format!("Neargate does not support the property {name}")));
+            }
+        };
         values[index] = match item {
             Raw::Null => None,
-            item => Some(fit_at(members[index].shape, item, depth + 1)?),
+            item => Some(fit_at(members[index].shape, item, reading, depth + 1)?),
         };
     }
     Ok(Value::Structure(values))
+}
+
+/// A scalar as the kind that is wanted, where its text says one.
+fn converted(kind: &Kind, raw: Raw) -> Raw {
+    match (kind, raw) {
+        (Kind::Boolean, Raw::Text(text)) if text == "true" => Raw::Boolean(true),
+        (Kind::Boolean, Raw::Text(text)) if text == "false" => Raw::Boolean(false),
+        (Kind::Integer { .. } | Kind::Double, Raw::Text(text)) => match text.parse() {
+            Ok(whole) => Raw::Integer(whole),
+            Err(_) => match text.parse::<f64>() {
+                Ok(number) if number.is_finite() => Raw::Double(number),
+                _ => Raw::Text(text),
+            },
+        },
+        (Kind::String { .. }, Raw::Boolean(on)) => Raw::Text(on.to_string()),
+        (Kind::String { .. }, Raw::Integer(number)) => Raw::Text(number.to_string()),
+        (Kind::String { .. }, Raw::Double(number)) => Raw::Text(number.to_string()),
+        (_, raw) => raw,
+    }
 }
 
 fn integer(bits: u8, number: i64) -> Result<Value, Fault> {

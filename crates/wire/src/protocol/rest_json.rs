@@ -3,7 +3,7 @@
 
 use super::{
     Incoming, json,
-    raw::{Raw, fit, malformed},
+    raw::{Raw, Reading, fit, malformed},
 };
 use crate::{
     fault::Fault,
@@ -113,7 +113,7 @@ fn scalar(shape: &Shape, text: String) -> Result<Value, Fault> {
         }
         _ => Raw::Text(text),
     };
-    fit(shape, raw)
+    fit(shape, raw, Reading::Request)
 }
 
 pub(crate) fn encode(shape: &Shape, value: &Value) -> Vec<u8> {

@@ -1,0 +1,43 @@
+//! CloudFormation's own types of resources.
+
+pub(crate) mod dynamic;
+
+use async_trait::async_trait;
+use resource::{Attributes, Failure, Properties, Request, ResourceType, State, Types};
+use std::sync::Arc;
+
+/// All of them.
+pub fn types() -> Vec<Types> {
+    vec![Types {
+        schemas: r#"{"AWS::CDK::Metadata": {"type": "object"}}"#,
+        types: vec![Arc::new(CdkMetadata)],
+    }]
+}
+
+/// What CDK tells AWS of itself: it does nothing, as on AWS.
+struct CdkMetadata;
+
+#[async_trait]
+impl ResourceType for CdkMetadata {
+    fn name(&self) -> &'static str {
+        "AWS::CDK::Metadata"
+    }
+    async fn create(&self, request: &Request, _: Properties) -> Result<String, Failure> {
+        Ok(request.token.clone())
+    }
+    async fn read(&self, _: &Request, _: &str, _: &Properties) -> Result<State, Failure> {
+        Ok(State::Ready(Attributes::new()))
+    }
+    async fn update(
+        &self,
+        _: &Request,
+        _: &str,
+        _: &Properties,
+        _: Properties,
+    ) -> Result<(), Failure> {
+        Ok(())
+    }
+    async fn delete(&self, _: &Request, _: &str, _: &Properties) -> Result<(), Failure> {
+        Err(Failure::new("NotFound", "it is nowhere"))
+    }
+}
