@@ -99,7 +99,7 @@ impl CloudFormation {
             stack_id: stack.arn(),
             stack_name: stack.name.clone(),
         };
-        let template = Template::parse(&template::read(&text.body)?)?;
+        let template = Template::load(&text.body, Some(&values))?;
         Plan::make(template, values, pseudo, settings.tags.clone(), &self.exports(&stack.realm))
     }
 

@@ -134,8 +134,17 @@ impl Request {
                 (Some(Kept { id: house.world.uuid(), body: text.clone() }), text)
             }
         };
-        let template = Template::parse(&template::read(&text)?)?;
-        template::check(&template, &house.surroundings().catalog)?;
+        let previous = match before {
+            Some(before) => house.unseal(&stack.id, &before.values)?,
+            None => BTreeMap::new(),
+        };
+        // A template that is no good is told before what is given to it.
+        let catalog = &house.surroundings().catalog;
+        template::check(&Template::load(&text, None)?, catalog)?;
+        let declared = Template::parameters(&template::read(&text)?)?;
+        let values = values(house, ctx, &declared, self.parameters, &previous).await?;
+        let template = Template::load(&text, Some(&values))?;
+        template::check(&template, catalog)?;
         let capabilities: Vec<String> = self
             .capabilities
             .unwrap_or_default()
@@ -143,11 +152,6 @@ impl Request {
             .map(|one| one.as_str().to_owned())
             .collect();
         acknowledged(&template, &capabilities)?;
-        let previous = match before {
-            Some(before) => house.unseal(&stack.id, &before.values)?,
-            None => BTreeMap::new(),
-        };
-        let values = values(house, ctx, &template, self.parameters, &previous).await?;
         let tags = match (self.tags, before) {
             (None, Some(before)) => before.tags.clone(),
             (tags, _) => tag_map(tags)?,
@@ -259,7 +263,7 @@ pub(super) fn tag_map(tags: Option<Vec<Tag>>) -> Result<BTreeMap<String, String>
 async fn values(
     house: &CloudFormation,
     ctx: &Context,
-    template: &Template,
+    declared: &BTreeMap<String, template::Parameter>,
     given: Option<Vec<Parameter>>,
     previous: &BTreeMap<String, Value>,
 ) -> Result<BTreeMap<String, Value>, Fault> {
@@ -278,7 +282,7 @@ async fn values(
         };
         all.insert(name, value);
     }
-    let (mut values, stored) = template::values(&template.parameters, &all, previous)?;
+    let (mut values, stored) = template::values(declared, &all, previous)?;
     for name in stored {
         let Some(value) = values.get_mut(&name) else { continue };
         let ask = json!({"Name": value.text, "WithDecryption": false});

@@ -30,7 +30,7 @@ pub(crate) async fn validate_template(
 ) -> Result<ValidateTemplateOutput, Fault> {
     ctx.authorise("cloudformation:ValidateTemplate", "*")?;
     let text = template_text(house, ctx, input.template_body, input.template_url).await?;
-    let template = Template::parse(&template::read(&text)?)?;
+    let template = Template::load(&text, None)?;
     template::check(&template, &house.surroundings().catalog)?;
     let (capabilities, capabilities_reason) = needed(&template);
     let parameters = template.parameters.iter().map(|(name, parameter)| TemplateParameter {
@@ -44,7 +44,7 @@ pub(crate) async fn validate_template(
         description: template.description.clone(),
         capabilities: Some(capabilities),
         capabilities_reason,
-        declared_transforms: Some(template.transforms.clone()),
+        declared_transforms: Some(template.declared_transforms.clone()),
     })
 }
 
@@ -63,7 +63,7 @@ pub(crate) async fn get_template_summary(
             template_text(house, ctx, input.template_body, input.template_url).await?
         }
     };
-    let template = Template::parse(&template::read(&text)?)?;
+    let template = Template::load(&text, None)?;
     template::check(&template, &house.surroundings().catalog)?;
     let (capabilities, capabilities_reason) = needed(&template);
     let parameters = template.parameters.iter().map(|(name, parameter)| ParameterDeclaration {
@@ -86,7 +86,7 @@ pub(crate) async fn get_template_summary(
         resource_types: Some(types.into_iter().collect()),
         version: template.version.clone(),
         metadata: template.metadata.as_ref().map(ToString::to_string),
-        declared_transforms: Some(template.transforms.clone()),
+        declared_transforms: Some(template.declared_transforms.clone()),
         ..GetTemplateSummaryOutput::default()
     })
 }

@@ -3,6 +3,7 @@
 
 mod check;
 mod evaluate;
+mod extensions;
 mod functions;
 mod parameters;
 mod read;
@@ -33,7 +34,10 @@ pub(crate) struct Template {
     pub(crate) version: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) metadata: Option<Json>,
+    /// Transforms that are left to do.
     pub(crate) transforms: Vec<String>,
+    /// All transforms that the text names.
+    pub(crate) declared_transforms: Vec<String>,
     pub(crate) parameters: BTreeMap<String, Parameter>,
     pub(crate) mappings: Map<String, Json>,
     pub(crate) conditions: Map<String, Json>,
@@ -93,7 +97,40 @@ const MOST_RESOURCES: usize = 500;
 const MOST_OTHERS: usize = 200;
 
 impl Template {
-    pub(crate) fn parse(tree: &Json) -> Result<Self, Fault> {
+    /// A template's text with what its transforms make of it. Loops over parameters go over `values`, or else over their
+    /// defaults.
+    pub(crate) fn load(
+        text: &str,
+        values: Option<&BTreeMap<String, Value>>,
+    ) -> Result<Self, Fault> {
+        let tree = read(text)?;
+        if !transforms(tree.get("Transform"))?.iter().any(|name| name == extensions::NAME) {
+            return Self::parse(&tree);
+        }
+        let declared = Self::parameters(&tree)?;
+        let lists = |name: &str| {
+            let value = match values {
+                Some(values) => values.get(name)?.json(),
+                None => declared.get(name)?.preset(),
+            };
+            value.as_array().cloned()
+        };
+        let mut template = Self::parse(&extensions::expand(&tree, &lists)?)?;
+        template.transforms.retain(|name| name != extensions::NAME);
+        template.declared_transforms = transforms(tree.get("Transform"))?;
+        Ok(template)
+    }
+
+    /// What a template's text declares as parameters.
+    pub(crate) fn parameters(tree: &Json) -> Result<BTreeMap<String, Parameter>, Fault> {
+        match tree.get("Parameters") {
+            None | Some(Json::Null) => Ok(BTreeMap::new()),
+            Some(Json::Object(map)) => each(map, Parameter::parse),
+            Some(_) => Err(malformed("Parameters must be a map")),
+        }
+    }
+
+    fn parse(tree: &Json) -> Result<Self, Fault> {
         let tree = tree.as_object().expect("the reader gives objects");
         let unknown: Vec<&str> =
             tree.keys().map(String::as_str).filter(|key| !PARTS.contains(key)).collect();
@@ -145,6 +182,7 @@ impl Template {
             description,
             metadata: tree.get("Metadata").cloned(),
             transforms: transforms(tree.get("Transform"))?,
+            declared_transforms: transforms(tree.get("Transform"))?,
             parameters: each(&parameters, Parameter::parse)?,
             mappings: part("Mappings")?,
             conditions: part("Conditions")?,

@@ -127,6 +127,12 @@ impl Parameter {
         kind == "CommaDelimitedList" || kind.starts_with("List<")
     }
 
+    /// What `Ref` gives when nothing is given.
+    pub(super) fn preset(&self) -> Json {
+        let text = self.default.clone().unwrap_or_default();
+        Value { text, resolved: None, no_echo: false, list: self.is_list() }.json()
+    }
+
     fn is_number(&self) -> bool {
         ["Number", "List<Number>"].contains(&self.kind.as_str())
     }
