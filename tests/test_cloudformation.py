@@ -594,3 +594,63 @@ def test_kill_9_loses_no_stack(tmp_path):
         assert kills >= 4, kills
     finally:
         plane.kill()
+
+
+def test_stacks_nest_and_templates_lie_in_s3(neargate, stacks, tmp_path):
+    """`package` uploads the templates; inner stacks are made, changed, rolled back and deleted with the outer one."""
+    name, s3, bucket = stacks.name("outer"), neargate.client("s3"), f"templates-{stacks.these}"
+    s3.create_bucket(Bucket=bucket)
+    inner = template(
+        {"P": parameter({"Fn::Join": ["+", {"Ref": "Words"}]}, DataType={"Ref": "Kind"})},
+        Parameters={"Words": {"Type": "CommaDelimitedList"}, "Kind": {"Type": "String", "Default": "text"}},
+        Outputs={"Name": {"Value": {"Ref": "P"}}},
+    )
+    (tmp_path / "inner.json").write_text(json.dumps(inner))
+
+    def packaged(words, kind="text", **more):
+        nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {
+            "TemplateURL": "inner.json", "Parameters": {"Words": words, "Kind": kind}, **more,
+        }}
+        outer = template({"Inner": nested, "After": parameter({"Fn::GetAtt": ["Inner", "Outputs.Name"]})}, Outputs={"Inner": {"Value": {"Ref": "Inner"}}})
+        (tmp_path / "outer.json").write_text(json.dumps(outer))
+        neargate.aws(
+            "cloudformation", "package", "--template-file", str(tmp_path / "outer.json"), "--s3-bucket", bucket,
+            "--output-template-file", str(tmp_path / "packaged.json"), "--use-json",
+        )
+        return (tmp_path / "packaged.json").read_text()
+
+    stacks.create(name, packaged(["a", "b"]))
+    child, ssm = stacks.outputs(name)["Inner"], neargate.client("ssm")
+    value = lambda: ssm.get_parameter(Name=stacks.outputs(child)["Name"])["Parameter"]["Value"]
+    assert value() == "a+b" and stacks.describe(child)["ParentId"] == stacks.describe(name)["StackId"] == stacks.describe(child)["RootId"]
+    after = lambda: ssm.get_parameter(Name=stacks.physical(name, "After"))["Parameter"]["Value"]
+    assert after() == stacks.outputs(child)["Name"]
+    stacks.update(name, packaged(["c"], Tags=[{"Key": "k", "Value": "v"}]))
+    assert value() == "c" and stacks.outputs(name)["Inner"] == child
+    stacks.api.update_stack(StackName=name, TemplateBody=packaged(["d"], "no such type"))
+    stacks.status(name, "UPDATE_ROLLBACK_COMPLETE")
+    assert value() == "c" and stacks.describe(child)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
+    assert any("was not successfully updated" in (event[2] or "") for event in stacks.told(name))
+    stacks.update(name, packaged(["e"]))
+    assert value() == "e"
+    stacks.delete(name)
+    assert stacks.describe(child)["StackStatus"] == "DELETE_COMPLETE"
+    refused("ValidationError", "S3 error: NoSuchKey", stacks.api.create_stack, StackName=name, TemplateURL=f"https://{bucket}.s3.amazonaws.com/nope")
+    refused("ValidationError", "TemplateURL must be a supported URL.", stacks.api.create_stack, StackName=name, TemplateURL="ftp://x/y")
+
+
+def test_loops_make_resources(neargate, stacks):
+    name = stacks.name("loop")
+    looped = {
+        "Transform": "AWS::LanguageExtensions",
+        "Parameters": {"Names": {"Type": "CommaDelimitedList", "Default": "a,b"}},
+        "Resources": {"Fn::ForEach::All": ["Name", {"Ref": "Names"}, {"P${Name}": parameter({"Fn::Sub": "is ${Name} of ${AWS::StackName}"})}]},
+        "Outputs": {"Count": {"Value": {"Fn::Length": {"Ref": "Names"}}}, "Text": {"Value": {"Fn::ToJsonString": {"x": {"Ref": "Pa"}}}}},
+    }
+    stacks.create(name, looped, Capabilities=["CAPABILITY_AUTO_EXPAND"])
+    assert neargate.client("ssm").get_parameter(Name=stacks.physical(name, "Pb"))["Parameter"]["Value"] == f"is b of {name}"
+    assert stacks.outputs(name) == {"Count": "2", "Text": json.dumps({"x": stacks.physical(name, "Pa")}, separators=(",", ":"))}
+    stacks.update(name, looped, Parameters=[{"ParameterKey": "Names", "ParameterValue": "b,c,d"}])
+    listed = stacks.api.list_stack_resources(StackName=name)["StackResourceSummaries"]
+    assert [one["LogicalResourceId"] for one in listed] == ["Pb", "Pc", "Pd"]
+    stacks.delete(name)

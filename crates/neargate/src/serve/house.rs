@@ -147,15 +147,15 @@ impl House {
         self.ssm.start();
         self.secrets.start();
         let bucket = Arc::new(connect::Objects(self.s3.clone()));
-        let (front, catalog) = (front.clone(), catalog());
+        let (front, catalog) = (front.clone(), catalog(&self.stacks));
         self.stacks.start(cloudformation::Surroundings { front, catalog, bucket });
         Ok(())
     }
 }
 
 /// All types of resources that stacks can have.
-fn catalog() -> Catalog {
-    let mut types = cloudformation::resources::types();
+fn catalog(stacks: &Arc<CloudFormation>) -> Catalog {
+    let mut types = cloudformation::resources::types(stacks);
     types.extend([
         acm::resources::types(),
         application_autoscaling::resources::types(),

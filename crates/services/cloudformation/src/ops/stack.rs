@@ -108,6 +108,16 @@ pub(crate) async fn create_stack(
     ctx: &Context,
     input: CreateStackInput,
 ) -> Result<CreateStackOutput, Fault> {
+    create(house, ctx, input, None).await
+}
+
+/// Begins to make a stack, which is a resource of `parent`, an ARN, if it has one.
+pub(crate) async fn create(
+    house: &Arc<CloudFormation>,
+    ctx: &Context,
+    input: CreateStackInput,
+    parent: Option<String>,
+) -> Result<CreateStackOutput, Fault> {
     ctx.authorise("cloudformation:CreateStack", &named(ctx, &input.stack_name))?;
     let answer = |stack: &model::Stack| CreateStackOutput {
         stack_id: Some(stack.arn()),
@@ -138,7 +148,7 @@ pub(crate) async fn create_stack(
         role: input.role_arn,
     };
     let read = request.read(house, ctx, &stack, None).await?;
-    stack.settings = read.settings;
+    (stack.settings, stack.parent) = (read.settings, parent);
     stack.on_failure = input.on_failure.unwrap_or(OnFailure::Rollback);
     stack.operation.token = input.client_request_token;
     stack.operation.no_rollback =
@@ -349,6 +359,18 @@ pub(super) fn told_capabilities(settings: &model::Settings) -> Vec<Capability> {
     settings.capabilities.iter().filter_map(|name| Capability::parse(name)).collect()
 }
 
+/// The stack that a nested one belongs to in the end, an ARN.
+fn root(house: &CloudFormation, stack: &model::Stack) -> Option<String> {
+    let mut root = stack.parent.clone()?;
+    let snapshot = house.store.read();
+    while let Some(above) =
+        engine::find(&snapshot, &stack.realm, &root).and_then(|stack| stack.parent.clone())
+    {
+        root = above;
+    }
+    Some(root)
+}
+
 fn told(house: &CloudFormation, stack: &model::Stack) -> Result<Stack, Fault> {
     let outputs = stack.outputs.iter().map(|output| Output {
         output_key: Some(output.key.clone()),
@@ -378,6 +400,7 @@ fn told(house: &CloudFormation, stack: &model::Stack) -> Result<Stack, Fault> {
         tags: Some(tags(&settings.tags)),
         enable_termination_protection: Some(stack.protected),
         parent_id: stack.parent.clone(),
+        root_id: root(house, stack),
         drift_information: Some(StackDriftInformation {
             stack_drift_status: Some(StackDriftStatus::NotChecked),
             last_check_timestamp: None,
@@ -409,6 +432,7 @@ pub(crate) async fn list_stacks(
         stack_status: Some(stack.status),
         stack_status_reason: stack.reason.clone(),
         parent_id: stack.parent.clone(),
+        root_id: root(house, stack),
         drift_information: Some(StackDriftInformationSummary {
             stack_drift_status: Some(StackDriftStatus::NotChecked),
             last_check_timestamp: None,

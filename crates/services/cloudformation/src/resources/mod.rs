@@ -1,17 +1,26 @@
 //! CloudFormation's own types of resources.
 
 pub(crate) mod dynamic;
+mod nested;
 
+use crate::CloudFormation;
 use async_trait::async_trait;
 use resource::{Attributes, Failure, Properties, Request, ResourceType, State, Types};
 use std::sync::Arc;
 
 /// All of them.
-pub fn types() -> Vec<Types> {
-    vec![Types {
-        schemas: r#"{"AWS::CDK::Metadata": {"type": "object"}}"#,
-        types: vec![Arc::new(CdkMetadata)],
-    }]
+pub fn types(house: &Arc<CloudFormation>) -> Vec<Types> {
+    vec![
+        Types {
+            schemas: include_str!("../api/resource_types.json"),
+            types: vec![Arc::new(nested::Stack(house.clone()))],
+        },
+        // AWS publishes no schema of it.
+        Types {
+            schemas: r#"{"AWS::CDK::Metadata": {"type": "object"}}"#,
+            types: vec![Arc::new(CdkMetadata)],
+        },
+    ]
 }
 
 /// What CDK tells AWS of itself: it does nothing, as on AWS.

@@ -132,11 +132,12 @@ mod tests {
     #[test]
     fn loops_are_bounded() {
         let hundred: Vec<u32> = (0..100).collect();
-        let mut body = json!({"A${A}${B}${C}": 1});
+        let mut body = json!({"A${A}-${B}-${C}": 1});
         for name in ["A", "B", "C"] {
             body = json!({format!("Fn::ForEach::{name}"): [name, hundred, body]});
         }
-        assert!(expand(&body, &|_| None).unwrap_err().message.contains("too much"));
+        let told = expand(&body, &|_| None).unwrap_err().message;
+        assert!(told.contains("too much"), "{told}");
         let twice = json!({"Fn::ForEach::T": ["X", ["a", "b"], {"Same": 1}]});
         assert!(expand(&twice, &|_| None).unwrap_err().message.contains("twice"));
     }
