@@ -645,11 +645,11 @@ def test_loops_make_resources(neargate, stacks):
         "Transform": "AWS::LanguageExtensions",
         "Parameters": {"Names": {"Type": "CommaDelimitedList", "Default": "a,b"}},
         "Resources": {"Fn::ForEach::All": ["Name", {"Ref": "Names"}, {"P${Name}": parameter({"Fn::Sub": "is ${Name} of ${AWS::StackName}"})}]},
-        "Outputs": {"Count": {"Value": {"Fn::Length": {"Ref": "Names"}}}, "Text": {"Value": {"Fn::ToJsonString": {"x": {"Ref": "Pa"}}}}},
+        "Outputs": {"Count": {"Value": {"Fn::Length": {"Ref": "Names"}}}, "Text": {"Value": {"Fn::ToJsonString": {"x": {"Ref": "Pb"}}}}},
     }
     stacks.create(name, looped, Capabilities=["CAPABILITY_AUTO_EXPAND"])
     assert neargate.client("ssm").get_parameter(Name=stacks.physical(name, "Pb"))["Parameter"]["Value"] == f"is b of {name}"
-    assert stacks.outputs(name) == {"Count": "2", "Text": json.dumps({"x": stacks.physical(name, "Pa")}, separators=(",", ":"))}
+    assert stacks.outputs(name) == {"Count": "2", "Text": json.dumps({"x": stacks.physical(name, "Pb")}, separators=(",", ":"))}
     stacks.update(name, looped, Parameters=[{"ParameterKey": "Names", "ParameterValue": "b,c,d"}])
     listed = stacks.api.list_stack_resources(StackName=name)["StackResourceSummaries"]
     assert [one["LogicalResourceId"] for one in listed] == ["Pb", "Pc", "Pd"]

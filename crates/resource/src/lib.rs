@@ -67,6 +67,11 @@ pub trait ResourceType: Send + Sync {
         properties: &Properties,
     ) -> Result<(), Failure>;
 
+    /// Whether `Fn::GetAtt` can ask for this, though the schema does not say so.
+    fn has_attribute(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Whether it must be made anew for a reason that the schema does not give.
     fn replaces(&self, _old: &Properties, _new: &Properties) -> bool {
         false
@@ -88,6 +93,13 @@ pub struct Known {
     pub schema: Arc<Schema>,
     /// What makes it work.
     pub kind: Arc<dyn ResourceType>,
+}
+
+impl Known {
+    /// Whether `Fn::GetAtt` can ask for this.
+    pub fn has_attribute(&self, name: &str) -> bool {
+        self.schema.has_attribute(name) || self.kind.has_attribute(name)
+    }
 }
 
 /// All types.

@@ -85,6 +85,10 @@ impl ResourceType for Stack {
         "AWS::CloudFormation::Stack"
     }
 
+    fn has_attribute(&self, name: &str) -> bool {
+        name.starts_with("Outputs.")
+    }
+
     async fn create(&self, request: &Request, properties: Properties) -> Result<String, Failure> {
         check(&properties)?;
         let name = request.name(128);

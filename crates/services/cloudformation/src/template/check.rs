@@ -151,8 +151,7 @@ impl Walk<'_> {
 
     fn attribute(&self, logical: &str, attribute: &str) -> Result<(), Fault> {
         let kind = &self.template.resources[logical].kind;
-        let known =
-            self.catalog.get(kind).is_none_or(|known| known.schema.has_attribute(attribute));
+        let known = self.catalog.get(kind).is_none_or(|known| known.has_attribute(attribute));
         if known { Ok(()) } else { Err(no_attribute(kind, attribute)) }
     }
 }
