@@ -144,17 +144,18 @@ impl House {
         self.logs.start();
         self.acm.start();
         self.ecr.start();
+        self.s3.start();
         self.ssm.start();
         self.secrets.start();
         let bucket = Arc::new(connect::Objects(self.s3.clone()));
-        let (front, catalog) = (front.clone(), catalog(&self.stacks));
+        let (front, catalog) = (front.clone(), catalog(&self.stacks, &self.s3));
         self.stacks.start(cloudformation::Surroundings { front, catalog, bucket });
         Ok(())
     }
 }
 
 /// All types of resources that stacks can have.
-fn catalog(stacks: &Arc<CloudFormation>) -> Catalog {
+fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
     let mut types = cloudformation::resources::types(stacks);
     types.extend([
         acm::resources::types(),
@@ -165,6 +166,7 @@ fn catalog(stacks: &Arc<CloudFormation>) -> Catalog {
         elbv2::resources::types(),
         iam::resources::types(),
         logs::resources::types(),
+        s3::resources::types(s3),
         secretsmanager::resources::types(),
         servicediscovery::resources::types(),
         ssm::resources::types(),

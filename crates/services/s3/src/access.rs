@@ -1,7 +1,7 @@
 //! Which permission each operation needs, and who has it.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html>
 
-use crate::{S3, door, faults, model::Bucket};
+use crate::{S3, door, faults, model::Bucket, ops::is_public};
 use s3s::{
     S3Result,
     access::{S3Access, S3AccessContext},
@@ -22,6 +22,16 @@ fn action(operation: &str) -> Option<&'static str> {
         "HeadBucket" | "ListObjects" | "ListObjectsV2" => "s3:ListBucket",
         "GetBucketLocation" => "s3:GetBucketLocation",
         "GetBucketVersioning" => "s3:GetBucketVersioning",
+        "PutBucketVersioning" => "s3:PutBucketVersioning",
+        "GetBucketEncryption" => "s3:GetEncryptionConfiguration",
+        "PutBucketEncryption" | "DeleteBucketEncryption" => "s3:PutEncryptionConfiguration",
+        "GetPublicAccessBlock" => "s3:GetBucketPublicAccessBlock",
+        "PutPublicAccessBlock" | "DeletePublicAccessBlock" => "s3:PutBucketPublicAccessBlock",
+        "GetBucketLifecycleConfiguration" => "s3:GetLifecycleConfiguration",
+        "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => {
+            "s3:PutLifecycleConfiguration"
+        }
+        "ListObjectVersions" => "s3:ListBucketVersions",
         "GetBucketTagging" => "s3:GetBucketTagging",
         "PutBucketTagging" | "DeleteBucketTagging" => "s3:PutBucketTagging",
         "GetBucketPolicy" => "s3:GetBucketPolicy",
@@ -43,6 +53,18 @@ fn action(operation: &str) -> Option<&'static str> {
         "ListMultipartUploads" => "s3:ListBucketMultipartUploads",
         _ => return None,
     })
+}
+
+/// The permission for a version of an object where there is one of its own.
+fn action_on_version(action: &'static str) -> &'static str {
+    match action {
+        "s3:GetObject" => "s3:GetObjectVersion",
+        "s3:DeleteObject" => "s3:DeleteObjectVersion",
+        "s3:GetObjectTagging" => "s3:GetObjectVersionTagging",
+        "s3:PutObjectTagging" => "s3:PutObjectVersionTagging",
+        "s3:DeleteObjectTagging" => "s3:DeleteObjectVersionTagging",
+        other => other,
+    }
 }
 
 /// Headers that s3s does not read, and that would change what is asked for.
@@ -73,6 +95,9 @@ impl S3Access for Access {
             return Err(faults::not_built(operation, "it is not built yet"));
         };
         check_headers(cx.headers())?;
+        let query = cx.uri().query().unwrap_or_default();
+        let versioned = query.split('&').any(|pair| pair.starts_with("versionId="));
+        let action = if versioned { action_on_version(action) } else { action };
         let context = door::context(&self.0).filter(|_| cx.credentials().is_some());
         let context = context.ok_or_else(|| s3s::s3_error!(AccessDenied, "Access Denied"))?;
         // Each key is asked for by itself.
@@ -106,10 +131,14 @@ impl S3 {
         let found = bucket.and_then(|bucket| self.store.read().get::<Bucket>(bucket));
         // Whose a bucket of that name is has nothing to do with whether one may be made.
         let found = found.filter(|_| action != "s3:CreateBucket");
-        let owned = ResourcePolicy {
-            account: found.as_ref().map_or(context.account(), |bucket| &bucket.account),
-            policy: found.as_ref().and_then(|bucket| bucket.policy.as_deref()),
-        };
+        let policy = found.as_ref().and_then(|bucket| {
+            let stranger = bucket.account != context.account();
+            let restricted = bucket.public_access.is_some_and(|access| access.restrict);
+            let policy = bucket.policy.as_deref();
+            policy.filter(|policy| !(stranger && restricted && is_public(policy)))
+        });
+        let account = found.as_ref().map_or(context.account(), |bucket| &bucket.account);
+        let owned = ResourcePolicy { account, policy };
         context.authorise_owned(action, &resource, owned).map_err(faults::denied)
     }
 

@@ -6,7 +6,7 @@
 use crate::{
     checksum::{Digests, Sums},
     faults,
-    model::{Object, Part, Piece},
+    model::{Object, Part, Piece, Version},
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -153,6 +153,10 @@ impl Contents {
         let mut named: HashSet<String> = HashSet::new();
         for object in snapshot.scan::<Object>() {
             named.extend(object.pieces.iter().map(|piece| piece.id.clone()));
+        }
+        for version in snapshot.scan::<Version>() {
+            let pieces = version.object.iter().flat_map(|object| &object.pieces);
+            named.extend(pieces.map(|piece| piece.id.clone()));
         }
         named.extend(snapshot.scan::<Part>().map(|part| part.piece.id.clone()));
         for directory in fs::read_dir(&self.files).map_err(told("list", &self.files))? {

@@ -23,6 +23,26 @@ pub(crate) fn no_key() -> S3Error {
     error(S3ErrorCode::NoSuchKey, "The specified key does not exist.")
 }
 
+pub(crate) fn malformed_xml() -> S3Error {
+    error(
+        S3ErrorCode::MalformedXML,
+        "The XML you provided was not well-formed or did not validate against our published schema",
+    )
+}
+
+pub(crate) fn public_policy(context: &wire::Context, bucket: &str) -> S3Error {
+    let who = &context.principal.arn;
+    let message = format!(
+        "User: {who} is not authorized to perform: s3:PutBucketPolicy on resource: \"arn:aws:s3:::{bucket}\" because public \
+         policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
+    );
+    error(S3ErrorCode::AccessDenied, message)
+}
+
+pub(crate) fn not_configured(code: &str, what: &str) -> S3Error {
+    coded(code, StatusCode::NOT_FOUND, format!("The {what} was not found"))
+}
+
 pub(crate) fn no_upload() -> S3Error {
     error(
         S3ErrorCode::NoSuchUpload,

@@ -5,7 +5,7 @@
 //! - `ops`: the operations.
 //! - `content`: the files.
 //!
-//! There are no versions of objects yet, no access control lists (buckets are owner-enforced, as AWS makes
+//! There are no access control lists (buckets are owner-enforced, as AWS makes
 //! them today), no keys of the customer's.
 
 mod access;
@@ -17,14 +17,15 @@ mod environment;
 mod faults;
 pub mod model;
 mod ops;
+pub mod resources;
 
 pub use content::ContentError;
 pub use door::Door;
 
 use content::Contents;
 use iam::Iam;
-use model::{Bucket, Object, Part, Upload};
-use std::{path::Path, sync::Arc};
+use model::{Bucket, Object, Part, Upload, Version};
+use std::{path::Path, sync::Arc, time::Duration};
 use store::{ReadError, Store};
 use thiserror::Error;
 use world::World;
@@ -58,9 +59,21 @@ impl S3 {
     ) -> Result<Arc<Self>, OpenError> {
         store.declare::<Bucket>()?;
         store.declare::<Object>()?;
+        store.declare::<Version>()?;
         store.declare::<Upload>()?;
         store.declare::<Part>()?;
         let contents = Contents::open(directory, world.clone(), &store.read())?;
         Ok(Arc::new(Self { store, world, iam, contents }))
+    }
+
+    /// Begins to follow the buckets' lifecycle rules.
+    pub fn start(self: &Arc<Self>) {
+        let s3 = self.clone();
+        self.world.spawn("lifecycle rules", async move {
+            loop {
+                ops::lifecycle::follow(&s3).await;
+                s3.world.sleep(Duration::from_secs(3600)).await;
+            }
+        });
     }
 }

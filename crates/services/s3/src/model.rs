@@ -23,6 +23,80 @@ pub struct Bucket {
     pub tags: Tags,
     /// Its policy, JSON.
     pub policy: Option<String>,
+    /// Whether what is replaced or deleted is kept.
+    #[serde(default)]
+    pub versioning: Versioning,
+    /// Objects are put as with `aws:kms` where their client says nothing of encryption.
+    #[serde(default)]
+    pub kms: bool,
+    /// What is done against public access.
+    #[serde(default)]
+    pub public_access: Option<PublicAccess>,
+    /// What becomes of objects by and by.
+    #[serde(default)]
+    pub lifecycle: Vec<Rule>,
+}
+
+/// What is done against public access: of a bucket's two policies, since no access control lists are public.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicAccess {
+    /// Told, and nothing else.
+    pub block_acls: bool,
+    /// Told, and nothing else.
+    pub ignore_acls: bool,
+    /// Public policies are not taken.
+    pub block_policy: bool,
+    /// A public policy lets no other account in.
+    pub restrict: bool,
+}
+
+impl PublicAccess {
+    /// What new buckets have.
+    pub const ALL: Self =
+        Self { block_acls: true, ignore_acls: true, block_policy: true, restrict: true };
+}
+
+/// A rule of what becomes of objects by and by. Days are whole, and are over at midnight UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// Its name.
+    pub id: String,
+    /// It is followed.
+    pub enabled: bool,
+    /// What the keys begin with that it is for.
+    pub prefix: String,
+    /// The rule has a filter, as newer ones do.
+    pub filtered: bool,
+    /// The tags that the objects have that it is for.
+    pub tags: Tags,
+    /// Those objects are larger, in bytes.
+    pub larger: Option<i64>,
+    /// Those objects are smaller, in bytes.
+    pub smaller: Option<i64>,
+    /// After so many days objects are deleted.
+    pub days: Option<i32>,
+    /// On that day objects are deleted.
+    pub date: Option<Timestamp>,
+    /// Markers are deleted that have no version before them.
+    pub markers: bool,
+    /// So many days after they were replaced, versions are deleted.
+    pub noncurrent_days: Option<i32>,
+    /// But for so many of the newest.
+    pub noncurrent_kept: Option<i32>,
+    /// Uploads are aborted so many days after they were started.
+    pub abort_days: Option<i32>,
+}
+
+/// Whether what is replaced or deleted is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Versioning {
+    /// It never was.
+    #[default]
+    Never,
+    /// It is.
+    Enabled,
+    /// It was: what is put now has the version `null`.
+    Suspended,
 }
 
 impl Record for Bucket {
@@ -60,6 +134,9 @@ pub struct About {
     pub metadata: BTreeMap<String, String>,
     /// Its tags.
     pub tags: Tags,
+    /// It was put as with `aws:kms`.
+    #[serde(default)]
+    pub kms: bool,
 }
 
 /// Algorithms of checksums.
@@ -107,6 +184,43 @@ pub struct Object {
     pub checksum: Checksum,
     /// What its client said of it.
     pub about: About,
+    /// Its version; none for the version `null`.
+    #[serde(default)]
+    pub version: Option<String>,
+}
+
+/// What was an object before it was replaced or deleted, or a marker that says that it is deleted. The newest object is
+/// an [`Object`], unless the newest of these is a marker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Its bucket's name.
+    pub bucket: String,
+    /// The object's key.
+    pub key: String,
+    /// Its version; none for the version `null`.
+    pub version: Option<String>,
+    /// Later ones have greater numbers.
+    pub order: u64,
+    /// When it was replaced, deleted, or made as a marker.
+    pub since: Timestamp,
+    /// The object; none for a marker.
+    pub object: Option<Object>,
+}
+
+impl Version {
+    /// What the keys of all versions of a key begin with.
+    pub fn prefix_of(bucket: &str, key: &str) -> String {
+        // No key has this character: XML cannot name it.
+        format!("{bucket}/{key}\0")
+    }
+}
+
+impl Record for Version {
+    const TABLE: &'static str = "s3.version";
+    fn key(&self) -> String {
+        // The newest first.
+        format!("{}{:020}", Self::prefix_of(&self.bucket, &self.key), u64::MAX - self.order)
+    }
 }
 
 impl Object {

@@ -3,7 +3,7 @@
 use super::{refuse, time, why};
 use crate::{
     S3, faults,
-    model::{Bucket, Object, Upload},
+    model::{Bucket, Object, PublicAccess, Upload, Version, Versioning},
 };
 use s3s::{S3Request, S3Result, dto};
 use std::{collections::BTreeMap, sync::Arc};
@@ -96,13 +96,26 @@ pub(super) async fn create(
         (None, _) => return Err(faults::location("unspecified")),
         (Some(wanted), _) => return Err(faults::location(wanted)),
     }
+    make(s3, context.account(), &region, &input.bucket).await?;
+    Ok(dto::CreateBucketOutput { location: Some(format!("/{}", input.bucket)) })
+}
+
+/// Makes a bucket.
+pub(crate) async fn make(s3: &S3, account: &str, region: &str, name: &str) -> S3Result<()> {
+    if !s3s::path::check_bucket_name(name) {
+        return Err(s3s::s3_error!(InvalidBucketName, "The specified bucket is not valid."));
+    }
     let bucket = Bucket {
-        name: input.bucket.clone(),
-        account: context.account().to_owned(),
-        region,
-        created: context.now,
+        name: name.to_owned(),
+        account: account.to_owned(),
+        region: region.to_owned(),
+        created: s3.world.now(),
         tags: BTreeMap::new(),
         policy: None,
+        versioning: Versioning::Never,
+        kms: false,
+        public_access: Some(PublicAccess::ALL),
+        lifecycle: Vec::new(),
     };
     s3.write(move |tx| match tx.get::<Bucket>(&bucket.name) {
         // In us-east-1 that is no error, as it has always been.
@@ -114,8 +127,7 @@ pub(super) async fn create(
             Ok(())
         }
     })
-    .await?;
-    Ok(dto::CreateBucketOutput { location: Some(format!("/{}", input.bucket)) })
+    .await
 }
 
 pub(super) async fn head(
@@ -136,20 +148,26 @@ pub(super) async fn delete(
 ) -> S3Result<dto::DeleteBucketOutput> {
     let input = request.input;
     find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
+    destroy(s3, input.bucket).await?;
+    Ok(dto::DeleteBucketOutput::default())
+}
+
+/// Deletes a bucket in which nothing is.
+pub(crate) async fn destroy(s3: &S3, name: String) -> S3Result<()> {
     s3.write(move |tx| {
-        let prefix = format!("{}/", input.bucket);
+        let prefix = format!("{name}/");
         if tx.scan_prefix::<Object>(&prefix).next().is_some()
+            || tx.scan_prefix::<Version>(&prefix).next().is_some()
             || tx.scan_prefix::<Upload>(&prefix).next().is_some()
         {
             return Err(faults::bucket_not_empty());
         }
-        match tx.delete::<Bucket>(&input.bucket) {
+        match tx.delete::<Bucket>(&name) {
             true => Ok(()),
             false => Err(faults::no_bucket()),
         }
     })
-    .await?;
-    Ok(dto::DeleteBucketOutput::default())
+    .await
 }
 
 pub(super) async fn location(
@@ -162,14 +180,4 @@ pub(super) async fn location(
     Ok(dto::GetBucketLocationOutput {
         location_constraint: elsewhere.map(dto::BucketLocationConstraint::from),
     })
-}
-
-/// Nothing is said of a bucket that never had versions.
-pub(super) async fn versioning(
-    s3: &Arc<S3>,
-    request: S3Request<dto::GetBucketVersioningInput>,
-) -> S3Result<dto::GetBucketVersioningOutput> {
-    let input = request.input;
-    find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
-    Ok(dto::GetBucketVersioningOutput::default())
 }

@@ -1,11 +1,11 @@
 //! Objects and parts made from other objects.
 
 use super::{
-    bucket, check_acl, check_encryption, check_storage_class,
+    bucket, check_acl, check_storage_class,
     condition::{Conditions, check_write},
-    encryption, multipart,
-    object::{about, find, of_one},
-    refuse, tag, time, why,
+    encrypted, encryption, multipart,
+    object::{about, of_one},
+    refuse, tag, time, version, why,
 };
 use crate::{
     S3, checksum,
@@ -28,9 +28,9 @@ fn source(
     let dto::CopySource::Bucket { bucket, key, version_id } = source else {
         return Err(faults::not_built("x-amz-copy-source", ACCESS_POINTS));
     };
-    super::object::check_version(version_id.as_deref())?;
-    s3.authorise(&s3.context()?, "s3:GetObject", Some(bucket), Some(key))?;
-    let object = find(&s3.store.read(), bucket, key, owner)?;
+    let action = if version_id.is_some() { "s3:GetObjectVersion" } else { "s3:GetObject" };
+    s3.authorise(&s3.context()?, action, Some(bucket), Some(key))?;
+    let object = version::find(&s3.store.read(), bucket, key, version_id.as_deref(), owner)?;
     conditions.check(&object, false)?;
     Ok(object)
 }
@@ -58,9 +58,10 @@ pub(super) async fn object(
         website_redirect_location: why::WEBSITE,
     });
     check_acl(input.acl.as_ref().map(|acl| acl.as_str()))?;
-    check_encryption(input.server_side_encryption.as_ref())?;
     check_storage_class(input.storage_class.as_ref())?;
-    bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
+    let owner = input.expected_bucket_owner.as_deref();
+    let found = bucket::find(&s3.store.read(), &input.bucket, owner)?;
+    let kms = encrypted(&found, input.server_side_encryption.as_ref())?;
     let conditions = Conditions {
         matches: input.copy_source_if_match.clone(),
         none_match: input.copy_source_if_none_match.clone(),
@@ -85,8 +86,8 @@ pub(super) async fn object(
         false => from.about.tags.clone(),
     };
     let about = match new {
-        true => About { tags, ..about!(input)? },
-        false => About { tags, ..from.about.clone() },
+        true => About { tags, kms, ..about!(input)? },
+        false => About { tags, kms, ..from.about.clone() },
     };
     let algorithm = match &input.checksum_algorithm {
         Some(name) => checksum::named(name.as_str()).ok_or_else(|| {
@@ -113,7 +114,9 @@ pub(super) async fn object(
             checksum_sha256: sums.checksum_sha256,
             checksum_type: sums.checksum_type,
         }),
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&made.about),
+        version_id: version::told(s3, &made),
+        copy_source_version_id: version::told(s3, &from),
         ..dto::CopyObjectOutput::default()
     })
 }
@@ -174,7 +177,8 @@ pub(super) async fn part(
             checksum_sha1: sums.checksum_sha1,
             checksum_sha256: sums.checksum_sha256,
         }),
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&upload.about),
+        copy_source_version_id: version::told(s3, &from),
         ..dto::UploadPartCopyOutput::default()
     })
 }

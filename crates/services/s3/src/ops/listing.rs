@@ -74,7 +74,7 @@ pub(super) fn encode(text: &str, encoding: Option<&dto::EncodingType>) -> String
     }
 }
 
-fn check(encoding: Option<&dto::EncodingType>, max: Option<i32>) -> S3Result<usize> {
+pub(super) fn check(encoding: Option<&dto::EncodingType>, max: Option<i32>) -> S3Result<usize> {
     if encoding.is_some_and(|encoding| encoding.as_str() != "url") {
         return Err(faults::invalid("Invalid Encoding Method specified in Request"));
     }

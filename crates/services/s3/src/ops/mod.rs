@@ -1,18 +1,25 @@
 //! The operations. s3s reads requests and writes answers; what is not here answers NotImplemented.
 
-mod bucket;
+pub(crate) mod bucket;
 mod condition;
+pub(crate) mod configuration;
 mod copy;
+pub(crate) mod lifecycle;
 mod listing;
 mod multipart;
 mod object;
-mod policy;
-mod tag;
+pub(crate) mod policy;
+pub(crate) mod tag;
+pub(crate) mod version;
 
 pub(crate) use object::of_one;
+pub(crate) use policy::is_public;
 
-use crate::{S3, faults};
-use s3s::{S3Request, S3Response, S3Result, dto::*};
+use crate::{
+    S3, faults,
+    model::{About, Bucket},
+};
+use s3s::{S3Request, S3Response, S3Result, dto, dto::ServerSideEncryption};
 use std::sync::Arc;
 
 /// Answers an error when a member that is not built is set.
@@ -31,20 +38,23 @@ pub(crate) mod why {
     pub(crate) const KEYS: &str = "there are no keys of the customer's and no KMS";
     pub(crate) const LOCK: &str = "objects cannot be locked";
     pub(crate) const WEBSITE: &str = "buckets are no web sites";
-    pub(crate) const VERSIONS: &str = "there are no versions of objects";
+    pub(crate) const MFA: &str = "there are no devices to prove a caller with";
 }
 
-/// What may be said of encryption: that it is S3's own affair.
-pub(crate) fn check_encryption(wanted: Option<&ServerSideEncryption>) -> S3Result<()> {
+/// Whether an object is put as with `aws:kms`: as its client says, or else its bucket. What may be said of encryption is
+/// no more than that: there are no keys.
+pub(crate) fn encrypted(bucket: &Bucket, wanted: Option<&ServerSideEncryption>) -> S3Result<bool> {
     match wanted.map(ServerSideEncryption::as_str) {
-        None | Some("AES256") => Ok(()),
+        None => Ok(bucket.kms),
+        Some("AES256") => Ok(false),
+        Some("aws:kms") => Ok(true),
         Some(_) => Err(faults::not_built("x-amz-server-side-encryption", why::KEYS)),
     }
 }
 
 /// There is one storage class.
-pub(crate) fn check_storage_class(wanted: Option<&StorageClass>) -> S3Result<()> {
-    match wanted.map(StorageClass::as_str) {
+pub(crate) fn check_storage_class(wanted: Option<&dto::StorageClass>) -> S3Result<()> {
+    match wanted.map(dto::StorageClass::as_str) {
         None | Some("STANDARD") => Ok(()),
         Some(_) => Err(faults::not_built("x-amz-storage-class", "there is one storage class")),
     }
@@ -59,13 +69,14 @@ pub(crate) fn check_acl(wanted: Option<&str>) -> S3Result<()> {
 }
 
 /// What answers say of encryption. The disk's affair, as with ECR: docs/security.md.
-pub(crate) fn encryption() -> Option<ServerSideEncryption> {
-    Some(ServerSideEncryption::from_static(ServerSideEncryption::AES256))
+pub(crate) fn encryption(about: &About) -> Option<ServerSideEncryption> {
+    let name = if about.kms { ServerSideEncryption::AWS_KMS } else { ServerSideEncryption::AES256 };
+    Some(ServerSideEncryption::from_static(name))
 }
 
-pub(crate) fn time(at: world::Timestamp) -> Timestamp {
+pub(crate) fn time(at: world::Timestamp) -> dto::Timestamp {
     let since = std::time::Duration::from_millis(u64::try_from(at.millis()).unwrap_or(0));
-    Timestamp::from(std::time::UNIX_EPOCH + since)
+    dto::Timestamp::from(std::time::UNIX_EPOCH + since)
 }
 
 /// The operations of a service.
@@ -77,7 +88,7 @@ macro_rules! operations {
     ($($name:ident: $input:ident -> $output:ident = $function:path, $told:literal;)*) => {
         #[async_trait::async_trait]
         impl s3s::S3 for Operations {
-            $(async fn $name(&self, request: S3Request<$input>) -> S3Result<S3Response<$output>> {
+            $(async fn $name(&self, request: S3Request<dto::$input>) -> S3Result<S3Response<dto::$output>> {
                 let answer = $function(&self.0, request).await?;
                 tracing::trace!(target: "served", concat!("s3:", $told));
                 Ok(S3Response::new(answer))
@@ -98,7 +109,29 @@ operations! {
     get_bucket_location: GetBucketLocationInput -> GetBucketLocationOutput
         = bucket::location, "GetBucketLocation";
     get_bucket_versioning: GetBucketVersioningInput -> GetBucketVersioningOutput
-        = bucket::versioning, "GetBucketVersioning";
+        = version::get_of_bucket, "GetBucketVersioning";
+    put_bucket_versioning: PutBucketVersioningInput -> PutBucketVersioningOutput
+        = version::put_of_bucket, "PutBucketVersioning";
+    get_bucket_encryption: GetBucketEncryptionInput -> GetBucketEncryptionOutput
+        = configuration::get_encryption, "GetBucketEncryption";
+    put_bucket_encryption: PutBucketEncryptionInput -> PutBucketEncryptionOutput
+        = configuration::put_encryption, "PutBucketEncryption";
+    delete_bucket_encryption: DeleteBucketEncryptionInput -> DeleteBucketEncryptionOutput
+        = configuration::delete_encryption, "DeleteBucketEncryption";
+    get_public_access_block: GetPublicAccessBlockInput -> GetPublicAccessBlockOutput
+        = configuration::get_public_access, "GetPublicAccessBlock";
+    put_public_access_block: PutPublicAccessBlockInput -> PutPublicAccessBlockOutput
+        = configuration::put_public_access, "PutPublicAccessBlock";
+    delete_public_access_block: DeletePublicAccessBlockInput -> DeletePublicAccessBlockOutput
+        = configuration::delete_public_access, "DeletePublicAccessBlock";
+    get_bucket_lifecycle_configuration: GetBucketLifecycleConfigurationInput -> GetBucketLifecycleConfigurationOutput
+        = lifecycle::get, "GetBucketLifecycleConfiguration";
+    put_bucket_lifecycle_configuration: PutBucketLifecycleConfigurationInput -> PutBucketLifecycleConfigurationOutput
+        = lifecycle::put, "PutBucketLifecycleConfiguration";
+    delete_bucket_lifecycle: DeleteBucketLifecycleInput -> DeleteBucketLifecycleOutput
+        = lifecycle::delete, "DeleteBucketLifecycle";
+    list_object_versions: ListObjectVersionsInput -> ListObjectVersionsOutput
+        = version::list, "ListObjectVersions";
     get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput
         = tag::get_of_bucket, "GetBucketTagging";
     put_bucket_tagging: PutBucketTaggingInput -> PutBucketTaggingOutput

@@ -2,19 +2,19 @@
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>
 
 use super::{
-    bucket, check_acl, check_encryption, check_storage_class,
+    bucket, check_acl, check_storage_class,
     condition::check_write,
-    encryption,
+    encrypted, encryption,
     listing::encode,
     object::{Expected, about, hex},
-    refuse, time, why,
+    refuse, time, version, why,
 };
 use crate::{
     S3, checksum,
     checksum::Digests,
     content::Fresh,
     faults,
-    model::{Algorithm, Object, Part, Piece, Upload},
+    model::{About, Algorithm, Object, Part, Piece, Upload},
 };
 use s3s::{S3Request, S3Result, crypto::Checksum as _, dto};
 use std::sync::Arc;
@@ -44,9 +44,10 @@ pub(super) async fn create(
         website_redirect_location: why::WEBSITE,
     });
     check_acl(input.acl.as_ref().map(|acl| acl.as_str()))?;
-    check_encryption(input.server_side_encryption.as_ref())?;
     check_storage_class(input.storage_class.as_ref())?;
-    bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
+    let owner = input.expected_bucket_owner.as_deref();
+    let found = bucket::find(&s3.store.read(), &input.bucket, owner)?;
+    let kms = encrypted(&found, input.server_side_encryption.as_ref())?;
     let unsupported = || faults::invalid_request("Checksum algorithm provided is unsupported.");
     let named = match &input.checksum_algorithm {
         Some(name) => Some(checksum::named(name.as_str()).ok_or_else(unsupported)?),
@@ -72,12 +73,12 @@ pub(super) async fn create(
         initiator: context.principal.arn.clone(),
         algorithm,
         composite,
-        about: about!(input)?,
+        about: About { kms, ..about!(input)? },
     };
     if !upload.about.tags.is_empty() {
         s3.authorise(&context, "s3:PutObjectTagging", Some(&input.bucket), Some(&input.key))?;
     }
-    let id = upload.id.clone();
+    let (id, about) = (upload.id.clone(), upload.about.clone());
     s3.write(move |tx| {
         tx.get::<crate::model::Bucket>(&upload.bucket).ok_or_else(faults::no_bucket)?;
         tx.put(upload);
@@ -91,7 +92,7 @@ pub(super) async fn create(
         upload_id: Some(id),
         checksum_algorithm: named.map(checksum::name),
         checksum_type: named.map(|_| dto::ChecksumType::from_static(kind)),
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&about),
         ..dto::CreateMultipartUploadOutput::default()
     })
 }
@@ -162,7 +163,7 @@ pub(super) async fn upload(
         checksum_crc64nvme: sums.checksum_crc64nvme,
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&upload.about),
         ..dto::UploadPartOutput::default()
     })
 }
@@ -245,6 +246,7 @@ pub(super) async fn complete(
         modified: s3.world.now(),
         checksum: sum,
         about: upload.about.clone(),
+        version: None,
     };
     let (matches, none_match) = (input.if_match, input.if_none_match);
     let (record, id) = (upload.key(), upload.id.clone());
@@ -278,13 +280,14 @@ pub(super) async fn complete(
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&made.about),
+        version_id: version::told(s3, &made),
         ..dto::CompleteMultipartUploadOutput::default()
     })
 }
 
 /// Forgets an upload and its parts; answers those.
-fn forget(tx: &mut store::Tx, record: &str, id: &str) -> S3Result<Vec<Part>> {
+pub(super) fn forget(tx: &mut store::Tx, record: &str, id: &str) -> S3Result<Vec<Part>> {
     if !tx.delete::<Upload>(record) {
         return Err(faults::no_upload());
     }

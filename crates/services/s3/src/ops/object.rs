@@ -1,21 +1,23 @@
 //! Objects: put, got, deleted.
 
 use super::{
-    bucket, check_acl, check_encryption, check_storage_class,
+    bucket, check_acl, check_storage_class,
     condition::{Conditions, check_write},
-    encryption, refuse, tag, time, why,
+    encrypted, encryption, refuse, tag, time,
+    version::{self, Removed},
+    why,
 };
 use crate::{
     S3, checksum,
     checksum::{Digests, Sums},
     content::Fresh,
     faults,
-    model::{About, Algorithm, Bucket, Object, Piece},
+    model::{About, Algorithm, Bucket, Object},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use s3s::{S3Error, S3Request, S3Result, TrailingHeaders, dto};
 use std::sync::Arc;
-use store::{DiskFault, Snapshot, Tx};
+use store::{DiskFault, Tx};
 
 /// The most bytes of user metadata.
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html>
@@ -50,37 +52,16 @@ impl S3 {
         object: Object,
         condition: impl FnOnce(&mut Tx, Option<&Object>) -> S3Result<()> + Send + 'static,
     ) -> S3Result<Arc<Object>> {
-        let made = Arc::new(object.clone());
-        let before = self.write(move |tx| {
-            tx.get::<Bucket>(&object.bucket).ok_or_else(faults::no_bucket)?;
+        let (id, now) = (version::fresh(&self.world), self.world.now());
+        let committed = self.write(move |tx| {
+            let bucket = tx.get::<Bucket>(&object.bucket).ok_or_else(faults::no_bucket)?;
             let before = tx.get::<Object>(&Object::key_of(&object.bucket, &object.key));
             condition(tx, before.as_deref())?;
-            tx.put(object);
-            Ok(before)
+            Ok(version::put(tx, bucket.versioning, object, id, now))
         });
-        if let Some(before) = before.await? {
-            self.contents.discard(before.pieces.clone());
-        }
+        let (made, unused) = committed.await?;
+        self.contents.discard(unused);
         Ok(made)
-    }
-}
-
-/// The object, if it and its bucket are there.
-pub(super) fn find(
-    snapshot: &Snapshot,
-    bucket: &str,
-    key: &str,
-    owner: Option<&str>,
-) -> S3Result<Arc<Object>> {
-    bucket::find(snapshot, bucket, owner)?;
-    snapshot.get::<Object>(&Object::key_of(bucket, key)).ok_or_else(faults::no_key)
-}
-
-/// Without versions, all have the version `null`.
-pub(super) fn check_version(version: Option<&str>) -> S3Result<()> {
-    match version {
-        None | Some("null") => Ok(()),
-        Some(_) => Err(faults::invalid("Invalid version id specified")),
     }
 }
 
@@ -211,10 +192,11 @@ pub(super) fn about_of(
         expires: expires.map(millis),
         metadata,
         tags: tag::of_header(tags)?,
+        kms: false,
     })
 }
 
-fn millis(at: &dto::Timestamp) -> world::Timestamp {
+pub(super) fn millis(at: &dto::Timestamp) -> world::Timestamp {
     let mut text = Vec::new();
     let formatted = at.format(dto::TimestampFormat::DateTime, &mut text);
     let text = formatted.ok().and_then(|()| String::from_utf8(text).ok()).unwrap_or_default();
@@ -235,13 +217,14 @@ pub(super) async fn put(
         website_redirect_location: why::WEBSITE, write_offset_bytes: "there are no directory buckets",
     });
     check_acl(input.acl.as_ref().map(|acl| acl.as_str()))?;
-    check_encryption(input.server_side_encryption.as_ref())?;
     check_storage_class(input.storage_class.as_ref())?;
-    bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
+    let owner = input.expected_bucket_owner.as_deref();
+    let found = bucket::find(&s3.store.read(), &input.bucket, owner)?;
+    let kms = encrypted(&found, input.server_side_encryption.as_ref())?;
     if input.content_length.is_some_and(|length| length.unsigned_abs() > crate::content::LARGEST) {
         return Err(faults::too_large());
     }
-    let about = about!(input)?;
+    let about = About { kms, ..about!(input)? };
     if !about.tags.is_empty() {
         s3.authorise(&s3.context()?, "s3:PutObjectTagging", Some(&input.bucket), Some(&input.key))?;
     }
@@ -267,7 +250,8 @@ pub(super) async fn put(
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&made.about),
+        version_id: version::told(s3, &made),
         ..dto::PutObjectOutput::default()
     })
 }
@@ -283,6 +267,7 @@ pub(crate) fn of_one(s3: &S3, bucket: String, key: String, fresh: &Fresh, about:
         modified: s3.world.now(),
         checksum: fresh.sums.checksum.clone(),
         about,
+        version: None,
     }
 }
 
@@ -320,9 +305,8 @@ pub(super) async fn get(
     refuse!(input, {
         sse_customer_algorithm: why::KEYS, sse_customer_key: why::KEYS, sse_customer_key_md5: why::KEYS,
     });
-    check_version(input.version_id.as_deref())?;
-    let owner = input.expected_bucket_owner.as_deref();
-    let object = find(&s3.store.read(), &input.bucket, &input.key, owner)?;
+    let (owner, wanted) = (input.expected_bucket_owner.as_deref(), input.version_id.as_deref());
+    let object = version::find(&s3.store.read(), &input.bucket, &input.key, wanted, owner)?;
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -358,7 +342,8 @@ pub(super) async fn get(
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&object.about),
+        version_id: version::told(s3, &object),
         ..dto::GetObjectOutput::default()
     })
 }
@@ -383,9 +368,8 @@ pub(super) async fn head(
     refuse!(input, {
         sse_customer_algorithm: why::KEYS, sse_customer_key: why::KEYS, sse_customer_key_md5: why::KEYS,
     });
-    check_version(input.version_id.as_deref())?;
-    let owner = input.expected_bucket_owner.as_deref();
-    let object = find(&s3.store.read(), &input.bucket, &input.key, owner)?;
+    let (owner, wanted) = (input.expected_bucket_owner.as_deref(), input.version_id.as_deref());
+    let object = version::find(&s3.store.read(), &input.bucket, &input.key, wanted, owner)?;
     let conditions = Conditions {
         matches: input.if_match,
         none_match: input.if_none_match,
@@ -419,32 +403,32 @@ pub(super) async fn head(
         checksum_sha1: sums.checksum_sha1,
         checksum_sha256: sums.checksum_sha256,
         checksum_type: sums.checksum_type,
-        server_side_encryption: encryption(),
+        server_side_encryption: encryption(&object.about),
+        version_id: version::told(s3, &object),
         ..dto::HeadObjectOutput::default()
     })
 }
 
-/// Deletes an object, if it is there and is what the client believes it to be.
-async fn remove(
+/// Deletes an object, if it is there and is what the client believes it to be, or a version of it.
+pub(super) async fn remove(
     s3: &S3,
     bucket: String,
-    key: &str,
+    key: String,
+    wanted: Option<String>,
     matches: Option<dto::ETagCondition>,
-) -> S3Result<()> {
-    let record = Object::key_of(&bucket, key);
-    let pieces: Vec<Piece> = s3
-        .write(move |tx| {
-            tx.get::<Bucket>(&bucket).ok_or_else(faults::no_bucket)?;
-            let there = tx.get::<Object>(&record);
-            if matches.is_some() {
-                check_write(there.as_deref(), matches.as_ref(), None)?;
-            }
-            tx.delete::<Object>(&record);
-            Ok(there.map_or_else(Vec::new, |object| object.pieces.clone()))
-        })
-        .await?;
-    s3.contents.discard(pieces);
-    Ok(())
+) -> S3Result<Removed> {
+    let (fresh, now) = (version::fresh(&s3.world), s3.world.now());
+    let removed = s3.write(move |tx| {
+        let found = tx.get::<Bucket>(&bucket).ok_or_else(faults::no_bucket)?;
+        if matches.is_some() {
+            let there = tx.get::<Object>(&Object::key_of(&bucket, &key));
+            check_write(there.as_deref(), matches.as_ref(), None)?;
+        }
+        version::remove(tx, found.versioning, (&bucket, &key), wanted, fresh, now)
+    });
+    let mut removed = removed.await?;
+    s3.contents.discard(std::mem::take(&mut removed.unused));
+    Ok(removed)
 }
 
 pub(super) async fn delete(
@@ -453,13 +437,16 @@ pub(super) async fn delete(
 ) -> S3Result<dto::DeleteObjectOutput> {
     let input = request.input;
     refuse!(input, {
-        mfa: why::VERSIONS, bypass_governance_retention: why::LOCK,
+        mfa: why::MFA, bypass_governance_retention: why::LOCK,
         if_match_last_modified_time: "there are no directory buckets", if_match_size: "there are no directory buckets",
     });
-    check_version(input.version_id.as_deref())?;
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
-    remove(s3, input.bucket, &input.key, input.if_match).await?;
-    Ok(dto::DeleteObjectOutput::default())
+    let removed = remove(s3, input.bucket, input.key, input.version_id, input.if_match).await?;
+    Ok(dto::DeleteObjectOutput {
+        delete_marker: removed.marker.then_some(true),
+        version_id: removed.version,
+        ..dto::DeleteObjectOutput::default()
+    })
 }
 
 /// The most keys of one DeleteObjects.
@@ -470,14 +457,11 @@ pub(super) async fn delete_many(
     request: S3Request<dto::DeleteObjectsInput>,
 ) -> S3Result<dto::DeleteObjectsOutput> {
     let (context, input) = (s3.context()?, request.input);
-    refuse!(input, { mfa: why::VERSIONS, bypass_governance_retention: why::LOCK });
+    refuse!(input, { mfa: why::MFA, bypass_governance_retention: why::LOCK });
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
     let quiet = input.delete.quiet == Some(true);
     if input.delete.objects.is_empty() || input.delete.objects.len() > MOST_DELETED {
-        return Err(s3s::s3_error!(
-            MalformedXML,
-            "The XML you provided was not well-formed or did not validate against our published schema"
-        ));
+        return Err(faults::malformed_xml());
     }
     let (mut deleted, mut errors) = (Vec::new(), Vec::new());
     for wanted in input.delete.objects {
@@ -485,17 +469,22 @@ pub(super) async fn delete_many(
             refuse!(wanted, {
                 last_modified_time: "there are no directory buckets", size: "there are no directory buckets",
             });
-            check_version(wanted.version_id.as_deref())?;
-            s3.authorise(&context, "s3:DeleteObject", Some(&input.bucket), Some(&wanted.key))?;
+            let action = match wanted.version_id {
+                Some(_) => "s3:DeleteObjectVersion",
+                None => "s3:DeleteObject",
+            };
+            s3.authorise(&context, action, Some(&input.bucket), Some(&wanted.key))?;
             let matches = wanted.e_tag.clone().map(dto::ETagCondition::ETag);
-            remove(s3, input.bucket.clone(), &wanted.key, matches).await
+            let (bucket, key) = (input.bucket.clone(), wanted.key.clone());
+            remove(s3, bucket, key, wanted.version_id.clone(), matches).await
         };
         match one.await {
-            Ok(()) if quiet => {}
-            Ok(()) => deleted.push(dto::DeletedObject {
+            Ok(_) if quiet => {}
+            Ok(removed) => deleted.push(dto::DeletedObject {
                 key: Some(wanted.key),
+                delete_marker: removed.marker.then_some(true),
+                delete_marker_version_id: removed.version.filter(|_| removed.marker),
                 version_id: wanted.version_id,
-                ..dto::DeletedObject::default()
             }),
             Err(error) => errors.push(dto::Error {
                 code: Some(error.code().as_str().to_owned()),

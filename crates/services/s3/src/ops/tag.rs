@@ -1,9 +1,9 @@
 //! Tags of buckets and objects.
 
-use super::{bucket, object, refuse, why};
+use super::{bucket, version};
 use crate::{
     S3, faults,
-    model::{Bucket, Object, Tags},
+    model::{Bucket, Tags},
 };
 use percent_encoding::percent_decode_str;
 use s3s::{S3Request, S3Result, dto};
@@ -48,7 +48,7 @@ fn check_count(tags: &Tags, most: usize, message: &str) -> S3Result<()> {
     if tags.len() > most { Err(faults::invalid_tag(message)) } else { Ok(()) }
 }
 
-fn of_set(set: Vec<dto::Tag>) -> S3Result<Tags> {
+pub(super) fn of_set(set: Vec<dto::Tag>) -> S3Result<Tags> {
     let mut tags = Tags::new();
     for tag in set {
         add(&mut tags, tag.key.unwrap_or_default(), tag.value.unwrap_or_default())?;
@@ -64,7 +64,9 @@ fn set(tags: &Tags) -> Vec<dto::Tag> {
     tags.iter().map(told).collect()
 }
 
-async fn change_bucket(s3: &S3, name: String, tags: Tags) -> S3Result<()> {
+/// Gives a bucket tags.
+pub(crate) async fn change_bucket(s3: &S3, name: String, tags: Tags) -> S3Result<()> {
+    check_count(&tags, MOST_OF_BUCKET, "Bucket tag count cannot be greater than 50")?;
     s3.write(move |tx| match tx.update::<Bucket>(&name, |bucket| bucket.tags = tags) {
         true => Ok(()),
         false => Err(faults::no_bucket()),
@@ -72,13 +74,22 @@ async fn change_bucket(s3: &S3, name: String, tags: Tags) -> S3Result<()> {
     .await
 }
 
-async fn change_object(s3: &S3, bucket: &str, key: &str, tags: Tags) -> S3Result<()> {
-    let key = Object::key_of(bucket, key);
-    s3.write(move |tx| match tx.update::<Object>(&key, |object| object.about.tags = tags) {
+/// Gives an object, or a version of it, tags; answers its version.
+async fn change_object(
+    s3: &S3,
+    (bucket, key): (&str, &str),
+    wanted: Option<&str>,
+    owner: Option<&str>,
+    tags: Tags,
+) -> S3Result<Option<String>> {
+    let found = version::find(&s3.store.read(), bucket, key, wanted, owner)?;
+    let told = version::told(s3, &found);
+    s3.write(move |tx| match version::change(tx, &found, |object| object.about.tags = tags) {
         true => Ok(()),
         false => Err(faults::no_key()),
     })
-    .await
+    .await?;
+    Ok(told)
 }
 
 pub(super) async fn get_of_bucket(
@@ -101,7 +112,6 @@ pub(super) async fn put_of_bucket(
     let input = request.input;
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
     let tags = of_set(input.tagging.tag_set)?;
-    check_count(&tags, MOST_OF_BUCKET, "Bucket tag count cannot be greater than 50")?;
     change_bucket(s3, input.bucket, tags).await?;
     Ok(dto::PutBucketTaggingOutput::default())
 }
@@ -121,10 +131,10 @@ pub(super) async fn get_of_object(
     request: S3Request<dto::GetObjectTaggingInput>,
 ) -> S3Result<dto::GetObjectTaggingOutput> {
     let input = request.input;
-    object::check_version(input.version_id.as_deref())?;
-    let owner = input.expected_bucket_owner.as_deref();
-    let found = object::find(&s3.store.read(), &input.bucket, &input.key, owner)?;
-    Ok(dto::GetObjectTaggingOutput { tag_set: set(&found.about.tags), version_id: None })
+    let (owner, wanted) = (input.expected_bucket_owner.as_deref(), input.version_id.as_deref());
+    let found = version::find(&s3.store.read(), &input.bucket, &input.key, wanted, owner)?;
+    let version_id = version::told(s3, &found);
+    Ok(dto::GetObjectTaggingOutput { tag_set: set(&found.about.tags), version_id })
 }
 
 pub(super) async fn put_of_object(
@@ -132,13 +142,11 @@ pub(super) async fn put_of_object(
     request: S3Request<dto::PutObjectTaggingInput>,
 ) -> S3Result<dto::PutObjectTaggingOutput> {
     let input = request.input;
-    refuse!(input, { version_id: why::VERSIONS });
-    let owner = input.expected_bucket_owner.as_deref();
-    object::find(&s3.store.read(), &input.bucket, &input.key, owner)?;
+    let (owner, wanted) = (input.expected_bucket_owner.as_deref(), input.version_id.as_deref());
     let tags = of_set(input.tagging.tag_set)?;
     check_count(&tags, MOST_OF_OBJECT, "Object tags cannot be greater than 10")?;
-    change_object(s3, &input.bucket, &input.key, tags).await?;
-    Ok(dto::PutObjectTaggingOutput::default())
+    let version_id = change_object(s3, (&input.bucket, &input.key), wanted, owner, tags).await?;
+    Ok(dto::PutObjectTaggingOutput { version_id })
 }
 
 pub(super) async fn delete_of_object(
@@ -146,9 +154,8 @@ pub(super) async fn delete_of_object(
     request: S3Request<dto::DeleteObjectTaggingInput>,
 ) -> S3Result<dto::DeleteObjectTaggingOutput> {
     let input = request.input;
-    refuse!(input, { version_id: why::VERSIONS });
-    let owner = input.expected_bucket_owner.as_deref();
-    object::find(&s3.store.read(), &input.bucket, &input.key, owner)?;
-    change_object(s3, &input.bucket, &input.key, Tags::new()).await?;
-    Ok(dto::DeleteObjectTaggingOutput::default())
+    let (owner, wanted) = (input.expected_bucket_owner.as_deref(), input.version_id.as_deref());
+    let place = (input.bucket.as_str(), input.key.as_str());
+    let version_id = change_object(s3, place, wanted, owner, Tags::new()).await?;
+    Ok(dto::DeleteObjectTaggingOutput { version_id })
 }
