@@ -373,9 +373,9 @@ def test_who_may(neargate, s3, bucket):
 
 def test_what_is_not_built_says_so(s3, bucket):
     for call, more in [
-        (s3.put_bucket_versioning, {"VersioningConfiguration": {"Status": "Enabled"}}),
+        (s3.put_bucket_versioning, {"VersioningConfiguration": {"Status": "Enabled", "MFADelete": "Enabled"}, "MFA": "1 2"}),
         (s3.put_bucket_website, {"WebsiteConfiguration": {"IndexDocument": {"Suffix": "i"}}}),
-        (s3.put_object, {"Key": "k", "ServerSideEncryption": "aws:kms"}),
+        (s3.put_object, {"Key": "k", "ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "k"}),
         (s3.put_object, {"Key": "k", "StorageClass": "GLACIER"}),
     ]:
         with refused("NotImplemented", status=501):

@@ -314,7 +314,10 @@ fn entries(
     from: &str,
 ) -> impl Iterator<Item = Entry> {
     let (begin, from) = (Object::key_of(bucket, prefix), Object::key_of(bucket, from));
-    let mut objects = snapshot.scan_from::<Object>(&begin, &from).peekable();
+    // What is scanned comes after `from`, which the versions of that key do, but not its object.
+    let first = snapshot.get::<Object>(&from).filter(|object| object.key.starts_with(prefix));
+    let mut objects =
+        first.into_iter().chain(snapshot.scan_from::<Object>(&begin, &from)).peekable();
     let mut versions = snapshot.scan_from::<Version>(&begin, &from).peekable();
     let mut last = String::new();
     std::iter::from_fn(move || {
