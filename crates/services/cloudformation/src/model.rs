@@ -136,6 +136,9 @@ pub struct Operation {
     pub token: Option<String>,
     /// When it fails, what was done stays.
     pub no_rollback: bool,
+    /// What the template names and is there already becomes the stack's, if it is to be retained.
+    #[serde(default)]
+    pub import: bool,
     /// Resources that are not deleted, by logical id.
     pub retain: BTreeSet<String>,
     /// Resources that a rollback leaves as they are, by logical id.
@@ -248,9 +251,12 @@ pub struct Resource {
     pub metadata: Option<String>,
     /// The part of an operation that has dealt with it.
     pub settled: String,
-    /// The operation that made it.
+    /// The part of an operation that made it; [`IMPORTED`] when it was there before.
     pub made_by: String,
 }
+
+/// The resource was not made by the stack.
+pub const IMPORTED: &str = "imported";
 
 /// What a stack's resource is outside of it.
 #[derive(Clone, Serialize, Deserialize)]
@@ -338,8 +344,12 @@ pub struct ChangeSet {
     pub execution: ExecutionStatus,
     /// What the stack would be made of.
     pub settings: Settings,
+    /// What the template names and is there already would become the stack's.
+    pub import: bool,
     /// What becomes of a new stack that fails.
     pub on_failure: Option<OnFailure>,
+    /// It was to tell what becomes of nested stacks, too: each is told as one change of its own.
+    pub nested: bool,
     /// What would be done.
     pub changes: Vec<Change>,
 }
@@ -361,6 +371,10 @@ pub struct Change {
     pub scope: Vec<String>,
     /// The properties that differ.
     pub details: Vec<Detail>,
+    /// What it is now, JSON, without what is not to be shown.
+    pub before: Option<String>,
+    /// What it would be.
+    pub after: Option<String>,
 }
 
 /// A property that differs.

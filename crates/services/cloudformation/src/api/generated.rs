@@ -3704,7 +3704,7 @@ static S_CREATE_CHANGE_SET_INPUT: Shape = Shape {
             shape: &S_INCLUDE_NESTED_STACKS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("a nested stack's changes are told as one"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "OnStackFailure",
@@ -3722,7 +3722,7 @@ static S_CREATE_CHANGE_SET_INPUT: Shape = Shape {
             shape: &S_IMPORT_EXISTING_RESOURCES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("imports are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "DeploymentMode",
@@ -4100,7 +4100,7 @@ static S_DESCRIBE_CHANGE_SET_INPUT: Shape = Shape {
             shape: &S_INCLUDE_PROPERTY_VALUES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("the values before and after a change are not told"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

@@ -3,10 +3,10 @@
 use super::{Plan, plan::Stored};
 use crate::{
     CloudFormation,
-    model::{Change, Detail, Resource, Stack},
-    template::{KNOWN_AFTER_APPLY, Resources},
+    model::{Change, Detail, Resource, Settings, Stack},
+    template::{KNOWN_AFTER_APPLY, Policy, Resources},
 };
-use resource::{Known, Properties};
+use resource::{Known, Properties, State};
 use serde_json::{Map, Value as Json, json};
 use std::{
     cell::RefCell,
@@ -74,16 +74,63 @@ impl CloudFormation {
                 Some(record) => self.modification(stack, record, known, declared, &properties)?,
                 None => Some(simple("Add", &logical, None, &declared.kind)),
             };
-            let Some(change) = change else { continue };
+            let Some(mut change) = change else { continue };
+            change.after = Some(context(plan, &properties.0));
             if change.action == "Add" || change.replacement.as_deref() == Some("True") {
                 foreseen.anew.lock().expect("no holder of this lock can panic").insert(logical);
             }
             changes.push(change);
         }
+        if let Ok(now) = self.plan(stack, &stack.settings) {
+            for change in &mut changes {
+                let Some(record) = records.get(&change.logical) else { continue };
+                let properties: Map<_, _> = self.unseal(&stack.id, &record.now.properties)?;
+                change.before = Some(context(&now, &properties));
+            }
+        }
         for record in records.values().filter(|record| !plan.has(&record.logical)) {
             changes.push(simple("Remove", &record.logical, record.now.id.clone(), &record.kind));
         }
         Ok(changes)
+    }
+
+    /// Tells which of the resources to add are there already, and would become the stack's.
+    pub(crate) async fn imports(
+        &self,
+        stack: &Stack,
+        settings: &Settings,
+        plan: &Plan,
+        changes: &mut [Change],
+    ) -> Result<(), Fault> {
+        let context = self.context_of(stack, settings)?;
+        for change in changes.iter_mut().filter(|change| change.action == "Add") {
+            let declared = &plan.template.resources[&change.logical];
+            let Some(known) = self.surroundings().catalog.get(&declared.kind) else { continue };
+            let properties = Properties(self.named(stack, plan, &change.logical, known)?);
+            let name = known.schema.given_name(&properties);
+            let Some(name) = name.filter(|_| declared.deletion != Policy::Delete) else { continue };
+            let physical = self.physical(&stack.id, &properties.0);
+            let request = self.request(stack, &context, &change.logical, &physical, true);
+            if let Ok(State::Ready(_)) = known.kind.read(&request, &name, &properties).await {
+                (change.action, change.physical) = ("Import".to_owned(), Some(name));
+            }
+        }
+        Ok(())
+    }
+
+    /// The properties of a resource that is not there, as far as they are known.
+    fn named(
+        &self,
+        stack: &Stack,
+        plan: &Plan,
+        logical: &str,
+        known: &Known,
+    ) -> Result<Map<String, Json>, Fault> {
+        let (snapshot, outside) = (self.store.read(), self.exports(&stack.realm));
+        let stored = Stored { view: &snapshot, stack: &stack.id };
+        let foreseen = Foreseen { stored, plan, anew: Mutex::default() };
+        let scope = plan.scope(&foreseen, &outside);
+        plan.properties(&scope, logical, known)
     }
 
     fn modification(
@@ -136,6 +183,11 @@ impl CloudFormation {
     }
 }
 
+/// Properties as a change tells them.
+fn context(plan: &Plan, properties: &Map<String, Json>) -> String {
+    format!("{{\"Properties\":{}}}", plan.shown(properties))
+}
+
 fn simple(action: &str, logical: &str, physical: Option<String>, kind: &str) -> Change {
     Change {
         action: action.to_owned(),
@@ -145,6 +197,8 @@ fn simple(action: &str, logical: &str, physical: Option<String>, kind: &str) -> 
         replacement: None,
         scope: Vec::new(),
         details: Vec::new(),
+        before: None,
+        after: None,
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Stopped, importers, step::told, tell};
 use crate::{
     CloudFormation,
     api::StackStatus,
-    model::{Physical, Resource, Stack},
+    model::{IMPORTED, Physical, Resource, Stack},
     template::Policy,
 };
 use resource::{Failure, Known, Properties, Request, State};
@@ -58,7 +58,7 @@ impl CloudFormation {
         drop(snapshot);
         let mut items = Vec::new();
         for record in records {
-            let rolled_back = !deleting && record.deletion == Policy::RetainExceptOnCreate;
+            let rolled_back = !deleting && record.made_by != IMPORTED;
             let retain = match record.deletion {
                 Policy::Delete => false,
                 Policy::Retain => true,

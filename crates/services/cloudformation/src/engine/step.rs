@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{
     CloudFormation,
-    model::{Physical, Resource, Settings, Stack, Stage},
+    model::{IMPORTED, Physical, Resource, Settings, Stack, Stage},
     template::Policy,
 };
 use resource::{Attributes, Failure, Known, Properties, Request, State};
-use serde_json::Map;
+use serde_json::{Map, Value as Json};
 use std::{collections::BTreeSet, time::Duration};
 use store::{Record, Sealed};
 use wire::{Context, Fault};
@@ -62,6 +62,18 @@ impl CloudFormation {
             }
         };
         Ok(Context::internal(principal, region, self.world.now(), self.iam.clone()))
+    }
+
+    /// A resource that is to be made.
+    pub(super) fn physical(&self, stack: &str, properties: &Map<String, Json>) -> Physical {
+        Physical {
+            id: None,
+            properties: self.seal(stack, properties),
+            attributes: Map::new(),
+            suffix: self.world.text(12, SUFFIX),
+            token: self.world.uuid(),
+            retain: false,
+        }
     }
 
     /// What a resource's type has at hand.
@@ -163,6 +175,9 @@ impl Run {
             record.now.id.is_some() || (record.stage == Stage::Making && here(record))
         }) else {
             let record = self.fresh(logical, needs, &properties);
+            if let Some(attributes) = self.existing(&record, known, &properties).await? {
+                return self.import(record, attributes, &properties).await;
+            }
             self.put(record.clone(), ("CREATE_IN_PROGRESS", None, Some(&properties))).await?;
             valid?;
             return self.make(record, known, properties, false, false).await;
@@ -306,7 +321,7 @@ impl Run {
                 "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename {name} and update the stack again."
             )));
         }
-        let fresh = self.physical(&new);
+        let fresh = self.house.physical(&self.stack.id, &new.0);
         let anew = |record: &mut Resource| {
             let mut before = std::mem::replace(&mut record.now, fresh);
             before.retain = record.update_replace != Policy::Delete;
@@ -356,6 +371,45 @@ impl Run {
             record.settled.clone_from(&self.phase);
         };
         self.change(&record.key(), done, Some(("UPDATE_COMPLETE", None, None))).await?;
+        Ok(())
+    }
+
+    /// What a resource that the template names gives, if it is there already and the operation takes such.
+    async fn existing(
+        &self,
+        record: &Resource,
+        known: &Known,
+        properties: &Properties,
+    ) -> Result<Option<Attributes>, Stuck> {
+        if !self.stack.operation.import || record.deletion == Policy::Delete {
+            return Ok(None);
+        }
+        let Some(name) = known.schema.given_name(properties) else { return Ok(None) };
+        let request =
+            self.house.request(&self.stack, &self.context, &record.logical, &record.now, true);
+        match known.kind.read(&request, &name, properties).await {
+            Ok(State::Ready(attributes)) => Ok(Some(attributes)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Takes a resource that is there for the stack's.
+    async fn import(
+        &self,
+        mut record: Resource,
+        attributes: Attributes,
+        properties: &Properties,
+    ) -> Result<(), Stuck> {
+        let kind = self.plan.template.resources[&record.logical].kind.clone();
+        let known = self.house.surroundings().catalog.get(&kind);
+        record.now.id = known.and_then(|known| known.schema.given_name(properties));
+        (record.now.attributes, record.stage) = (attributes, Stage::Idle);
+        record.made_by = IMPORTED.to_owned();
+        let (key, started) = (record.key(), Some("Resource import started.".to_owned()));
+        self.put(record, ("IMPORT_IN_PROGRESS", started, Some(properties))).await?;
+        let done = Some("Resource import completed.".to_owned());
+        let settled = |record: &mut Resource| record.settled.clone_from(&self.phase);
+        self.change(&key, settled, Some(("IMPORT_COMPLETE", done, None))).await?;
         Ok(())
     }
 
@@ -410,17 +464,6 @@ impl Run {
         Ok(Properties(map))
     }
 
-    fn physical(&self, properties: &Properties) -> Physical {
-        Physical {
-            id: None,
-            properties: self.house.seal(&self.stack.id, &properties.0),
-            attributes: Map::new(),
-            suffix: self.house.world.text(12, SUFFIX),
-            token: self.house.world.uuid(),
-            retain: false,
-        }
-    }
-
     fn fresh(&self, logical: &str, needs: BTreeSet<String>, properties: &Properties) -> Resource {
         let mut record = Resource {
             stack: self.stack.id.clone(),
@@ -429,7 +472,7 @@ impl Run {
             status: String::new(),
             reason: None,
             changed: self.house.world.now(),
-            now: self.physical(properties),
+            now: self.house.physical(&self.stack.id, &properties.0),
             stage: Stage::Making,
             attempted: None,
             before: Vec::new(),

@@ -119,6 +119,11 @@ pub(crate) async fn create_change_set(
     let read = request.read(house, ctx, &stack, before).await?;
     let changed = review || house.is_update(&stack, &read)?;
     let on_failure = input.on_stack_failure.and_then(|choice| OnFailure::parse(choice.as_str()));
+    let import = input.import_existing_resources == Some(true);
+    let mut changes = house.changes(&stack, &read.plan)?;
+    if import {
+        house.imports(&stack, &read.settings, &read.plan, &mut changes).await?;
+    }
     let set = ChangeSet {
         stack: stack.key(),
         name: input.change_set_name,
@@ -131,9 +136,11 @@ pub(crate) async fn create_change_set(
         status: if changed { ChangeSetStatus::CreateComplete } else { ChangeSetStatus::Failed },
         reason: (!changed).then(|| NO_CHANGES.to_owned()),
         execution: if changed { ExecutionStatus::Available } else { ExecutionStatus::Unavailable },
-        changes: house.changes(&stack, &read.plan)?,
+        changes,
         settings: read.settings,
         on_failure,
+        import,
+        nested: input.include_nested_stacks == Some(true),
     };
     let (id, stack_id, kept) = (arn(ctx, &set), stack.arn(), read.kept);
     let (now, realm) = (ctx.now, ctx.realm());
@@ -166,7 +173,7 @@ pub(crate) async fn create_change_set(
     Ok(CreateChangeSetOutput { id: Some(id), stack_id: Some(stack_id) })
 }
 
-fn change(told: &model::Change) -> Change {
+fn change(told: &model::Change, values: bool) -> Change {
     let details = told.details.iter().map(|detail| ResourceChangeDetail {
         target: Some(ResourceTargetDefinition {
             attribute: ResourceAttribute::parse(&detail.attribute),
@@ -197,6 +204,8 @@ fn change(told: &model::Change) -> Change {
                 told.scope.iter().filter_map(|name| ResourceAttribute::parse(name)).collect(),
             ),
             details: Some(details.collect()),
+            before_context: told.before.clone().filter(|_| values),
+            after_context: told.after.clone().filter(|_| values),
             ..ResourceChange::default()
         }),
         ..Change::default()
@@ -212,8 +221,9 @@ pub(crate) async fn describe_change_set(
         find(house, ctx, "DescribeChangeSet", &input.change_set_name, input.stack_name.as_deref())?;
     let stack = house.store.read().get::<model::Stack>(&set.stack);
     let stack = stack.ok_or_else(|| faults::no_change_set(&input.change_set_name))?;
-    let ordered =
-        set.changes.iter().enumerate().map(|(index, told)| (format!("{index:06}"), change(told)));
+    let values = input.include_property_values == Some(true);
+    let told = set.changes.iter().map(|told| change(told, values));
+    let ordered = told.enumerate().map(|(index, told)| (format!("{index:06}"), told));
     let page = Page::take("changes", input.next_token.as_deref(), PAGE, ordered);
     let page = page.map_err(|_| faults::bad_token())?;
     Ok(DescribeChangeSetOutput {
@@ -233,7 +243,8 @@ pub(crate) async fn describe_change_set(
         tags: Some(tags(&set.settings.tags)),
         changes: Some(page.items),
         next_token: page.next_token,
-        include_nested_stacks: Some(false),
+        include_nested_stacks: Some(set.nested),
+        import_existing_resources: Some(set.import),
         on_stack_failure: set.on_failure.and_then(|choice| OnStackFailure::parse(choice.as_str())),
         ..DescribeChangeSetOutput::default()
     })
@@ -257,6 +268,7 @@ pub(crate) async fn execute_change_set(
     let mut operation = house.operation(input.client_request_token);
     operation.no_rollback =
         input.disable_rollback == Some(true) || set.on_failure == Some(OnFailure::DoNothing);
+    operation.import = set.import;
     let id = arn(ctx, &set);
     match stack.status {
         StackStatus::ReviewInProgress => {
@@ -336,6 +348,7 @@ pub(crate) async fn list_change_sets(
         status_reason: set.reason.clone(),
         creation_time: Some(set.created),
         description: set.description.clone(),
+        include_nested_stacks: Some(set.nested),
         ..ChangeSetSummary::default()
     });
     Ok(ListChangeSetsOutput { summaries: Some(summaries.collect()), next_token: page.next_token })

@@ -203,6 +203,8 @@ fn whole(
     };
     let outside = house.exports(&stack.realm);
     let plan = Plan::make(template, values, pseudo, tags, &outside)?;
+    let made = plan.resources().map(|(_, resource)| resource);
+    template::known_types(made, &house.surroundings().catalog)?;
     let unmade = Unmade(&plan.template);
     let scope = plan.scope(&unmade, &outside);
     template::assert_rules(&scope)?;

@@ -1,7 +1,7 @@
 //! What can be said of a template before it is carried out.
 
 use super::{
-    Template, error,
+    Resource, Template, error,
     evaluate::{function, no_attribute},
     functions, malformed,
 };
@@ -17,16 +17,9 @@ pub(crate) fn check(template: &Template, catalog: &Catalog) -> Result<(), Fault>
             "Neargate does not support the transform {transform}"
         )));
     }
-    let unknown: BTreeSet<&str> = template
-        .resources
-        .values()
-        .map(|resource| resource.kind.as_str())
-        .filter(|kind| catalog.get(kind).is_none())
-        .collect();
-    if !unknown.is_empty() {
-        let unknown: Vec<&str> = unknown.into_iter().collect();
-        return Err(malformed(format!("Unrecognized resource types: [{}]", unknown.join(", "))));
-    }
+    // One with a condition may never be made; that is seen when the conditions are known.
+    let sure = template.resources.values().filter(|resource| resource.condition.is_none());
+    known_types(sure, catalog)?;
     let mut walk = Walk { template, catalog, unresolved: BTreeSet::new() };
     for (name, resource) in &template.resources {
         walk.condition(resource.condition.as_deref())?;
@@ -49,6 +42,20 @@ pub(crate) fn check(template: &Template, catalog: &Catalog) -> Result<(), Fault>
         output.export.iter().try_for_each(|name| walk.expression(name))?;
     }
     walk.told("Outputs")
+}
+
+/// Checks that these resources are of types that are there.
+pub(crate) fn known_types<'a>(
+    resources: impl Iterator<Item = &'a Resource>,
+    catalog: &Catalog,
+) -> Result<(), Fault> {
+    let kinds = resources.map(|resource| resource.kind.as_str());
+    let unknown: BTreeSet<&str> = kinds.filter(|kind| catalog.get(kind).is_none()).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let unknown: Vec<&str> = unknown.into_iter().collect();
+    Err(malformed(format!("Unrecognized resource types: [{}]", unknown.join(", "))))
 }
 
 struct Walk<'a> {

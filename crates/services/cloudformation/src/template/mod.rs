@@ -9,7 +9,7 @@ mod parameters;
 mod read;
 mod rules;
 
-pub(crate) use check::{capabilities, check};
+pub(crate) use check::{capabilities, check, known_types};
 pub(crate) use evaluate::{KNOWN_AFTER_APPLY, Outside, Pseudo, Resources, Scope, conditions};
 pub(crate) use parameters::{Given, Parameter, Value, values};
 pub(crate) use read::read;
