@@ -132,7 +132,7 @@ pub struct Context {
     pub source_ip: IpAddr,
     /// What the client calls itself.
     pub user_agent: String,
-    /// Over TLS.
+    /// Nobody on a network could read it: it came over TLS, or never left the machine.
     pub secure: bool,
     pub(crate) family: Family,
     pub(crate) identity: Arc<dyn Identity>,
@@ -154,7 +154,7 @@ impl Context {
             now,
             source_ip: IpAddr::from([127, 0, 0, 1]),
             user_agent: "neargate".to_owned(),
-            secure: false,
+            secure: true,
             family: Family::Json,
             identity,
             authorised: Arc::default(),
@@ -189,7 +189,9 @@ impl Context {
         resource: &str,
         keys: &[(&str, &str)],
     ) -> Result<(), Fault> {
-        let mut all = self.global_keys();
+        // arn:partition:service:region:account:resource; what has no account is the caller's own, as far as it is here.
+        let owner = resource.split(':').nth(4).filter(|account| !account.is_empty());
+        let mut all = self.global_keys(owner.unwrap_or(&self.principal.account));
         all.extend(keys.iter().map(|(key, value)| ((*key).to_owned(), vec![(*value).to_owned()])));
         self.answer(action, resource, self.identity.decide(&self.principal, action, resource, &all))
     }
@@ -201,7 +203,7 @@ impl Context {
         resource: &str,
         owned: ResourcePolicy,
     ) -> Result<(), Fault> {
-        let (principal, keys) = (&self.principal, self.global_keys());
+        let (principal, keys) = (&self.principal, self.global_keys(owned.account));
         let identity = &self.identity;
         let decision =
             identity.decide_with_resource_policy(principal, action, resource, &keys, owned);
@@ -231,7 +233,7 @@ impl Context {
 
     /// AWS's global condition keys that this request has.
     /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html>
-    fn global_keys(&self) -> Vec<(String, Vec<String>)> {
+    fn global_keys(&self, owner: &str) -> Vec<(String, Vec<String>)> {
         let principal = &self.principal;
         let kind = match &principal.kind {
             PrincipalKind::Root => "Account",
@@ -243,6 +245,7 @@ impl Context {
             ("aws:PrincipalArn", principal_arn(principal)),
             ("aws:PrincipalAccount", principal.account.clone()),
             ("aws:PrincipalType", kind.to_owned()),
+            ("aws:ResourceAccount", owner.to_owned()),
             ("aws:userid", principal.user_id.clone()),
             ("aws:RequestedRegion", self.region.clone()),
             ("aws:CurrentTime", self.now.rfc3339()),

@@ -252,7 +252,7 @@ impl Front {
             now,
             self.identity.clone(),
         );
-        context.source_ip = peer.ip;
+        (context.source_ip, context.secure) = (peer.ip, peer.ip.is_loopback());
         context.user_agent = user_agent.unwrap_or_default().chars().take(512).collect();
         context.family = spec.family;
         Ok(context)

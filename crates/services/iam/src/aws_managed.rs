@@ -30,6 +30,18 @@ pub(crate) static ALL: &[Managed] = &[
     },
     Managed {
         path: "/",
+        name: "AWSCloudFormationFullAccess",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["cloudformation:*"],"Resource":"*"}]}"#,
+    },
+    Managed {
+        path: "/",
+        name: "AWSCloudFormationReadOnlyAccess",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["cloudformation:Describe*",
+"cloudformation:EstimateTemplateCost","cloudformation:Get*","cloudformation:List*","cloudformation:ValidateTemplate",
+"cloudformation:Detect*"],"Resource":"*"}]}"#,
+    },
+    Managed {
+        path: "/",
         name: "AmazonEC2ContainerRegistryFullAccess",
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:*","cloudtrail:LookupEvents"],
 "Resource":"*"},{"Effect":"Allow","Action":["iam:CreateServiceLinkedRole"],"Resource":"*","Condition":{"StringEquals":
@@ -54,6 +66,20 @@ pub(crate) static ALL: &[Managed] = &[
         name: "CloudWatchLogsFullAccess",
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["logs:*","cloudwatch:GenerateQuery"],
 "Resource":"*"}]}"#,
+    },
+    // Of AWS's long list, what concerns services that are here.
+    Managed {
+        path: "/",
+        name: "ReadOnlyAccess",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["acm:Describe*","acm:Get*","acm:List*",
+"application-autoscaling:Describe*","application-autoscaling:List*","cloudformation:Describe*","cloudformation:Detect*",
+"cloudformation:Estimate*","cloudformation:Get*","cloudformation:List*","cloudformation:ValidateTemplate","ec2:Describe*",
+"ec2:Get*","ec2:List*","ecr:BatchCheck*","ecr:BatchGet*","ecr:Describe*","ecr:Get*","ecr:List*","ecs:Describe*","ecs:Get*",
+"ecs:List*","elasticloadbalancing:Describe*","iam:Generate*","iam:Get*","iam:List*","iam:Simulate*","logs:Describe*",
+"logs:FilterLogEvents","logs:Get*","logs:List*","logs:StartQuery","logs:StopQuery","logs:TestMetricFilter","s3:Describe*",
+"s3:Get*","s3:List*","secretsmanager:Describe*","secretsmanager:GetResourcePolicy","secretsmanager:List*",
+"servicediscovery:DiscoverInstances","servicediscovery:Get*","servicediscovery:List*","ssm:Describe*","ssm:Get*","ssm:List*",
+"sts:GetAccessKeyInfo","sts:GetCallerIdentity","sts:GetSessionToken"],"Resource":"*"}]}"#,
     },
     Managed {
         path: "/",

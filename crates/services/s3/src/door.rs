@@ -69,7 +69,7 @@ pub(crate) fn context(s3: &S3) -> Option<Context> {
     let now = s3.world.now();
     let mut context =
         Context::internal(signer.principal.clone(), &signer.region, now, s3.iam.clone());
-    context.source_ip = caller.ip;
+    (context.source_ip, context.secure) = (caller.ip, caller.ip.is_loopback());
     context.user_agent = caller.user_agent;
     context.request_id = caller.request_id;
     Some(context)
