@@ -2,6 +2,8 @@
 CARGO ?= cargo
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# The CDK's command line, for tests; node itself is in tests/requirements.txt.
+CDK := aws-cdk@2.1148.1
 
 .PHONY: demo test lint fuzz simulate bench build deps venv clean
 
@@ -20,6 +22,7 @@ lint: deps venv
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) xtask codegen --check
 	$(CARGO) xtask tidy
+	$(VENV)/bin/cfn-lint patterns/*.yaml
 
 # Every fuzz target for a while (FUZZ_SECONDS each); needs cargo-fuzz (`cargo install cargo-fuzz`).
 FUZZ_SECONDS ?= 60
@@ -51,6 +54,7 @@ venv: $(VENV)/.done
 $(VENV)/.done: tests/requirements.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet -r tests/requirements.txt
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix $(VENV) $(CDK)
 	touch $@
 
 clean:
