@@ -65,6 +65,8 @@ pub(crate) struct Port {
     pub ip: Ipv4Addr,
     /// The address that the host knows it by.
     pub public_ip: Option<Ipv4Addr>,
+    /// The address that it has outside of the VPC, when it may go there: its public one, or that of a NAT gateway.
+    pub outward: Option<Ipv4Addr>,
     /// Its groups' ids, sorted.
     pub groups: Vec<String>,
 }
@@ -175,9 +177,11 @@ fn elements(out: &mut String, verb: &str, port: &Port, groups: &BTreeMap<String,
         element(&members(id), ip.to_string());
     }
     if let Some(public) = port.public_ip {
-        element("public", ip.to_string());
         element("from_public", format!("{public}{}", value(ip.to_string())));
-        element("to_public", format!("{ip}{}", value(public.to_string())));
+    }
+    if let Some(outward) = port.outward {
+        element("public", ip.to_string());
+        element("to_public", format!("{ip}{}", value(outward.to_string())));
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Attachment {
     pub subnet: Cidr,
     /// The address that the host reaches it by.
     pub public_ip: Option<Ipv4Addr>,
+    /// The address that it has outside of the VPC, when it may go there: its public one, or that of a NAT gateway.
+    pub outward: Option<Ipv4Addr>,
     /// Its security groups' ids.
     pub groups: Vec<String>,
     /// The task's network namespace.
@@ -310,6 +312,58 @@ impl Network {
             .await
     }
 
+    /// Makes packets for an address outside of the VPC's blocks (a NAT gateway's) arrive there. Doing it again changes
+    /// nothing.
+    pub async fn route_address(&self, vpc: &str, address: Ipv4Addr) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        self.route_public(&vpc, Some(address)).await
+    }
+
+    /// Takes an address's route away. Doing it again changes nothing.
+    pub async fn unroute_address(&self, vpc: &str, address: Ipv4Addr) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let (host_link, ..) = self.uplink(vpc.number);
+        self.host
+            .run(move |inside| {
+                let index = inside.index(&host_link)?;
+                inside.remove_route(Cidr::new(address, 32), index)
+            })
+            .await
+    }
+
+    /// Says by which addresses the interfaces of a VPC are reached and go out: (interface, public, outward). What the
+    /// table says is replaced in one step. Interfaces that are not there are passed over.
+    pub async fn set_ways(
+        &self,
+        vpc: &str,
+        ways: Vec<(String, Option<Ipv4Addr>, Option<Ipv4Addr>)>,
+    ) -> Result<(), NetworkError> {
+        let vpc = self.vpc(vpc).await?;
+        let mut state = vpc.state.lock().await;
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (eni, public_ip, outward) in ways {
+            let Some(port) = state.ports.get_mut(&eni) else { continue };
+            if port.public_ip != public_ip {
+                gone.extend(port.public_ip);
+                come.extend(public_ip);
+            }
+            (port.public_ip, port.outward) = (public_ip, outward);
+        }
+        let script = firewall::table(&state.groups, state.ports.values());
+        vpc.namespace.run(move |_| host::nft(&script)).await?;
+        for address in come {
+            self.route_public(&vpc, Some(address)).await?;
+        }
+        let (host_link, ..) = self.uplink(vpc.number);
+        self.host
+            .run(move |inside| {
+                let index = inside.index(&host_link)?;
+                gone.into_iter()
+                    .try_for_each(|address| inside.remove_route(Cidr::new(address, 32), index))
+            })
+            .await
+    }
+
     /// Makes TCP connections to a block of addresses, made in a network namespace, arrive at one port of the address
     /// that they are for; the kernel can be asked which port it was. Doing it again changes nothing.
     pub async fn divert(&self, netns: &Path, block: Cidr, port: u16) -> Result<(), NetworkError> {
@@ -434,7 +488,8 @@ fn port(attachment: &Attachment) -> Port {
     let mut groups = attachment.groups.clone();
     groups.sort();
     groups.dedup();
-    Port { link: format!("e{tail}"), ip: attachment.ip, public_ip: attachment.public_ip, groups }
+    let (ip, public_ip, outward) = (attachment.ip, attachment.public_ip, attachment.outward);
+    Port { link: format!("e{tail}"), ip, public_ip, outward, groups }
 }
 
 /// `02:…` as bytes; text of another form (which we never made) becomes a fixed local address.

@@ -20,6 +20,16 @@ pub(crate) fn group_in_use(id: &str) -> Fault {
     Fault::new("DependencyViolation", format!("resource {id} has a dependent object"))
 }
 
+/// Something still needs it.
+pub(crate) fn dependency(kind: &str, id: &str) -> Fault {
+    let message = format!("The {kind} '{id}' has dependencies and cannot be deleted.");
+    Fault::new("DependencyViolation", message)
+}
+
+pub(crate) fn of(code: &'static str, message: impl Into<String>) -> Fault {
+    Fault::new(code, message)
+}
+
 pub(crate) fn default_group() -> Fault {
     Fault::new("CannotDelete", "the specified group: \"default\" name cannot be deleted by a user")
 }
@@ -54,6 +64,9 @@ pub(crate) fn would_succeed() -> Fault {
 
 /// The rules are stored but the kernel has not taken them.
 pub(crate) fn not_applied() -> Fault {
-    Fault::new("InternalError", "The rules are stored but could not be applied; see serve's log.")
-        .status(500)
+    Fault::new(
+        "InternalError",
+        "What was asked for is stored but could not be applied; see serve's log.",
+    )
+    .status(500)
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     Ec2,
-    model::{NetworkInterface, SecurityGroup, Subnet, Vpc},
+    model::{Address, NetworkInterface, SecurityGroup, Subnet, Vpc},
 };
 use network::{Attachment, Group, NetworkError, VpcSpec};
 use std::{
@@ -115,8 +115,9 @@ impl Ec2 {
                 let in_vpc: BTreeSet<Ipv4Addr> =
                     taken.iter().filter(|i| i.vpc == subnet.vpc).map(|i| i.ip).collect();
                 let ip = next_address(subnet, &taken, &in_vpc).ok_or(InterfaceError::Full)?;
-                let public_taken: BTreeSet<Ipv4Addr> =
+                let mut public_taken: BTreeSet<Ipv4Addr> =
                     taken.iter().filter_map(|i| i.public_ip).collect();
+                public_taken.extend(tx.scan::<Address>().map(|address| address.ip));
                 let public_ip = match request.public {
                     false => None,
                     true => {
@@ -154,7 +155,7 @@ impl Ec2 {
         let key = format!("{}/{}", interface.realm, interface.subnet);
         let subnet = self.store.read().get::<Subnet>(&key);
         let subnet = subnet.ok_or_else(|| InterfaceError::NoSubnet(interface.subnet.clone()))?;
-        let attachment = attachment(interface, &subnet, netns);
+        let attachment = attachment(&self.store.read(), interface, &subnet, netns);
         self.network.attach(&attachment).await.map_err(InterfaceError::from)
     }
 
@@ -222,7 +223,7 @@ impl Ec2 {
             .filter(|interface| interface.vpc == vpc)
             .filter_map(|interface| {
                 let subnet = snapshot.get::<Subnet>(&format!("{realm}/{}", interface.subnet))?;
-                Some(attachment(&interface, &subnet, Path::new("")))
+                Some(attachment(&snapshot, &interface, &subnet, Path::new("")))
             })
             .collect();
         let spec = VpcSpec {
@@ -232,7 +233,11 @@ impl Ec2 {
             groups: groups(&snapshot, realm, vpc),
             attachments,
         };
-        self.network.set_up_vpc(spec).await.map_err(InterfaceError::from)
+        self.network.set_up_vpc(spec).await?;
+        for address in crate::ways::nat_addresses(&snapshot, realm, vpc) {
+            self.network.route_address(vpc, address).await?;
+        }
+        Ok(())
     }
 
     /// Tells the network what the VPC's groups are now.
@@ -268,14 +273,21 @@ impl Ec2 {
     }
 }
 
-fn attachment(interface: &NetworkInterface, subnet: &Subnet, netns: &Path) -> Attachment {
+fn attachment(
+    snapshot: &Snapshot,
+    interface: &NetworkInterface,
+    subnet: &Subnet,
+    netns: &Path,
+) -> Attachment {
+    let (public_ip, outward) = crate::ways::way(snapshot, subnet).of(interface);
     Attachment {
         eni: interface.id.clone(),
         vpc: interface.vpc.clone(),
         mac: interface.mac.clone(),
         ip: interface.ip,
         subnet: subnet.block,
-        public_ip: interface.public_ip,
+        public_ip,
+        outward,
         groups: interface.groups.clone(),
         netns: netns.to_owned(),
     }

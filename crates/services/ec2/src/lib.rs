@@ -11,10 +11,14 @@ mod interfaces;
 pub mod model;
 mod ops;
 pub mod resources;
+mod ways;
 
 pub use interfaces::{InterfaceError, InterfaceRequest};
 
-use model::{NetworkInterface, SecurityGroup, Subnet, Vpc};
+use model::{
+    Address, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet,
+    Tags, Vpc,
+};
 use network::Network;
 use std::sync::Arc;
 use store::{DiskFault, ReadError, Store, Tx};
@@ -42,6 +46,10 @@ impl Ec2 {
         store.declare::<Subnet>()?;
         store.declare::<SecurityGroup>()?;
         store.declare::<NetworkInterface>()?;
+        store.declare::<InternetGateway>()?;
+        store.declare::<RouteTable>()?;
+        store.declare::<Address>()?;
+        store.declare::<NatGateway>()?;
         Ok(Arc::new(Self { store, world, network, setting_up: tokio::sync::Mutex::default() }))
     }
 
@@ -54,10 +62,17 @@ impl Ec2 {
         format!("{kind}-{}", self.world.hex(17))
     }
 
-    /// Makes sure that the account has its default VPC in the region.
+    /// Makes sure that the account has its default VPC in the region, with a gateway and a way to it.
     pub async fn ensure_default<E: From<DiskFault>>(&self, realm: &str) -> Result<(), E> {
         let prefix = format!("{realm}/");
-        if self.store.read().scan_prefix::<Vpc>(&prefix).next().is_some() {
+        let whole = {
+            let snapshot = self.store.read();
+            let default = snapshot.scan_prefix::<Vpc>(&prefix).find(|vpc| vpc.default);
+            default.is_some_and(|vpc| {
+                snapshot.scan_prefix::<RouteTable>(&prefix).any(|table| table.vpc == vpc.id)
+            })
+        };
+        if whole {
             return Ok(());
         }
         let region = realm.split_once('/').map_or("", |(_, region)| region).to_owned();
@@ -70,26 +85,61 @@ impl Ec2 {
             vpc: vpc_id.clone(),
             block: block.parse().expect("a constant that is a block"),
             zone: format!("{region}{letter}"),
+            map_public: true,
+            default: true,
+            tags: Tags::new(),
         });
+        let (gateway, table) = (self.id("igw"), self.main_table(&realm, &vpc_id));
         self.store
             .write(move |tx| {
-                if tx.scan_prefix::<Vpc>(&prefix).next().is_some() {
+                // One that was made when there was no other way has none of these yet.
+                let known = tx.scan_prefix::<Vpc>(&prefix).find(|vpc| vpc.default);
+                let vpc = known.as_ref().map_or(vpc_id.clone(), |vpc| vpc.id.clone());
+                if tx.scan_prefix::<RouteTable>(&prefix).any(|table| table.vpc == vpc) {
                     return Ok(());
                 }
-                let number = free_number(tx);
+                tx.put(RouteTable { vpc: vpc.clone(), outside: Some(gateway.clone()), ..table });
+                let (attached, tags) = (Some(vpc), Tags::new());
+                tx.put(InternetGateway { realm: realm.clone(), id: gateway, vpc: attached, tags });
+                if known.is_some() {
+                    return Ok(());
+                }
+                // The first of all has a number; others may have taken all.
+                let number = free_number(tx).unwrap_or(u8::MAX);
                 let block = DEFAULT_BLOCK.parse().expect("a constant that is a block");
-                tx.put(Vpc { realm, id: vpc_id, block, number, default: true });
+                let tags = Tags::new();
+                tx.put(Vpc {
+                    realm,
+                    id: vpc_id,
+                    block,
+                    number,
+                    default: true,
+                    dns_hostnames: true,
+                    tags,
+                });
                 subnets.into_iter().for_each(|subnet| tx.put(subnet));
                 tx.put(group);
                 Ok(())
             })
             .await
     }
+
+    /// The route table that a VPC has from the start.
+    fn main_table(&self, realm: &str, vpc: &str) -> RouteTable {
+        RouteTable {
+            realm: realm.to_owned(),
+            id: self.id("rtb"),
+            vpc: vpc.to_owned(),
+            main: Some(self.id("rtbassoc")),
+            outside: None,
+            associations: std::collections::BTreeMap::new(),
+            tags: Tags::new(),
+        }
+    }
 }
 
-/// The lowest number that no VPC has; it decides the VPC's uplink. There are 256, far above what one machine
-/// runs; beyond them numbers are shared, and setting up the uplink then fails with the kernel's reason.
-fn free_number(tx: &Tx) -> u8 {
+/// The lowest number that no VPC has; it decides the VPC's uplink. There are 256, far above what one machine runs.
+fn free_number(tx: &Tx) -> Option<u8> {
     let taken: Vec<u8> = tx.scan::<Vpc>().map(|vpc| vpc.number).collect();
-    (0..=u8::MAX).find(|number| !taken.contains(number)).unwrap_or(u8::MAX)
+    (0..=u8::MAX).find(|number| !taken.contains(number))
 }

@@ -19,7 +19,16 @@ pub struct Vpc {
     pub number: u8,
     /// The one that an account has from the start.
     pub default: bool,
+    /// Its instances get names; told, and nothing else.
+    #[serde(default)]
+    pub dns_hostnames: bool,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Tags,
 }
+
+/// Tags, by key.
+pub type Tags = BTreeMap<String, String>;
 
 impl Record for Vpc {
     const TABLE: &'static str = "ec2.vpc";
@@ -41,10 +50,126 @@ pub struct Subnet {
     pub block: Cidr,
     /// Its Availability Zone.
     pub zone: String,
+    /// Instances in it get a public address; told, and nothing else. Tasks say so themselves.
+    #[serde(default = "yes")]
+    pub map_public: bool,
+    /// It is one of the default VPC's first ones.
+    #[serde(default = "yes")]
+    pub default: bool,
+    /// Its tags.
+    #[serde(default)]
+    pub tags: Tags,
+}
+
+/// Subnets that were made before others could be made were the default VPC's.
+fn yes() -> bool {
+    true
 }
 
 impl Record for Subnet {
     const TABLE: &'static str = "ec2.subnet";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
+/// A gateway to the outside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InternetGateway {
+    /// `account/region`.
+    pub realm: String,
+    /// `igw-…`.
+    pub id: String,
+    /// The VPC that it is attached to.
+    pub vpc: Option<String>,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+impl Record for InternetGateway {
+    const TABLE: &'static str = "ec2.internet_gateway";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
+/// Where packets of subnets go. What is for the VPC itself stays in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouteTable {
+    /// `account/region`.
+    pub realm: String,
+    /// `rtb-…`.
+    pub id: String,
+    /// Its VPC.
+    pub vpc: String,
+    /// The association by which it is that of all subnets without one of their own, `rtbassoc-…`.
+    pub main: Option<String>,
+    /// Where all other packets go: `igw-…` or `nat-…`.
+    pub outside: Option<String>,
+    /// Its subnets, by association.
+    pub associations: BTreeMap<String, String>,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+impl Record for RouteTable {
+    const TABLE: &'static str = "ec2.route_table";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
+/// An address that an account keeps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Address {
+    /// `account/region`.
+    pub realm: String,
+    /// `eipalloc-…`.
+    pub id: String,
+    /// The address.
+    pub ip: Ipv4Addr,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+impl Record for Address {
+    const TABLE: &'static str = "ec2.address";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
+/// A way out for interfaces without a public address.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NatGateway {
+    /// `account/region`.
+    pub realm: String,
+    /// `nat-…`.
+    pub id: String,
+    /// Its VPC.
+    pub vpc: String,
+    /// Its subnet.
+    pub subnet: String,
+    /// The [`Address`] that it has outside.
+    pub allocation: String,
+    /// That address.
+    pub public_ip: Ipv4Addr,
+    /// Its interface.
+    pub eni: String,
+    /// Its address in the subnet.
+    pub ip: Ipv4Addr,
+    /// The client's token, by which the same request twice makes one.
+    pub token: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was deleted: it is told of for an hour.
+    pub deleted: Option<Timestamp>,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+impl Record for NatGateway {
+    const TABLE: &'static str = "ec2.nat_gateway";
     fn key(&self) -> String {
         format!("{}/{}", self.realm, self.id)
     }

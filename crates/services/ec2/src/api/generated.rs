@@ -24,6 +24,42 @@ pub static SPEC: ServiceSpec = ServiceSpec {
 /// The service, ready for the front door: every operation of operations.toml with its handler.
 pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
     wire::Service::new(&SPEC)
+        .operation(&OP_ALLOCATE_ADDRESS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::address::allocate_address(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_ADDRESSES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::address::describe_addresses(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_RELEASE_ADDRESS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::address::release_address(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_DESCRIBE_AVAILABILITY_ZONES, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -38,6 +74,104 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_ATTACH_INTERNET_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::internet_gateway::attach_internet_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_INTERNET_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::internet_gateway::create_internet_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_INTERNET_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::internet_gateway::delete_internet_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_INTERNET_GATEWAYS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::internet_gateway::describe_internet_gateways(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DETACH_INTERNET_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::internet_gateway::detach_internet_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_NAT_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::nat_gateway::create_nat_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_NAT_GATEWAY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::nat_gateway::delete_nat_gateway(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_NAT_GATEWAYS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::nat_gateway::describe_nat_gateways(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_DESCRIBE_NETWORK_INTERFACES, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -45,6 +179,116 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 Box::pin(async move {
                     let input = FromValue::from_value(value);
                     crate::ops::network_interface::describe_network_interfaces(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_ROUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route::create_route(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_ROUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route::delete_route(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_REPLACE_ROUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route::replace_route(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_ASSOCIATE_ROUTE_TABLE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::associate_route_table(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_ROUTE_TABLE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::create_route_table(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_ROUTE_TABLE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::delete_route_table(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_ROUTE_TABLES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::describe_route_tables(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DISASSOCIATE_ROUTE_TABLE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::disassociate_route_table(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_REPLACE_ROUTE_TABLE_ASSOCIATION, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::route_table::replace_route_table_association(
                         &state, &context, input,
                     )
                     .await
@@ -158,6 +402,30 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_SUBNET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subnet::create_subnet(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_SUBNET, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subnet::delete_subnet(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_DESCRIBE_SUBNETS, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -165,6 +433,78 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 Box::pin(async move {
                     let input = FromValue::from_value(value);
                     crate::ops::subnet::describe_subnets(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_MODIFY_SUBNET_ATTRIBUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subnet::modify_subnet_attribute(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_TAGS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::tag::create_tags(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_TAGS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::tag::delete_tags(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_TAGS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::tag::describe_tags(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_VPC, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc::create_vpc(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_VPC, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc::delete_vpc(&state, &context, input)
                         .await
                         .map(IntoValue::into_value)
                 })
@@ -182,8 +522,53 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_DESCRIBE_VPC_ATTRIBUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc::describe_vpc_attribute(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_MODIFY_VPC_ATTRIBUTE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc::modify_vpc_attribute(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
 }
 
+pub static OP_ALLOCATE_ADDRESS: wire::Operation = wire::Operation {
+    name: "AllocateAddress",
+    input: &S_ALLOCATE_ADDRESS_REQUEST,
+    output: &S_ALLOCATE_ADDRESS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_ADDRESSES: wire::Operation = wire::Operation {
+    name: "DescribeAddresses",
+    input: &S_DESCRIBE_ADDRESSES_REQUEST,
+    output: &S_DESCRIBE_ADDRESSES_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_RELEASE_ADDRESS: wire::Operation = wire::Operation {
+    name: "ReleaseAddress",
+    input: &S_RELEASE_ADDRESS_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_DESCRIBE_AVAILABILITY_ZONES: wire::Operation = wire::Operation {
     name: "DescribeAvailabilityZones",
     input: &S_DESCRIBE_AVAILABILITY_ZONES_REQUEST,
@@ -191,10 +576,129 @@ pub static OP_DESCRIBE_AVAILABILITY_ZONES: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_ATTACH_INTERNET_GATEWAY: wire::Operation = wire::Operation {
+    name: "AttachInternetGateway",
+    input: &S_ATTACH_INTERNET_GATEWAY_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_INTERNET_GATEWAY: wire::Operation = wire::Operation {
+    name: "CreateInternetGateway",
+    input: &S_CREATE_INTERNET_GATEWAY_REQUEST,
+    output: &S_CREATE_INTERNET_GATEWAY_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_INTERNET_GATEWAY: wire::Operation = wire::Operation {
+    name: "DeleteInternetGateway",
+    input: &S_DELETE_INTERNET_GATEWAY_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_INTERNET_GATEWAYS: wire::Operation = wire::Operation {
+    name: "DescribeInternetGateways",
+    input: &S_DESCRIBE_INTERNET_GATEWAYS_REQUEST,
+    output: &S_DESCRIBE_INTERNET_GATEWAYS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DETACH_INTERNET_GATEWAY: wire::Operation = wire::Operation {
+    name: "DetachInternetGateway",
+    input: &S_DETACH_INTERNET_GATEWAY_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_NAT_GATEWAY: wire::Operation = wire::Operation {
+    name: "CreateNatGateway",
+    input: &S_CREATE_NAT_GATEWAY_REQUEST,
+    output: &S_CREATE_NAT_GATEWAY_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_NAT_GATEWAY: wire::Operation = wire::Operation {
+    name: "DeleteNatGateway",
+    input: &S_DELETE_NAT_GATEWAY_REQUEST,
+    output: &S_DELETE_NAT_GATEWAY_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_NAT_GATEWAYS: wire::Operation = wire::Operation {
+    name: "DescribeNatGateways",
+    input: &S_DESCRIBE_NAT_GATEWAYS_REQUEST,
+    output: &S_DESCRIBE_NAT_GATEWAYS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_DESCRIBE_NETWORK_INTERFACES: wire::Operation = wire::Operation {
     name: "DescribeNetworkInterfaces",
     input: &S_DESCRIBE_NETWORK_INTERFACES_REQUEST,
     output: &S_DESCRIBE_NETWORK_INTERFACES_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_ROUTE: wire::Operation = wire::Operation {
+    name: "CreateRoute",
+    input: &S_CREATE_ROUTE_REQUEST,
+    output: &S_CREATE_ROUTE_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_ROUTE: wire::Operation = wire::Operation {
+    name: "DeleteRoute",
+    input: &S_DELETE_ROUTE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_REPLACE_ROUTE: wire::Operation = wire::Operation {
+    name: "ReplaceRoute",
+    input: &S_REPLACE_ROUTE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_ASSOCIATE_ROUTE_TABLE: wire::Operation = wire::Operation {
+    name: "AssociateRouteTable",
+    input: &S_ASSOCIATE_ROUTE_TABLE_REQUEST,
+    output: &S_ASSOCIATE_ROUTE_TABLE_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_ROUTE_TABLE: wire::Operation = wire::Operation {
+    name: "CreateRouteTable",
+    input: &S_CREATE_ROUTE_TABLE_REQUEST,
+    output: &S_CREATE_ROUTE_TABLE_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_ROUTE_TABLE: wire::Operation = wire::Operation {
+    name: "DeleteRouteTable",
+    input: &S_DELETE_ROUTE_TABLE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_ROUTE_TABLES: wire::Operation = wire::Operation {
+    name: "DescribeRouteTables",
+    input: &S_DESCRIBE_ROUTE_TABLES_REQUEST,
+    output: &S_DESCRIBE_ROUTE_TABLES_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DISASSOCIATE_ROUTE_TABLE: wire::Operation = wire::Operation {
+    name: "DisassociateRouteTable",
+    input: &S_DISASSOCIATE_ROUTE_TABLE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_REPLACE_ROUTE_TABLE_ASSOCIATION: wire::Operation = wire::Operation {
+    name: "ReplaceRouteTableAssociation",
+    input: &S_REPLACE_ROUTE_TABLE_ASSOCIATION_REQUEST,
+    output: &S_REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -254,6 +758,20 @@ pub static OP_DESCRIBE_SECURITY_GROUP_RULES: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_CREATE_SUBNET: wire::Operation = wire::Operation {
+    name: "CreateSubnet",
+    input: &S_CREATE_SUBNET_REQUEST,
+    output: &S_CREATE_SUBNET_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_SUBNET: wire::Operation = wire::Operation {
+    name: "DeleteSubnet",
+    input: &S_DELETE_SUBNET_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_DESCRIBE_SUBNETS: wire::Operation = wire::Operation {
     name: "DescribeSubnets",
     input: &S_DESCRIBE_SUBNETS_REQUEST,
@@ -261,10 +779,66 @@ pub static OP_DESCRIBE_SUBNETS: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_MODIFY_SUBNET_ATTRIBUTE: wire::Operation = wire::Operation {
+    name: "ModifySubnetAttribute",
+    input: &S_MODIFY_SUBNET_ATTRIBUTE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_TAGS: wire::Operation = wire::Operation {
+    name: "CreateTags",
+    input: &S_CREATE_TAGS_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_TAGS: wire::Operation = wire::Operation {
+    name: "DeleteTags",
+    input: &S_DELETE_TAGS_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_TAGS: wire::Operation = wire::Operation {
+    name: "DescribeTags",
+    input: &S_DESCRIBE_TAGS_REQUEST,
+    output: &S_DESCRIBE_TAGS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_VPC: wire::Operation = wire::Operation {
+    name: "CreateVpc",
+    input: &S_CREATE_VPC_REQUEST,
+    output: &S_CREATE_VPC_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_VPC: wire::Operation = wire::Operation {
+    name: "DeleteVpc",
+    input: &S_DELETE_VPC_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_DESCRIBE_VPCS: wire::Operation = wire::Operation {
     name: "DescribeVpcs",
     input: &S_DESCRIBE_VPCS_REQUEST,
     output: &S_DESCRIBE_VPCS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_VPC_ATTRIBUTE: wire::Operation = wire::Operation {
+    name: "DescribeVpcAttribute",
+    input: &S_DESCRIBE_VPC_ATTRIBUTE_REQUEST,
+    output: &S_DESCRIBE_VPC_ATTRIBUTE_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MODIFY_VPC_ATTRIBUTE: wire::Operation = wire::Operation {
+    name: "ModifyVpcAttribute",
+    input: &S_MODIFY_VPC_ATTRIBUTE_REQUEST,
+    output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -276,6 +850,156 @@ static S_NOTHING: Shape = Shape {
     sensitive: false,
 };
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Address {
+    pub allocation_id: Option<String>,
+    pub association_id: Option<String>,
+    pub domain: Option<DomainType>,
+    pub network_interface_id: Option<String>,
+    pub network_interface_owner_id: Option<String>,
+    pub private_ip_address: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub customer_owned_ip: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub carrier_ip: Option<String>,
+    pub subnet_id: Option<String>,
+    pub service_managed: Option<ServiceManaged>,
+    pub instance_id: Option<String>,
+    pub public_ip: Option<String>,
+}
+
+impl IntoValue for Address {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.allocation_id.map(IntoValue::into_value),
+            self.association_id.map(IntoValue::into_value),
+            self.domain.map(IntoValue::into_value),
+            self.network_interface_id.map(IntoValue::into_value),
+            self.network_interface_owner_id.map(IntoValue::into_value),
+            self.private_ip_address.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.public_ipv4_pool.map(IntoValue::into_value),
+            self.network_border_group.map(IntoValue::into_value),
+            self.customer_owned_ip.map(IntoValue::into_value),
+            self.customer_owned_ipv4_pool.map(IntoValue::into_value),
+            self.carrier_ip.map(IntoValue::into_value),
+            self.subnet_id.map(IntoValue::into_value),
+            self.service_managed.map(IntoValue::into_value),
+            self.instance_id.map(IntoValue::into_value),
+            self.public_ip.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AllocateAddressRequest {
+    pub domain: Option<DomainType>,
+    pub address: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub ipam_pool_id: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for AllocateAddressRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            domain: fields.optional(0),
+            address: fields.optional(1),
+            public_ipv4_pool: fields.optional(2),
+            network_border_group: fields.optional(3),
+            customer_owned_ipv4_pool: fields.optional(4),
+            tag_specifications: fields.optional(5),
+            ipam_pool_id: fields.optional(6),
+            dry_run: fields.optional(7),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AllocateAddressResult {
+    pub allocation_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub network_border_group: Option<String>,
+    pub domain: Option<DomainType>,
+    pub customer_owned_ip: Option<String>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub carrier_ip: Option<String>,
+    pub public_ip: Option<String>,
+}
+
+impl IntoValue for AllocateAddressResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.allocation_id.map(IntoValue::into_value),
+            self.public_ipv4_pool.map(IntoValue::into_value),
+            self.network_border_group.map(IntoValue::into_value),
+            self.domain.map(IntoValue::into_value),
+            self.customer_owned_ip.map(IntoValue::into_value),
+            self.customer_owned_ipv4_pool.map(IntoValue::into_value),
+            self.carrier_ip.map(IntoValue::into_value),
+            self.public_ip.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AssociateRouteTableRequest {
+    pub gateway_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub dry_run: Option<bool>,
+    pub subnet_id: Option<String>,
+    pub route_table_id: String,
+}
+
+impl FromValue for AssociateRouteTableRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            gateway_id: fields.optional(0),
+            public_ipv4_pool: fields.optional(1),
+            dry_run: fields.optional(2),
+            subnet_id: fields.optional(3),
+            route_table_id: fields.required(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AssociateRouteTableResult {
+    pub association_id: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+impl IntoValue for AssociateRouteTableResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.association_id.map(IntoValue::into_value),
+            self.association_state.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AttachInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: String,
+    pub vpc_id: String,
+}
+
+impl FromValue for AttachInternetGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            internet_gateway_id: fields.required(1),
+            vpc_id: fields.required(2),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct AttachmentEnaSrdSpecification {
     pub ena_srd_enabled: Option<bool>,
@@ -334,6 +1058,23 @@ impl AttachmentStatus {
 impl IntoValue for AttachmentStatus {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AttributeBooleanValue {
+    pub value: Option<bool>,
+}
+
+impl FromValue for AttributeBooleanValue {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { value: fields.optional(0) }
+    }
+}
+impl IntoValue for AttributeBooleanValue {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.value.map(IntoValue::into_value)])
     }
 }
 
@@ -431,6 +1172,99 @@ impl IntoValue for AuthorizeSecurityGroupIngressResult {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AutoProvisionZonesState {
+    Enabled,
+    Disabled,
+}
+impl AutoProvisionZonesState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enabled" => Some(Self::Enabled),
+            "disabled" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for AutoProvisionZonesState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AutoScalingIpsState {
+    Enabled,
+    Disabled,
+}
+impl AutoScalingIpsState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enabled" => Some(Self::Enabled),
+            "disabled" => Some(Self::Disabled),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for AutoScalingIpsState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AvailabilityMode {
+    Zonal,
+    Regional,
+}
+impl AvailabilityMode {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zonal => "zonal",
+            Self::Regional => "regional",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "zonal" => Some(Self::Zonal),
+            "regional" => Some(Self::Regional),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for AvailabilityMode {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for AvailabilityMode {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct AvailabilityZone {
     pub opt_in_status: Option<AvailabilityZoneOptInStatus>,
@@ -470,6 +1304,23 @@ impl IntoValue for AvailabilityZone {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AvailabilityZoneAddress {
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+    pub allocation_ids: Option<Vec<String>>,
+}
+
+impl FromValue for AvailabilityZoneAddress {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            availability_zone: fields.optional(0),
+            availability_zone_id: fields.optional(1),
+            allocation_ids: fields.optional(2),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct AvailabilityZoneGeography {
     pub name: Option<String>,
@@ -633,6 +1484,206 @@ impl IntoValue for ConnectionTrackingConfiguration {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConnectivityType {
+    Private,
+    Public,
+}
+impl ConnectivityType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::Public => "public",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "private" => Some(Self::Private),
+            "public" => Some(Self::Public),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ConnectivityType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ConnectivityType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateInternetGatewayRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for CreateInternetGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { tag_specifications: fields.optional(0), dry_run: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateInternetGatewayResult {
+    pub internet_gateway: Option<InternetGateway>,
+}
+
+impl IntoValue for CreateInternetGatewayResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.internet_gateway.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateNatGatewayRequest {
+    pub availability_mode: Option<AvailabilityMode>,
+    pub allocation_id: Option<String>,
+    pub client_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub availability_zone_addresses: Option<Vec<AvailabilityZoneAddress>>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub connectivity_type: Option<ConnectivityType>,
+    pub private_ip_address: Option<String>,
+    pub secondary_allocation_ids: Option<Vec<String>>,
+    pub secondary_private_ip_addresses: Option<Vec<String>>,
+    pub secondary_private_ip_address_count: Option<i32>,
+}
+
+impl FromValue for CreateNatGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            availability_mode: fields.optional(0),
+            allocation_id: fields.optional(1),
+            client_token: fields.optional(2),
+            dry_run: fields.optional(3),
+            subnet_id: fields.optional(4),
+            vpc_id: fields.optional(5),
+            availability_zone_addresses: fields.optional(6),
+            tag_specifications: fields.optional(7),
+            connectivity_type: fields.optional(8),
+            private_ip_address: fields.optional(9),
+            secondary_allocation_ids: fields.optional(10),
+            secondary_private_ip_addresses: fields.optional(11),
+            secondary_private_ip_address_count: fields.optional(12),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateNatGatewayResult {
+    pub client_token: Option<String>,
+    pub nat_gateway: Option<NatGateway>,
+}
+
+impl IntoValue for CreateNatGatewayResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.client_token.map(IntoValue::into_value),
+            self.nat_gateway.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: String,
+    pub destination_cidr_block: Option<String>,
+    pub gateway_id: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+}
+
+impl FromValue for CreateRouteRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            destination_prefix_list_id: fields.optional(0),
+            vpc_endpoint_id: fields.optional(1),
+            transit_gateway_id: fields.optional(2),
+            local_gateway_id: fields.optional(3),
+            carrier_gateway_id: fields.optional(4),
+            core_network_arn: fields.optional(5),
+            odb_network_arn: fields.optional(6),
+            dry_run: fields.optional(7),
+            route_table_id: fields.required(8),
+            destination_cidr_block: fields.optional(9),
+            gateway_id: fields.optional(10),
+            destination_ipv6_cidr_block: fields.optional(11),
+            egress_only_internet_gateway_id: fields.optional(12),
+            instance_id: fields.optional(13),
+            network_interface_id: fields.optional(14),
+            vpc_peering_connection_id: fields.optional(15),
+            nat_gateway_id: fields.optional(16),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateRouteResult {
+    pub r#return: Option<bool>,
+}
+
+impl IntoValue for CreateRouteResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.r#return.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateRouteTableRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub client_token: Option<String>,
+    pub dry_run: Option<bool>,
+    pub vpc_id: String,
+}
+
+impl FromValue for CreateRouteTableRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            tag_specifications: fields.optional(0),
+            client_token: fields.optional(1),
+            dry_run: fields.optional(2),
+            vpc_id: fields.required(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateRouteTableResult {
+    pub route_table: Option<RouteTable>,
+    pub client_token: Option<String>,
+}
+
+impl IntoValue for CreateRouteTableResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.route_table.map(IntoValue::into_value),
+            self.client_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateSecurityGroupRequest {
     pub description: String,
@@ -672,6 +1723,187 @@ impl IntoValue for CreateSecurityGroupResult {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateSubnetRequest {
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+    pub cidr_block: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub vpc_id: String,
+    pub ipv6_native: Option<bool>,
+    pub ipv4_ipam_pool_id: Option<String>,
+    pub ipv4_netmask_length: Option<i32>,
+    pub ipv6_ipam_pool_id: Option<String>,
+    pub ipv6_netmask_length: Option<i32>,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for CreateSubnetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            tag_specifications: fields.optional(0),
+            availability_zone: fields.optional(1),
+            availability_zone_id: fields.optional(2),
+            cidr_block: fields.optional(3),
+            ipv6_cidr_block: fields.optional(4),
+            outpost_arn: fields.optional(5),
+            vpc_id: fields.required(6),
+            ipv6_native: fields.optional(7),
+            ipv4_ipam_pool_id: fields.optional(8),
+            ipv4_netmask_length: fields.optional(9),
+            ipv6_ipam_pool_id: fields.optional(10),
+            ipv6_netmask_length: fields.optional(11),
+            dry_run: fields.optional(12),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateSubnetResult {
+    pub subnet: Option<Subnet>,
+}
+
+impl IntoValue for CreateSubnetResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.subnet.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateTagsRequest {
+    pub dry_run: Option<bool>,
+    pub resources: Vec<String>,
+    pub tags: Vec<Tag>,
+}
+
+impl FromValue for CreateTagsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            resources: fields.required(1),
+            tags: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateVpcRequest {
+    pub cidr_block: Option<String>,
+    pub ipv6_pool: Option<String>,
+    pub ipv6_cidr_block: Option<String>,
+    pub ipv4_ipam_pool_id: Option<String>,
+    pub ipv4_netmask_length: Option<i32>,
+    pub ipv6_ipam_pool_id: Option<String>,
+    pub ipv6_netmask_length: Option<i32>,
+    pub ipv6_cidr_block_network_border_group: Option<String>,
+    pub vpc_encryption_control: Option<VpcEncryptionControlConfiguration>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub dry_run: Option<bool>,
+    pub instance_tenancy: Option<Tenancy>,
+    pub amazon_provided_ipv6_cidr_block: Option<bool>,
+}
+
+impl FromValue for CreateVpcRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            cidr_block: fields.optional(0),
+            ipv6_pool: fields.optional(1),
+            ipv6_cidr_block: fields.optional(2),
+            ipv4_ipam_pool_id: fields.optional(3),
+            ipv4_netmask_length: fields.optional(4),
+            ipv6_ipam_pool_id: fields.optional(5),
+            ipv6_netmask_length: fields.optional(6),
+            ipv6_cidr_block_network_border_group: fields.optional(7),
+            vpc_encryption_control: fields.optional(8),
+            tag_specifications: fields.optional(9),
+            dry_run: fields.optional(10),
+            instance_tenancy: fields.optional(11),
+            amazon_provided_ipv6_cidr_block: fields.optional(12),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateVpcResult {
+    pub vpc: Option<Vpc>,
+}
+
+impl IntoValue for CreateVpcResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.vpc.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: String,
+}
+
+impl FromValue for DeleteInternetGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { dry_run: fields.optional(0), internet_gateway_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteNatGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub nat_gateway_id: String,
+}
+
+impl FromValue for DeleteNatGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { dry_run: fields.optional(0), nat_gateway_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteNatGatewayResult {
+    pub nat_gateway_id: Option<String>,
+}
+
+impl IntoValue for DeleteNatGatewayResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.nat_gateway_id.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: String,
+    pub destination_cidr_block: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+}
+
+impl FromValue for DeleteRouteRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            destination_prefix_list_id: fields.optional(0),
+            dry_run: fields.optional(1),
+            route_table_id: fields.required(2),
+            destination_cidr_block: fields.optional(3),
+            destination_ipv6_cidr_block: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteRouteTableRequest {
+    pub dry_run: Option<bool>,
+    pub route_table_id: String,
+}
+
+impl FromValue for DeleteRouteTableRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { dry_run: fields.optional(0), route_table_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteSecurityGroupRequest {
     pub group_id: Option<String>,
     pub group_name: Option<String>,
@@ -700,6 +1932,77 @@ impl IntoValue for DeleteSecurityGroupResult {
             self.r#return.map(IntoValue::into_value),
             self.group_id.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteSubnetRequest {
+    pub subnet_id: String,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for DeleteSubnetRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { subnet_id: fields.required(0), dry_run: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteTagsRequest {
+    pub dry_run: Option<bool>,
+    pub resources: Vec<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl FromValue for DeleteTagsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            resources: fields.required(1),
+            tags: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteVpcRequest {
+    pub vpc_id: String,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for DeleteVpcRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { vpc_id: fields.required(0), dry_run: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeAddressesRequest {
+    pub public_ips: Option<Vec<String>>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub allocation_ids: Option<Vec<String>>,
+}
+
+impl FromValue for DescribeAddressesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            public_ips: fields.optional(0),
+            dry_run: fields.optional(1),
+            filters: fields.optional(2),
+            allocation_ids: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeAddressesResult {
+    pub addresses: Option<Vec<Address>>,
+}
+
+impl IntoValue for DescribeAddressesResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.addresses.map(IntoValue::into_value)])
     }
 }
 
@@ -736,6 +2039,78 @@ impl IntoValue for DescribeAvailabilityZonesResult {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeInternetGatewaysRequest {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub internet_gateway_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+impl FromValue for DescribeInternetGatewaysRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            next_token: fields.optional(0),
+            max_results: fields.optional(1),
+            dry_run: fields.optional(2),
+            internet_gateway_ids: fields.optional(3),
+            filters: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeInternetGatewaysResult {
+    pub internet_gateways: Option<Vec<InternetGateway>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeInternetGatewaysResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.internet_gateways.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeNatGatewaysRequest {
+    pub dry_run: Option<bool>,
+    pub filter: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub nat_gateway_ids: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl FromValue for DescribeNatGatewaysRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            filter: fields.optional(1),
+            max_results: fields.optional(2),
+            nat_gateway_ids: fields.optional(3),
+            next_token: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeNatGatewaysResult {
+    pub nat_gateways: Option<Vec<NatGateway>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeNatGatewaysResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.nat_gateways.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DescribeNetworkInterfacesRequest {
     pub next_token: Option<String>,
     pub max_results: Option<i32>,
@@ -768,6 +2143,42 @@ impl IntoValue for DescribeNetworkInterfacesResult {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.network_interfaces.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeRouteTablesRequest {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub dry_run: Option<bool>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+}
+
+impl FromValue for DescribeRouteTablesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            next_token: fields.optional(0),
+            max_results: fields.optional(1),
+            dry_run: fields.optional(2),
+            route_table_ids: fields.optional(3),
+            filters: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeRouteTablesResult {
+    pub route_tables: Option<Vec<RouteTable>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeRouteTablesResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.route_tables.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
         ])
     }
@@ -884,6 +2295,76 @@ impl IntoValue for DescribeSubnetsResult {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTagsRequest {
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+impl FromValue for DescribeTagsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            filters: fields.optional(1),
+            max_results: fields.optional(2),
+            next_token: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTagsResult {
+    pub next_token: Option<String>,
+    pub tags: Option<Vec<TagDescription>>,
+}
+
+impl IntoValue for DescribeTagsResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DescribeVpcAttributeRequest {
+    pub attribute: VpcAttributeName,
+    pub vpc_id: String,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for DescribeVpcAttributeRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            attribute: fields.required(0),
+            vpc_id: fields.required(1),
+            dry_run: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeVpcAttributeResult {
+    pub enable_dns_hostnames: Option<AttributeBooleanValue>,
+    pub enable_dns_support: Option<AttributeBooleanValue>,
+    pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
+    pub vpc_id: Option<String>,
+}
+
+impl IntoValue for DescribeVpcAttributeResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.enable_dns_hostnames.map(IntoValue::into_value),
+            self.enable_dns_support.map(IntoValue::into_value),
+            self.enable_network_address_usage_metrics.map(IntoValue::into_value),
+            self.vpc_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DescribeVpcsRequest {
     pub filters: Option<Vec<Filter>>,
     pub vpc_ids: Option<Vec<String>>,
@@ -916,6 +2397,70 @@ impl IntoValue for DescribeVpcsResult {
             self.next_token.map(IntoValue::into_value),
             self.vpcs.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DetachInternetGatewayRequest {
+    pub dry_run: Option<bool>,
+    pub internet_gateway_id: String,
+    pub vpc_id: String,
+}
+
+impl FromValue for DetachInternetGatewayRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            internet_gateway_id: fields.required(1),
+            vpc_id: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DisassociateRouteTableRequest {
+    pub dry_run: Option<bool>,
+    pub association_id: String,
+}
+
+impl FromValue for DisassociateRouteTableRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { dry_run: fields.optional(0), association_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DomainType {
+    Vpc,
+    Standard,
+}
+impl DomainType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Vpc => "vpc",
+            Self::Standard => "standard",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "vpc" => Some(Self::Vpc),
+            "standard" => Some(Self::Standard),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DomainType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DomainType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -969,9 +2514,49 @@ impl HostnameType {
     }
 }
 
+impl FromValue for HostnameType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
 impl IntoValue for HostnameType {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct InternetGateway {
+    pub attachments: Option<Vec<InternetGatewayAttachment>>,
+    pub internet_gateway_id: Option<String>,
+    pub owner_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl IntoValue for InternetGateway {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.attachments.map(IntoValue::into_value),
+            self.internet_gateway_id.map(IntoValue::into_value),
+            self.owner_id.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct InternetGatewayAttachment {
+    pub state: Option<AttachmentStatus>,
+    pub vpc_id: Option<String>,
+}
+
+impl IntoValue for InternetGatewayAttachment {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.state.map(IntoValue::into_value),
+            self.vpc_id.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -1136,6 +2721,337 @@ impl IntoValue for Ipv6Range {
             self.description.map(IntoValue::into_value),
             self.cidr_ipv6.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ModifySubnetAttributeRequest {
+    pub assign_ipv6_address_on_creation: Option<AttributeBooleanValue>,
+    pub map_public_ip_on_launch: Option<AttributeBooleanValue>,
+    pub subnet_id: String,
+    pub map_customer_owned_ip_on_launch: Option<AttributeBooleanValue>,
+    pub customer_owned_ipv4_pool: Option<String>,
+    pub enable_dns64: Option<AttributeBooleanValue>,
+    pub private_dns_hostname_type_on_launch: Option<HostnameType>,
+    pub enable_resource_name_dns_a_record_on_launch: Option<AttributeBooleanValue>,
+    pub enable_resource_name_dns_aaaa_record_on_launch: Option<AttributeBooleanValue>,
+    pub enable_lni_at_device_index: Option<i32>,
+    pub disable_lni_at_device_index: Option<AttributeBooleanValue>,
+}
+
+impl FromValue for ModifySubnetAttributeRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            assign_ipv6_address_on_creation: fields.optional(0),
+            map_public_ip_on_launch: fields.optional(1),
+            subnet_id: fields.required(2),
+            map_customer_owned_ip_on_launch: fields.optional(3),
+            customer_owned_ipv4_pool: fields.optional(4),
+            enable_dns64: fields.optional(5),
+            private_dns_hostname_type_on_launch: fields.optional(6),
+            enable_resource_name_dns_a_record_on_launch: fields.optional(7),
+            enable_resource_name_dns_aaaa_record_on_launch: fields.optional(8),
+            enable_lni_at_device_index: fields.optional(9),
+            disable_lni_at_device_index: fields.optional(10),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ModifyVpcAttributeRequest {
+    pub enable_dns_hostnames: Option<AttributeBooleanValue>,
+    pub enable_dns_support: Option<AttributeBooleanValue>,
+    pub vpc_id: String,
+    pub enable_network_address_usage_metrics: Option<AttributeBooleanValue>,
+}
+
+impl FromValue for ModifyVpcAttributeRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            enable_dns_hostnames: fields.optional(0),
+            enable_dns_support: fields.optional(1),
+            vpc_id: fields.required(2),
+            enable_network_address_usage_metrics: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct NatGateway {
+    pub create_time: Option<world::Timestamp>,
+    pub delete_time: Option<world::Timestamp>,
+    pub failure_code: Option<String>,
+    pub failure_message: Option<String>,
+    pub nat_gateway_addresses: Option<Vec<NatGatewayAddress>>,
+    pub nat_gateway_id: Option<String>,
+    pub provisioned_bandwidth: Option<ProvisionedBandwidth>,
+    pub state: Option<NatGatewayState>,
+    pub subnet_id: Option<String>,
+    pub vpc_id: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+    pub connectivity_type: Option<ConnectivityType>,
+    pub availability_mode: Option<AvailabilityMode>,
+    pub auto_scaling_ips: Option<AutoScalingIpsState>,
+    pub auto_provision_zones: Option<AutoProvisionZonesState>,
+    pub attached_appliances: Option<Vec<NatGatewayAttachedAppliance>>,
+    pub route_table_id: Option<String>,
+}
+
+impl IntoValue for NatGateway {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.create_time.map(IntoValue::into_value),
+            self.delete_time.map(IntoValue::into_value),
+            self.failure_code.map(IntoValue::into_value),
+            self.failure_message.map(IntoValue::into_value),
+            self.nat_gateway_addresses.map(IntoValue::into_value),
+            self.nat_gateway_id.map(IntoValue::into_value),
+            self.provisioned_bandwidth.map(IntoValue::into_value),
+            self.state.map(IntoValue::into_value),
+            self.subnet_id.map(IntoValue::into_value),
+            self.vpc_id.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.connectivity_type.map(IntoValue::into_value),
+            self.availability_mode.map(IntoValue::into_value),
+            self.auto_scaling_ips.map(IntoValue::into_value),
+            self.auto_provision_zones.map(IntoValue::into_value),
+            self.attached_appliances.map(IntoValue::into_value),
+            self.route_table_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct NatGatewayAddress {
+    pub allocation_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub private_ip: Option<String>,
+    pub public_ip: Option<String>,
+    pub association_id: Option<String>,
+    pub is_primary: Option<bool>,
+    pub failure_message: Option<String>,
+    pub status: Option<NatGatewayAddressStatus>,
+    pub availability_zone: Option<String>,
+    pub availability_zone_id: Option<String>,
+}
+
+impl IntoValue for NatGatewayAddress {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.allocation_id.map(IntoValue::into_value),
+            self.network_interface_id.map(IntoValue::into_value),
+            self.private_ip.map(IntoValue::into_value),
+            self.public_ip.map(IntoValue::into_value),
+            self.association_id.map(IntoValue::into_value),
+            self.is_primary.map(IntoValue::into_value),
+            self.failure_message.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.availability_zone.map(IntoValue::into_value),
+            self.availability_zone_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NatGatewayAddressStatus {
+    Assigning,
+    Unassigning,
+    Associating,
+    Disassociating,
+    Succeeded,
+    Failed,
+}
+impl NatGatewayAddressStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Assigning => "assigning",
+            Self::Unassigning => "unassigning",
+            Self::Associating => "associating",
+            Self::Disassociating => "disassociating",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "assigning" => Some(Self::Assigning),
+            "unassigning" => Some(Self::Unassigning),
+            "associating" => Some(Self::Associating),
+            "disassociating" => Some(Self::Disassociating),
+            "succeeded" => Some(Self::Succeeded),
+            "failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for NatGatewayAddressStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NatGatewayApplianceModifyState {
+    Modifying,
+    Completed,
+    Failed,
+}
+impl NatGatewayApplianceModifyState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Modifying => "modifying",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "modifying" => Some(Self::Modifying),
+            "completed" => Some(Self::Completed),
+            "failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for NatGatewayApplianceModifyState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NatGatewayApplianceState {
+    Attaching,
+    Attached,
+    Detaching,
+    Detached,
+    AttachFailed,
+    DetachFailed,
+}
+impl NatGatewayApplianceState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attaching => "attaching",
+            Self::Attached => "attached",
+            Self::Detaching => "detaching",
+            Self::Detached => "detached",
+            Self::AttachFailed => "attach-failed",
+            Self::DetachFailed => "detach-failed",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "attaching" => Some(Self::Attaching),
+            "attached" => Some(Self::Attached),
+            "detaching" => Some(Self::Detaching),
+            "detached" => Some(Self::Detached),
+            "attach-failed" => Some(Self::AttachFailed),
+            "detach-failed" => Some(Self::DetachFailed),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for NatGatewayApplianceState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NatGatewayApplianceType {
+    NetworkFirewallProxy,
+}
+impl NatGatewayApplianceType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NetworkFirewallProxy => "network-firewall-proxy",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "network-firewall-proxy" => Some(Self::NetworkFirewallProxy),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for NatGatewayApplianceType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct NatGatewayAttachedAppliance {
+    pub r#type: Option<NatGatewayApplianceType>,
+    pub appliance_arn: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub attachment_state: Option<NatGatewayApplianceState>,
+    pub modification_state: Option<NatGatewayApplianceModifyState>,
+    pub failure_code: Option<String>,
+    pub failure_message: Option<String>,
+}
+
+impl IntoValue for NatGatewayAttachedAppliance {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.r#type.map(IntoValue::into_value),
+            self.appliance_arn.map(IntoValue::into_value),
+            self.vpc_endpoint_id.map(IntoValue::into_value),
+            self.attachment_state.map(IntoValue::into_value),
+            self.modification_state.map(IntoValue::into_value),
+            self.failure_code.map(IntoValue::into_value),
+            self.failure_message.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NatGatewayState {
+    Pending,
+    Failed,
+    Available,
+    Deleting,
+    Deleted,
+}
+impl NatGatewayState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Failed => "failed",
+            Self::Available => "available",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "pending" => Some(Self::Pending),
+            "failed" => Some(Self::Failed),
+            "available" => Some(Self::Available),
+            "deleting" => Some(Self::Deleting),
+            "deleted" => Some(Self::Deleted),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for NatGatewayState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -1477,6 +3393,38 @@ impl IntoValue for PrivateDnsNameOptionsOnLaunch {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct PropagatingVgw {
+    pub gateway_id: Option<String>,
+}
+
+impl IntoValue for PropagatingVgw {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.gateway_id.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ProvisionedBandwidth {
+    pub provision_time: Option<world::Timestamp>,
+    pub provisioned: Option<String>,
+    pub request_time: Option<world::Timestamp>,
+    pub requested: Option<String>,
+    pub status: Option<String>,
+}
+
+impl IntoValue for ProvisionedBandwidth {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.provision_time.map(IntoValue::into_value),
+            self.provisioned.map(IntoValue::into_value),
+            self.request_time.map(IntoValue::into_value),
+            self.requested.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct PublicIpDnsNameOptions {
     pub dns_hostname_type: Option<String>,
     pub public_ipv4_dns_name: Option<String>,
@@ -1512,6 +3460,104 @@ impl IntoValue for ReferencedSecurityGroup {
             self.user_id.map(IntoValue::into_value),
             self.vpc_id.map(IntoValue::into_value),
             self.vpc_peering_connection_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReleaseAddressRequest {
+    pub allocation_id: Option<String>,
+    pub public_ip: Option<String>,
+    pub network_border_group: Option<String>,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for ReleaseAddressRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            allocation_id: fields.optional(0),
+            public_ip: fields.optional(1),
+            network_border_group: fields.optional(2),
+            dry_run: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReplaceRouteRequest {
+    pub destination_prefix_list_id: Option<String>,
+    pub vpc_endpoint_id: Option<String>,
+    pub local_target: Option<bool>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub dry_run: Option<bool>,
+    pub route_table_id: String,
+    pub destination_cidr_block: Option<String>,
+    pub gateway_id: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+}
+
+impl FromValue for ReplaceRouteRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            destination_prefix_list_id: fields.optional(0),
+            vpc_endpoint_id: fields.optional(1),
+            local_target: fields.optional(2),
+            transit_gateway_id: fields.optional(3),
+            local_gateway_id: fields.optional(4),
+            carrier_gateway_id: fields.optional(5),
+            core_network_arn: fields.optional(6),
+            odb_network_arn: fields.optional(7),
+            dry_run: fields.optional(8),
+            route_table_id: fields.required(9),
+            destination_cidr_block: fields.optional(10),
+            gateway_id: fields.optional(11),
+            destination_ipv6_cidr_block: fields.optional(12),
+            egress_only_internet_gateway_id: fields.optional(13),
+            instance_id: fields.optional(14),
+            network_interface_id: fields.optional(15),
+            vpc_peering_connection_id: fields.optional(16),
+            nat_gateway_id: fields.optional(17),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReplaceRouteTableAssociationRequest {
+    pub dry_run: Option<bool>,
+    pub association_id: String,
+    pub route_table_id: String,
+}
+
+impl FromValue for ReplaceRouteTableAssociationRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            association_id: fields.required(1),
+            route_table_id: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReplaceRouteTableAssociationResult {
+    pub new_association_id: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+impl IntoValue for ReplaceRouteTableAssociationResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.new_association_id.map(IntoValue::into_value),
+            self.association_state.map(IntoValue::into_value),
         ])
     }
 }
@@ -1883,6 +3929,12 @@ impl FromValue for ResourceType {
     }
 }
 
+impl IntoValue for ResourceType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct RevokeSecurityGroupEgressRequest {
     pub security_group_rule_ids: Option<Vec<String>>,
@@ -2015,6 +4067,223 @@ impl IntoValue for RevokedSecurityGroupRule {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct Route {
+    pub destination_cidr_block: Option<String>,
+    pub destination_ipv6_cidr_block: Option<String>,
+    pub destination_prefix_list_id: Option<String>,
+    pub egress_only_internet_gateway_id: Option<String>,
+    pub gateway_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub instance_owner_id: Option<String>,
+    pub nat_gateway_id: Option<String>,
+    pub transit_gateway_id: Option<String>,
+    pub local_gateway_id: Option<String>,
+    pub carrier_gateway_id: Option<String>,
+    pub network_interface_id: Option<String>,
+    pub origin: Option<RouteOrigin>,
+    pub state: Option<RouteState>,
+    pub vpc_peering_connection_id: Option<String>,
+    pub core_network_arn: Option<String>,
+    pub odb_network_arn: Option<String>,
+    pub ip_address: Option<String>,
+}
+
+impl IntoValue for Route {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.destination_cidr_block.map(IntoValue::into_value),
+            self.destination_ipv6_cidr_block.map(IntoValue::into_value),
+            self.destination_prefix_list_id.map(IntoValue::into_value),
+            self.egress_only_internet_gateway_id.map(IntoValue::into_value),
+            self.gateway_id.map(IntoValue::into_value),
+            self.instance_id.map(IntoValue::into_value),
+            self.instance_owner_id.map(IntoValue::into_value),
+            self.nat_gateway_id.map(IntoValue::into_value),
+            self.transit_gateway_id.map(IntoValue::into_value),
+            self.local_gateway_id.map(IntoValue::into_value),
+            self.carrier_gateway_id.map(IntoValue::into_value),
+            self.network_interface_id.map(IntoValue::into_value),
+            self.origin.map(IntoValue::into_value),
+            self.state.map(IntoValue::into_value),
+            self.vpc_peering_connection_id.map(IntoValue::into_value),
+            self.core_network_arn.map(IntoValue::into_value),
+            self.odb_network_arn.map(IntoValue::into_value),
+            self.ip_address.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteOrigin {
+    CreateRouteTable,
+    CreateRoute,
+    EnableVgwRoutePropagation,
+    Advertisement,
+}
+impl RouteOrigin {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateRouteTable => "CreateRouteTable",
+            Self::CreateRoute => "CreateRoute",
+            Self::EnableVgwRoutePropagation => "EnableVgwRoutePropagation",
+            Self::Advertisement => "Advertisement",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "CreateRouteTable" => Some(Self::CreateRouteTable),
+            "CreateRoute" => Some(Self::CreateRoute),
+            "EnableVgwRoutePropagation" => Some(Self::EnableVgwRoutePropagation),
+            "Advertisement" => Some(Self::Advertisement),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for RouteOrigin {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteState {
+    Active,
+    Blackhole,
+    Filtered,
+}
+impl RouteState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Blackhole => "blackhole",
+            Self::Filtered => "filtered",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "active" => Some(Self::Active),
+            "blackhole" => Some(Self::Blackhole),
+            "filtered" => Some(Self::Filtered),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for RouteState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RouteTable {
+    pub associations: Option<Vec<RouteTableAssociation>>,
+    pub propagating_vgws: Option<Vec<PropagatingVgw>>,
+    pub route_table_id: Option<String>,
+    pub routes: Option<Vec<Route>>,
+    pub tags: Option<Vec<Tag>>,
+    pub vpc_id: Option<String>,
+    pub owner_id: Option<String>,
+}
+
+impl IntoValue for RouteTable {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.associations.map(IntoValue::into_value),
+            self.propagating_vgws.map(IntoValue::into_value),
+            self.route_table_id.map(IntoValue::into_value),
+            self.routes.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.vpc_id.map(IntoValue::into_value),
+            self.owner_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RouteTableAssociation {
+    pub main: Option<bool>,
+    pub route_table_association_id: Option<String>,
+    pub route_table_id: Option<String>,
+    pub subnet_id: Option<String>,
+    pub gateway_id: Option<String>,
+    pub public_ipv4_pool: Option<String>,
+    pub association_state: Option<RouteTableAssociationState>,
+}
+
+impl IntoValue for RouteTableAssociation {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.main.map(IntoValue::into_value),
+            self.route_table_association_id.map(IntoValue::into_value),
+            self.route_table_id.map(IntoValue::into_value),
+            self.subnet_id.map(IntoValue::into_value),
+            self.gateway_id.map(IntoValue::into_value),
+            self.public_ipv4_pool.map(IntoValue::into_value),
+            self.association_state.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RouteTableAssociationState {
+    pub state: Option<RouteTableAssociationStateCode>,
+    pub status_message: Option<String>,
+}
+
+impl IntoValue for RouteTableAssociationState {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.state.map(IntoValue::into_value),
+            self.status_message.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RouteTableAssociationStateCode {
+    Associating,
+    Associated,
+    Disassociating,
+    Disassociated,
+    Failed,
+}
+impl RouteTableAssociationStateCode {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Associating => "associating",
+            Self::Associated => "associated",
+            Self::Disassociating => "disassociating",
+            Self::Disassociated => "disassociated",
+            Self::Failed => "failed",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "associating" => Some(Self::Associating),
+            "associated" => Some(Self::Associated),
+            "disassociating" => Some(Self::Disassociating),
+            "disassociated" => Some(Self::Disassociated),
+            "failed" => Some(Self::Failed),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for RouteTableAssociationStateCode {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct SecurityGroup {
     pub group_id: Option<String>,
     pub ip_permissions_egress: Option<Vec<IpPermission>>,
@@ -2079,6 +4348,41 @@ impl IntoValue for SecurityGroupRule {
             self.tags.map(IntoValue::into_value),
             self.security_group_rule_arn.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ServiceManaged {
+    Alb,
+    Nlb,
+    Rnat,
+    Rds,
+}
+impl ServiceManaged {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alb => "alb",
+            Self::Nlb => "nlb",
+            Self::Rnat => "rnat",
+            Self::Rds => "rds",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "alb" => Some(Self::Alb),
+            "nlb" => Some(Self::Nlb),
+            "rnat" => Some(Self::Rnat),
+            "rds" => Some(Self::Rds),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ServiceManaged {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -2276,6 +4580,25 @@ impl IntoValue for Tag {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct TagDescription {
+    pub key: Option<String>,
+    pub resource_id: Option<String>,
+    pub resource_type: Option<ResourceType>,
+    pub value: Option<String>,
+}
+
+impl IntoValue for TagDescription {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.key.map(IntoValue::into_value),
+            self.resource_id.map(IntoValue::into_value),
+            self.resource_type.map(IntoValue::into_value),
+            self.value.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct TagSpecification {
     pub resource_type: Option<ResourceType>,
     pub tags: Option<Vec<Tag>>,
@@ -2310,6 +4633,12 @@ impl Tenancy {
             "host" => Some(Self::Host),
             _ => None,
         }
+    }
+}
+
+impl FromValue for Tenancy {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -2390,6 +4719,38 @@ impl IntoValue for Vpc {
             self.cidr_block.map(IntoValue::into_value),
             self.dhcp_options_id.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VpcAttributeName {
+    EnableDnsSupport,
+    EnableDnsHostnames,
+    EnableNetworkAddressUsageMetrics,
+}
+impl VpcAttributeName {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EnableDnsSupport => "enableDnsSupport",
+            Self::EnableDnsHostnames => "enableDnsHostnames",
+            Self::EnableNetworkAddressUsageMetrics => "enableNetworkAddressUsageMetrics",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enableDnsSupport" => Some(Self::EnableDnsSupport),
+            "enableDnsHostnames" => Some(Self::EnableDnsHostnames),
+            "enableNetworkAddressUsageMetrics" => Some(Self::EnableNetworkAddressUsageMetrics),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for VpcAttributeName {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -2491,6 +4852,35 @@ impl IntoValue for VpcEncryptionControl {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub struct VpcEncryptionControlConfiguration {
+    pub mode: VpcEncryptionControlMode,
+    pub internet_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub egress_only_internet_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub nat_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub virtual_private_gateway_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub vpc_peering_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub lambda_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub vpc_lattice_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+    pub elastic_file_system_exclusion: Option<VpcEncryptionControlExclusionStateInput>,
+}
+
+impl FromValue for VpcEncryptionControlConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            mode: fields.required(0),
+            internet_gateway_exclusion: fields.optional(1),
+            egress_only_internet_gateway_exclusion: fields.optional(2),
+            nat_gateway_exclusion: fields.optional(3),
+            virtual_private_gateway_exclusion: fields.optional(4),
+            vpc_peering_exclusion: fields.optional(5),
+            lambda_exclusion: fields.optional(6),
+            vpc_lattice_exclusion: fields.optional(7),
+            elastic_file_system_exclusion: fields.optional(8),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct VpcEncryptionControlExclusion {
     pub state: Option<VpcEncryptionControlExclusionState>,
@@ -2541,6 +4931,35 @@ impl IntoValue for VpcEncryptionControlExclusionState {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VpcEncryptionControlExclusionStateInput {
+    Enable,
+    Disable,
+}
+impl VpcEncryptionControlExclusionStateInput {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "enable" => Some(Self::Enable),
+            "disable" => Some(Self::Disable),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for VpcEncryptionControlExclusionStateInput {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct VpcEncryptionControlExclusions {
     pub internet_gateway: Option<VpcEncryptionControlExclusion>,
@@ -2588,6 +5007,12 @@ impl VpcEncryptionControlMode {
             "enforce" => Some(Self::Enforce),
             _ => None,
         }
+    }
+}
+
+impl FromValue for VpcEncryptionControlMode {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -2701,9 +5126,447 @@ impl IntoValue for VpcState {
     }
 }
 
+static S_ADDRESS: Shape = Shape {
+    name: "Address",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AllocationId",
+            query: "AllocationId",
+            xml: "allocationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationId",
+            query: "AssociationId",
+            xml: "associationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Domain",
+            query: "Domain",
+            xml: "domain",
+            shape: &S_DOMAIN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkInterfaceId",
+            query: "NetworkInterfaceId",
+            xml: "networkInterfaceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkInterfaceOwnerId",
+            query: "NetworkInterfaceOwnerId",
+            xml: "networkInterfaceOwnerId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateIpAddress",
+            query: "PrivateIpAddress",
+            xml: "privateIpAddress",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIpv4Pool",
+            query: "PublicIpv4Pool",
+            xml: "publicIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkBorderGroup",
+            query: "NetworkBorderGroup",
+            xml: "networkBorderGroup",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CustomerOwnedIp",
+            query: "CustomerOwnedIp",
+            xml: "customerOwnedIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CustomerOwnedIpv4Pool",
+            query: "CustomerOwnedIpv4Pool",
+            xml: "customerOwnedIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CarrierIp",
+            query: "CarrierIp",
+            xml: "carrierIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceManaged",
+            query: "ServiceManaged",
+            xml: "serviceManaged",
+            shape: &S_SERVICE_MANAGED,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceId",
+            query: "InstanceId",
+            xml: "instanceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIp",
+            query: "PublicIp",
+            xml: "publicIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ADDRESS_LIST: Shape = Shape {
+    name: "AddressList",
+    kind: Kind::List { member: &S_ADDRESS, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ALLOCATE_ADDRESS_REQUEST: Shape = Shape {
+    name: "AllocateAddressRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Domain",
+            query: "Domain",
+            xml: "Domain",
+            shape: &S_DOMAIN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Address",
+            query: "Address",
+            xml: "Address",
+            shape: &S_PUBLIC_IP_ADDRESS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses are the machine's own; name them by their allocation"),
+        },
+        Member {
+            name: "PublicIpv4Pool",
+            query: "PublicIpv4Pool",
+            xml: "PublicIpv4Pool",
+            shape: &S_IPV4_POOL_EC2_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "NetworkBorderGroup",
+            query: "NetworkBorderGroup",
+            xml: "NetworkBorderGroup",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses are the machine's own; name them by their allocation"),
+        },
+        Member {
+            name: "CustomerOwnedIpv4Pool",
+            query: "CustomerOwnedIpv4Pool",
+            xml: "CustomerOwnedIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpamPoolId",
+            query: "IpamPoolId",
+            xml: "IpamPoolId",
+            shape: &S_IPAM_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ALLOCATE_ADDRESS_RESULT: Shape = Shape {
+    name: "AllocateAddressResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AllocationId",
+            query: "AllocationId",
+            xml: "allocationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIpv4Pool",
+            query: "PublicIpv4Pool",
+            xml: "publicIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkBorderGroup",
+            query: "NetworkBorderGroup",
+            xml: "networkBorderGroup",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Domain",
+            query: "Domain",
+            xml: "domain",
+            shape: &S_DOMAIN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CustomerOwnedIp",
+            query: "CustomerOwnedIp",
+            xml: "customerOwnedIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CustomerOwnedIpv4Pool",
+            query: "CustomerOwnedIpv4Pool",
+            xml: "customerOwnedIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CarrierIp",
+            query: "CarrierIp",
+            xml: "carrierIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIp",
+            query: "PublicIp",
+            xml: "publicIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ALLOCATION_ID: Shape = Shape {
+    name: "AllocationId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ALLOCATION_ID_LIST: Shape = Shape {
+    name: "AllocationIdList",
+    kind: Kind::List { member: &S_ALLOCATION_ID, item: "AllocationId", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ASSOCIATE_ROUTE_TABLE_REQUEST: Shape = Shape {
+    name: "AssociateRouteTableRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "GatewayId",
+            query: "GatewayId",
+            xml: "GatewayId",
+            shape: &S_ROUTE_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("route tables of gateways are not built"),
+        },
+        Member {
+            name: "PublicIpv4Pool",
+            query: "PublicIpv4Pool",
+            xml: "PublicIpv4Pool",
+            shape: &S_IPV4_POOL_EC2_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_SUBNET_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ASSOCIATE_ROUTE_TABLE_RESULT: Shape = Shape {
+    name: "AssociateRouteTableResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AssociationId",
+            query: "AssociationId",
+            xml: "associationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationState",
+            query: "AssociationState",
+            xml: "associationState",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ASSOCIATED_SUBNET_LIST: Shape = Shape {
     name: "AssociatedSubnetList",
     kind: Kind::List { member: &S_SUBNET_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ATTACH_INTERNET_GATEWAY_REQUEST: Shape = Shape {
+    name: "AttachInternetGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InternetGatewayId",
+            query: "InternetGatewayId",
+            xml: "internetGatewayId",
+            shape: &S_INTERNET_GATEWAY_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2749,6 +5612,20 @@ static S_ATTACHMENT_ENA_SRD_UDP_SPECIFICATION: Shape = Shape {
 static S_ATTACHMENT_STATUS: Shape = Shape {
     name: "AttachmentStatus",
     kind: Kind::String { values: &["attaching", "attached", "detaching", "detached"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ATTRIBUTE_BOOLEAN_VALUE: Shape = Shape {
+    name: "AttributeBooleanValue",
+    kind: Kind::Structure(&[Member {
+        name: "Value",
+        query: "Value",
+        xml: "value",
+        shape: &S_BOOLEAN,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3005,6 +5882,24 @@ static S_AUTHORIZE_SECURITY_GROUP_INGRESS_RESULT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_AUTO_PROVISION_ZONES_STATE: Shape = Shape {
+    name: "AutoProvisionZonesState",
+    kind: Kind::String { values: &["enabled", "disabled"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_AUTO_SCALING_IPS_STATE: Shape = Shape {
+    name: "AutoScalingIpsState",
+    kind: Kind::String { values: &["enabled", "disabled"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_AVAILABILITY_MODE: Shape = Shape {
+    name: "AvailabilityMode",
+    kind: Kind::String { values: &["zonal", "regional"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_AVAILABILITY_ZONE: Shape = Shape {
     name: "AvailabilityZone",
     kind: Kind::Structure(&[
@@ -3138,6 +6033,50 @@ static S_AVAILABILITY_ZONE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_AVAILABILITY_ZONE_ADDRESS: Shape = Shape {
+    name: "AvailabilityZoneAddress",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AvailabilityZone",
+            query: "AvailabilityZone",
+            xml: "AvailabilityZone",
+            shape: &S_AVAILABILITY_ZONE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "AvailabilityZoneId",
+            query: "AvailabilityZoneId",
+            xml: "AvailabilityZoneId",
+            shape: &S_AVAILABILITY_ZONE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "AllocationIds",
+            query: "AllocationId",
+            xml: "AllocationId",
+            shape: &S_ALLOCATION_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_AVAILABILITY_ZONE_ADDRESSES: Shape = Shape {
+    name: "AvailabilityZoneAddresses",
+    kind: Kind::List {
+        member: &S_AVAILABILITY_ZONE_ADDRESS,
+        item: "AvailabilityZoneAddress",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_AVAILABILITY_ZONE_GEOGRAPHY: Shape = Shape {
     name: "AvailabilityZoneGeography",
     kind: Kind::Structure(&[Member {
@@ -3155,6 +6094,12 @@ static S_AVAILABILITY_ZONE_GEOGRAPHY: Shape = Shape {
 static S_AVAILABILITY_ZONE_GEOGRAPHY_LIST: Shape = Shape {
     name: "AvailabilityZoneGeographyList",
     kind: Kind::List { member: &S_AVAILABILITY_ZONE_GEOGRAPHY, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_AVAILABILITY_ZONE_ID: Shape = Shape {
+    name: "AvailabilityZoneId",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3181,6 +6126,12 @@ static S_AVAILABILITY_ZONE_MESSAGE: Shape = Shape {
 static S_AVAILABILITY_ZONE_MESSAGE_LIST: Shape = Shape {
     name: "AvailabilityZoneMessageList",
     kind: Kind::List { member: &S_AVAILABILITY_ZONE_MESSAGE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_AVAILABILITY_ZONE_NAME: Shape = Shape {
+    name: "AvailabilityZoneName",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3240,6 +6191,12 @@ static S_BLOCK_PUBLIC_ACCESS_STATES: Shape = Shape {
 };
 static S_BOOLEAN: Shape =
     Shape { name: "Boolean", kind: Kind::Boolean, constraint: Constraint::NONE, sensitive: false };
+static S_CARRIER_GATEWAY_ID: Shape = Shape {
+    name: "CarrierGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_COIP_POOL_ID: Shape = Shape {
     name: "CoipPoolId",
     kind: Kind::String { values: &[] },
@@ -3272,6 +6229,448 @@ static S_CONNECTION_TRACKING_CONFIGURATION: Shape = Shape {
             query: "UdpTimeout",
             xml: "udpTimeout",
             shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONNECTIVITY_TYPE: Shape = Shape {
+    name: "ConnectivityType",
+    kind: Kind::String { values: &["private", "public"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CORE_NETWORK_ARN: Shape = Shape {
+    name: "CoreNetworkArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_INTERNET_GATEWAY_REQUEST: Shape = Shape {
+    name: "CreateInternetGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_INTERNET_GATEWAY_RESULT: Shape = Shape {
+    name: "CreateInternetGatewayResult",
+    kind: Kind::Structure(&[Member {
+        name: "InternetGateway",
+        query: "InternetGateway",
+        xml: "internetGateway",
+        shape: &S_INTERNET_GATEWAY,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_NAT_GATEWAY_REQUEST: Shape = Shape {
+    name: "CreateNatGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AvailabilityMode",
+            query: "AvailabilityMode",
+            xml: "AvailabilityMode",
+            shape: &S_AVAILABILITY_MODE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "AllocationId",
+            query: "AllocationId",
+            xml: "AllocationId",
+            shape: &S_ALLOCATION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "ClientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "SubnetId",
+            shape: &S_SUBNET_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "VpcId",
+            shape: &S_VPC_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "AvailabilityZoneAddresses",
+            query: "AvailabilityZoneAddress",
+            xml: "AvailabilityZoneAddress",
+            shape: &S_AVAILABILITY_ZONE_ADDRESSES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ConnectivityType",
+            query: "ConnectivityType",
+            xml: "ConnectivityType",
+            shape: &S_CONNECTIVITY_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateIpAddress",
+            query: "PrivateIpAddress",
+            xml: "PrivateIpAddress",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "SecondaryAllocationIds",
+            query: "SecondaryAllocationId",
+            xml: "SecondaryAllocationId",
+            shape: &S_ALLOCATION_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "SecondaryPrivateIpAddresses",
+            query: "SecondaryPrivateIpAddress",
+            xml: "SecondaryPrivateIpAddress",
+            shape: &S_IP_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+        Member {
+            name: "SecondaryPrivateIpAddressCount",
+            query: "SecondaryPrivateIpAddressCount",
+            xml: "SecondaryPrivateIpAddressCount",
+            shape: &S_PRIVATE_IP_ADDRESS_COUNT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a NAT gateway is in one subnet and has one address"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_NAT_GATEWAY_RESULT: Shape = Shape {
+    name: "CreateNatGatewayResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "clientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGateway",
+            query: "NatGateway",
+            xml: "natGateway",
+            shape: &S_NAT_GATEWAY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_ROUTE_REQUEST: Shape = Shape {
+    name: "CreateRouteRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DestinationPrefixListId",
+            query: "DestinationPrefixListId",
+            xml: "DestinationPrefixListId",
+            shape: &S_PREFIX_LIST_RESOURCE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "VpcEndpointId",
+            query: "VpcEndpointId",
+            xml: "VpcEndpointId",
+            shape: &S_VPC_ENDPOINT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "TransitGatewayId",
+            query: "TransitGatewayId",
+            xml: "TransitGatewayId",
+            shape: &S_TRANSIT_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "LocalGatewayId",
+            query: "LocalGatewayId",
+            xml: "LocalGatewayId",
+            shape: &S_LOCAL_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "CarrierGatewayId",
+            query: "CarrierGatewayId",
+            xml: "CarrierGatewayId",
+            shape: &S_CARRIER_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "CoreNetworkArn",
+            query: "CoreNetworkArn",
+            xml: "CoreNetworkArn",
+            shape: &S_CORE_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "OdbNetworkArn",
+            query: "OdbNetworkArn",
+            xml: "OdbNetworkArn",
+            shape: &S_ODB_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationCidrBlock",
+            query: "DestinationCidrBlock",
+            xml: "destinationCidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "GatewayId",
+            query: "GatewayId",
+            xml: "gatewayId",
+            shape: &S_ROUTE_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationIpv6CidrBlock",
+            query: "DestinationIpv6CidrBlock",
+            xml: "destinationIpv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "EgressOnlyInternetGatewayId",
+            query: "EgressOnlyInternetGatewayId",
+            xml: "egressOnlyInternetGatewayId",
+            shape: &S_EGRESS_ONLY_INTERNET_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "InstanceId",
+            query: "InstanceId",
+            xml: "instanceId",
+            shape: &S_INSTANCE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "NetworkInterfaceId",
+            query: "NetworkInterfaceId",
+            xml: "networkInterfaceId",
+            shape: &S_NETWORK_INTERFACE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "VpcPeeringConnectionId",
+            query: "VpcPeeringConnectionId",
+            xml: "vpcPeeringConnectionId",
+            shape: &S_VPC_PEERING_CONNECTION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "NatGatewayId",
+            query: "NatGatewayId",
+            xml: "natGatewayId",
+            shape: &S_NAT_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_ROUTE_RESULT: Shape = Shape {
+    name: "CreateRouteResult",
+    kind: Kind::Structure(&[Member {
+        name: "Return",
+        query: "Return",
+        xml: "return",
+        shape: &S_BOOLEAN,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_ROUTE_TABLE_REQUEST: Shape = Shape {
+    name: "CreateRouteTableRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "ClientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_ROUTE_TABLE_RESULT: Shape = Shape {
+    name: "CreateRouteTableResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "RouteTable",
+            query: "RouteTable",
+            xml: "routeTable",
+            shape: &S_ROUTE_TABLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "clientToken",
+            shape: &S_STRING,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -3366,9 +6765,460 @@ static S_CREATE_SECURITY_GROUP_RESULT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_SUBNET_REQUEST: Shape = Shape {
+    name: "CreateSubnetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityZone",
+            query: "AvailabilityZone",
+            xml: "AvailabilityZone",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityZoneId",
+            query: "AvailabilityZoneId",
+            xml: "AvailabilityZoneId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CidrBlock",
+            query: "CidrBlock",
+            xml: "CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ipv6CidrBlock",
+            query: "Ipv6CidrBlock",
+            xml: "Ipv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "OutpostArn",
+            query: "OutpostArn",
+            xml: "OutpostArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there are no Outposts"),
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "VpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ipv6Native",
+            query: "Ipv6Native",
+            xml: "Ipv6Native",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv4IpamPoolId",
+            query: "Ipv4IpamPoolId",
+            xml: "Ipv4IpamPoolId",
+            shape: &S_IPAM_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "Ipv4NetmaskLength",
+            query: "Ipv4NetmaskLength",
+            xml: "Ipv4NetmaskLength",
+            shape: &S_NETMASK_LENGTH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "Ipv6IpamPoolId",
+            query: "Ipv6IpamPoolId",
+            xml: "Ipv6IpamPoolId",
+            shape: &S_IPAM_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv6NetmaskLength",
+            query: "Ipv6NetmaskLength",
+            xml: "Ipv6NetmaskLength",
+            shape: &S_NETMASK_LENGTH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_SUBNET_RESULT: Shape = Shape {
+    name: "CreateSubnetResult",
+    kind: Kind::Structure(&[Member {
+        name: "Subnet",
+        query: "Subnet",
+        xml: "subnet",
+        shape: &S_SUBNET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_TAGS_REQUEST: Shape = Shape {
+    name: "CreateTagsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Resources",
+            query: "ResourceId",
+            xml: "ResourceId",
+            shape: &S_RESOURCE_ID_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "Tag",
+            xml: "Tag",
+            shape: &S_TAG_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_VPC_REQUEST: Shape = Shape {
+    name: "CreateVpcRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "CidrBlock",
+            query: "CidrBlock",
+            xml: "CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ipv6Pool",
+            query: "Ipv6Pool",
+            xml: "Ipv6Pool",
+            shape: &S_IPV6_POOL_EC2_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv6CidrBlock",
+            query: "Ipv6CidrBlock",
+            xml: "Ipv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv4IpamPoolId",
+            query: "Ipv4IpamPoolId",
+            xml: "Ipv4IpamPoolId",
+            shape: &S_IPAM_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "Ipv4NetmaskLength",
+            query: "Ipv4NetmaskLength",
+            xml: "Ipv4NetmaskLength",
+            shape: &S_NETMASK_LENGTH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "Ipv6IpamPoolId",
+            query: "Ipv6IpamPoolId",
+            xml: "Ipv6IpamPoolId",
+            shape: &S_IPAM_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv6NetmaskLength",
+            query: "Ipv6NetmaskLength",
+            xml: "Ipv6NetmaskLength",
+            shape: &S_NETMASK_LENGTH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "Ipv6CidrBlockNetworkBorderGroup",
+            query: "Ipv6CidrBlockNetworkBorderGroup",
+            xml: "Ipv6CidrBlockNetworkBorderGroup",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "VpcEncryptionControl",
+            query: "VpcEncryptionControl",
+            xml: "VpcEncryptionControl",
+            shape: &S_VPC_ENCRYPTION_CONTROL_CONFIGURATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceTenancy",
+            query: "InstanceTenancy",
+            xml: "instanceTenancy",
+            shape: &S_TENANCY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AmazonProvidedIpv6CidrBlock",
+            query: "AmazonProvidedIpv6CidrBlock",
+            xml: "amazonProvidedIpv6CidrBlock",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_VPC_RESULT: Shape = Shape {
+    name: "CreateVpcResult",
+    kind: Kind::Structure(&[Member {
+        name: "Vpc",
+        query: "Vpc",
+        xml: "vpc",
+        shape: &S_VPC,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DATE_TIME: Shape = Shape {
     name: "DateTime",
     kind: Kind::Timestamp(TimeFormat::Protocol),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_INTERNET_GATEWAY_REQUEST: Shape = Shape {
+    name: "DeleteInternetGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InternetGatewayId",
+            query: "InternetGatewayId",
+            xml: "internetGatewayId",
+            shape: &S_INTERNET_GATEWAY_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_NAT_GATEWAY_REQUEST: Shape = Shape {
+    name: "DeleteNatGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGatewayId",
+            query: "NatGatewayId",
+            xml: "NatGatewayId",
+            shape: &S_NAT_GATEWAY_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_NAT_GATEWAY_RESULT: Shape = Shape {
+    name: "DeleteNatGatewayResult",
+    kind: Kind::Structure(&[Member {
+        name: "NatGatewayId",
+        query: "NatGatewayId",
+        xml: "natGatewayId",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_ROUTE_REQUEST: Shape = Shape {
+    name: "DeleteRouteRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DestinationPrefixListId",
+            query: "DestinationPrefixListId",
+            xml: "DestinationPrefixListId",
+            shape: &S_PREFIX_LIST_RESOURCE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationCidrBlock",
+            query: "DestinationCidrBlock",
+            xml: "destinationCidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationIpv6CidrBlock",
+            query: "DestinationIpv6CidrBlock",
+            xml: "destinationIpv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_ROUTE_TABLE_REQUEST: Shape = Shape {
+    name: "DeleteRouteTableRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3428,6 +7278,147 @@ static S_DELETE_SECURITY_GROUP_RESULT: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_SUBNET_REQUEST: Shape = Shape {
+    name: "DeleteSubnetRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "SubnetId",
+            shape: &S_SUBNET_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_TAGS_REQUEST: Shape = Shape {
+    name: "DeleteTagsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Resources",
+            query: "ResourceId",
+            xml: "resourceId",
+            shape: &S_RESOURCE_ID_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "Tag",
+            xml: "tag",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_VPC_REQUEST: Shape = Shape {
+    name: "DeleteVpcRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "VpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_ADDRESSES_REQUEST: Shape = Shape {
+    name: "DescribeAddressesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "PublicIps",
+            query: "PublicIp",
+            xml: "PublicIp",
+            shape: &S_PUBLIC_IP_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AllocationIds",
+            query: "AllocationId",
+            xml: "AllocationId",
+            shape: &S_ALLOCATION_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_ADDRESSES_RESULT: Shape = Shape {
+    name: "DescribeAddressesResult",
+    kind: Kind::Structure(&[Member {
+        name: "Addresses",
+        query: "AddressesSet",
+        xml: "addressesSet",
+        shape: &S_ADDRESS_LIST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3494,6 +7485,172 @@ static S_DESCRIBE_AVAILABILITY_ZONES_RESULT: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS: Shape = Shape {
+    name: "DescribeInternetGatewaysMaxResults",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(5), max: Some(1000), pattern: None },
+    sensitive: false,
+};
+static S_DESCRIBE_INTERNET_GATEWAYS_REQUEST: Shape = Shape {
+    name: "DescribeInternetGatewaysRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "NextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "MaxResults",
+            shape: &S_DESCRIBE_INTERNET_GATEWAYS_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InternetGatewayIds",
+            query: "InternetGatewayId",
+            xml: "internetGatewayId",
+            shape: &S_INTERNET_GATEWAY_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_INTERNET_GATEWAYS_RESULT: Shape = Shape {
+    name: "DescribeInternetGatewaysResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InternetGateways",
+            query: "InternetGatewaySet",
+            xml: "internetGatewaySet",
+            shape: &S_INTERNET_GATEWAY_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_NAT_GATEWAYS_MAX_RESULTS: Shape = Shape {
+    name: "DescribeNatGatewaysMaxResults",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(5), max: Some(1000), pattern: None },
+    sensitive: false,
+};
+static S_DESCRIBE_NAT_GATEWAYS_REQUEST: Shape = Shape {
+    name: "DescribeNatGatewaysRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filter",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "MaxResults",
+            shape: &S_DESCRIBE_NAT_GATEWAYS_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGatewayIds",
+            query: "NatGatewayId",
+            xml: "NatGatewayId",
+            shape: &S_NAT_GATEWAY_ID_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "NextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_NAT_GATEWAYS_RESULT: Shape = Shape {
+    name: "DescribeNatGatewaysResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NatGateways",
+            query: "NatGatewaySet",
+            xml: "natGatewaySet",
+            shape: &S_NAT_GATEWAY_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3572,6 +7729,89 @@ static S_DESCRIBE_NETWORK_INTERFACES_RESULT: Shape = Shape {
             query: "NetworkInterfaceSet",
             xml: "networkInterfaceSet",
             shape: &S_NETWORK_INTERFACE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_ROUTE_TABLES_MAX_RESULTS: Shape = Shape {
+    name: "DescribeRouteTablesMaxResults",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(5), max: Some(100), pattern: None },
+    sensitive: false,
+};
+static S_DESCRIBE_ROUTE_TABLES_REQUEST: Shape = Shape {
+    name: "DescribeRouteTablesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "NextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "MaxResults",
+            shape: &S_DESCRIBE_ROUTE_TABLES_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableIds",
+            query: "RouteTableId",
+            xml: "RouteTableId",
+            shape: &S_ROUTE_TABLE_ID_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_ROUTE_TABLES_RESULT: Shape = Shape {
+    name: "DescribeRouteTablesResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "RouteTables",
+            query: "RouteTableSet",
+            xml: "routeTableSet",
+            shape: &S_ROUTE_TABLE_LIST,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -3847,6 +8087,151 @@ static S_DESCRIBE_SUBNETS_RESULT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DESCRIBE_TAGS_REQUEST: Shape = Shape {
+    name: "DescribeTagsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "maxResults",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_TAGS_RESULT: Shape = Shape {
+    name: "DescribeTagsResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_DESCRIPTION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_VPC_ATTRIBUTE_REQUEST: Shape = Shape {
+    name: "DescribeVpcAttributeRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Attribute",
+            query: "Attribute",
+            xml: "Attribute",
+            shape: &S_VPC_ATTRIBUTE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "VpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_VPC_ATTRIBUTE_RESULT: Shape = Shape {
+    name: "DescribeVpcAttributeResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "EnableDnsHostnames",
+            query: "EnableDnsHostnames",
+            xml: "enableDnsHostnames",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EnableDnsSupport",
+            query: "EnableDnsSupport",
+            xml: "enableDnsSupport",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EnableNetworkAddressUsageMetrics",
+            query: "EnableNetworkAddressUsageMetrics",
+            xml: "enableNetworkAddressUsageMetrics",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DESCRIBE_VPCS_MAX_RESULTS: Shape = Shape {
     name: "DescribeVpcsMaxResults",
     kind: Kind::Integer { bits: 32 },
@@ -3930,6 +8315,77 @@ static S_DESCRIBE_VPCS_RESULT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DETACH_INTERNET_GATEWAY_REQUEST: Shape = Shape {
+    name: "DetachInternetGatewayRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InternetGatewayId",
+            query: "InternetGatewayId",
+            xml: "internetGatewayId",
+            shape: &S_INTERNET_GATEWAY_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DISASSOCIATE_ROUTE_TABLE_REQUEST: Shape = Shape {
+    name: "DisassociateRouteTableRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationId",
+            query: "AssociationId",
+            xml: "associationId",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DOMAIN_TYPE: Shape = Shape {
+    name: "DomainType",
+    kind: Kind::String { values: &["vpc", "standard"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_EGRESS_ONLY_INTERNET_GATEWAY_ID: Shape = Shape {
+    name: "EgressOnlyInternetGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_FILTER: Shape = Shape {
     name: "Filter",
     kind: Kind::Structure(&[
@@ -4010,9 +8466,113 @@ static S_HOSTNAME_TYPE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_INSTANCE_ID: Shape = Shape {
+    name: "InstanceId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_INTEGER: Shape = Shape {
     name: "Integer",
     kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY: Shape = Shape {
+    name: "InternetGateway",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Attachments",
+            query: "AttachmentSet",
+            xml: "attachmentSet",
+            shape: &S_INTERNET_GATEWAY_ATTACHMENT_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InternetGatewayId",
+            query: "InternetGatewayId",
+            xml: "internetGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "OwnerId",
+            query: "OwnerId",
+            xml: "ownerId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY_ATTACHMENT: Shape = Shape {
+    name: "InternetGatewayAttachment",
+    kind: Kind::Structure(&[
+        Member {
+            name: "State",
+            query: "State",
+            xml: "state",
+            shape: &S_ATTACHMENT_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY_ATTACHMENT_LIST: Shape = Shape {
+    name: "InternetGatewayAttachmentList",
+    kind: Kind::List { member: &S_INTERNET_GATEWAY_ATTACHMENT, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY_ID: Shape = Shape {
+    name: "InternetGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY_ID_LIST: Shape = Shape {
+    name: "InternetGatewayIdList",
+    kind: Kind::List { member: &S_INTERNET_GATEWAY_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INTERNET_GATEWAY_LIST: Shape = Shape {
+    name: "InternetGatewayList",
+    kind: Kind::List { member: &S_INTERNET_GATEWAY, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IP_LIST: Shape = Shape {
+    name: "IpList",
+    kind: Kind::List { member: &S_STRING, item: "item", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -4129,6 +8689,18 @@ static S_IP_SOURCE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_IPAM_POOL_ID: Shape = Shape {
+    name: "IpamPoolId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IPV4_POOL_EC2_ID: Shape = Shape {
+    name: "Ipv4PoolEc2Id",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_IPV4_PREFIX_SPECIFICATION: Shape = Shape {
     name: "Ipv4PrefixSpecification",
     kind: Kind::Structure(&[Member {
@@ -4152,6 +8724,12 @@ static S_IPV4_PREFIXES_LIST: Shape = Shape {
 static S_IPV6_ADDRESS_ATTRIBUTE: Shape = Shape {
     name: "Ipv6AddressAttribute",
     kind: Kind::String { values: &["public", "private"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IPV6_POOL_EC2_ID: Shape = Shape {
+    name: "Ipv6PoolEc2Id",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -4203,6 +8781,572 @@ static S_IPV6_RANGE: Shape = Shape {
 static S_IPV6_RANGE_LIST: Shape = Shape {
     name: "Ipv6RangeList",
     kind: Kind::List { member: &S_IPV6_RANGE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LOCAL_GATEWAY_ID: Shape = Shape {
+    name: "LocalGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MODIFY_SUBNET_ATTRIBUTE_REQUEST: Shape = Shape {
+    name: "ModifySubnetAttributeRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AssignIpv6AddressOnCreation",
+            query: "AssignIpv6AddressOnCreation",
+            xml: "AssignIpv6AddressOnCreation",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "MapPublicIpOnLaunch",
+            query: "MapPublicIpOnLaunch",
+            xml: "MapPublicIpOnLaunch",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_SUBNET_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MapCustomerOwnedIpOnLaunch",
+            query: "MapCustomerOwnedIpOnLaunch",
+            xml: "MapCustomerOwnedIpOnLaunch",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("names of instances and other interfaces are not built"),
+        },
+        Member {
+            name: "CustomerOwnedIpv4Pool",
+            query: "CustomerOwnedIpv4Pool",
+            xml: "CustomerOwnedIpv4Pool",
+            shape: &S_COIP_POOL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("there is no IPAM"),
+        },
+        Member {
+            name: "EnableDns64",
+            query: "EnableDns64",
+            xml: "EnableDns64",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "PrivateDnsHostnameTypeOnLaunch",
+            query: "PrivateDnsHostnameTypeOnLaunch",
+            xml: "PrivateDnsHostnameTypeOnLaunch",
+            shape: &S_HOSTNAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("names of instances and other interfaces are not built"),
+        },
+        Member {
+            name: "EnableResourceNameDnsARecordOnLaunch",
+            query: "EnableResourceNameDnsARecordOnLaunch",
+            xml: "EnableResourceNameDnsARecordOnLaunch",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("names of instances and other interfaces are not built"),
+        },
+        Member {
+            name: "EnableResourceNameDnsAAAARecordOnLaunch",
+            query: "EnableResourceNameDnsAAAARecordOnLaunch",
+            xml: "EnableResourceNameDnsAAAARecordOnLaunch",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "EnableLniAtDeviceIndex",
+            query: "EnableLniAtDeviceIndex",
+            xml: "EnableLniAtDeviceIndex",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("names of instances and other interfaces are not built"),
+        },
+        Member {
+            name: "DisableLniAtDeviceIndex",
+            query: "DisableLniAtDeviceIndex",
+            xml: "DisableLniAtDeviceIndex",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("names of instances and other interfaces are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MODIFY_VPC_ATTRIBUTE_REQUEST: Shape = Shape {
+    name: "ModifyVpcAttributeRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "EnableDnsHostnames",
+            query: "EnableDnsHostnames",
+            xml: "EnableDnsHostnames",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EnableDnsSupport",
+            query: "EnableDnsSupport",
+            xml: "EnableDnsSupport",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EnableNetworkAddressUsageMetrics",
+            query: "EnableNetworkAddressUsageMetrics",
+            xml: "EnableNetworkAddressUsageMetrics",
+            shape: &S_ATTRIBUTE_BOOLEAN_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("CloudWatch metrics are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY: Shape = Shape {
+    name: "NatGateway",
+    kind: Kind::Structure(&[
+        Member {
+            name: "CreateTime",
+            query: "CreateTime",
+            xml: "createTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DeleteTime",
+            query: "DeleteTime",
+            xml: "deleteTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureCode",
+            query: "FailureCode",
+            xml: "failureCode",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureMessage",
+            query: "FailureMessage",
+            xml: "failureMessage",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGatewayAddresses",
+            query: "NatGatewayAddressSet",
+            xml: "natGatewayAddressSet",
+            shape: &S_NAT_GATEWAY_ADDRESS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGatewayId",
+            query: "NatGatewayId",
+            xml: "natGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ProvisionedBandwidth",
+            query: "ProvisionedBandwidth",
+            xml: "provisionedBandwidth",
+            shape: &S_PROVISIONED_BANDWIDTH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "State",
+            query: "State",
+            xml: "state",
+            shape: &S_NAT_GATEWAY_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ConnectivityType",
+            query: "ConnectivityType",
+            xml: "connectivityType",
+            shape: &S_CONNECTIVITY_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityMode",
+            query: "AvailabilityMode",
+            xml: "availabilityMode",
+            shape: &S_AVAILABILITY_MODE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AutoScalingIps",
+            query: "AutoScalingIps",
+            xml: "autoScalingIps",
+            shape: &S_AUTO_SCALING_IPS_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AutoProvisionZones",
+            query: "AutoProvisionZones",
+            xml: "autoProvisionZones",
+            shape: &S_AUTO_PROVISION_ZONES_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AttachedAppliances",
+            query: "AttachedApplianceSet",
+            xml: "attachedApplianceSet",
+            shape: &S_NAT_GATEWAY_ATTACHED_APPLIANCE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ADDRESS: Shape = Shape {
+    name: "NatGatewayAddress",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AllocationId",
+            query: "AllocationId",
+            xml: "allocationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkInterfaceId",
+            query: "NetworkInterfaceId",
+            xml: "networkInterfaceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateIp",
+            query: "PrivateIp",
+            xml: "privateIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIp",
+            query: "PublicIp",
+            xml: "publicIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationId",
+            query: "AssociationId",
+            xml: "associationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IsPrimary",
+            query: "IsPrimary",
+            xml: "isPrimary",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureMessage",
+            query: "FailureMessage",
+            xml: "failureMessage",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Status",
+            query: "Status",
+            xml: "status",
+            shape: &S_NAT_GATEWAY_ADDRESS_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityZone",
+            query: "AvailabilityZone",
+            xml: "availabilityZone",
+            shape: &S_AVAILABILITY_ZONE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityZoneId",
+            query: "AvailabilityZoneId",
+            xml: "availabilityZoneId",
+            shape: &S_AVAILABILITY_ZONE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ADDRESS_LIST: Shape = Shape {
+    name: "NatGatewayAddressList",
+    kind: Kind::List { member: &S_NAT_GATEWAY_ADDRESS, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ADDRESS_STATUS: Shape = Shape {
+    name: "NatGatewayAddressStatus",
+    kind: Kind::String {
+        values: &[
+            "assigning",
+            "unassigning",
+            "associating",
+            "disassociating",
+            "succeeded",
+            "failed",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_APPLIANCE_MODIFY_STATE: Shape = Shape {
+    name: "NatGatewayApplianceModifyState",
+    kind: Kind::String { values: &["modifying", "completed", "failed"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_APPLIANCE_STATE: Shape = Shape {
+    name: "NatGatewayApplianceState",
+    kind: Kind::String {
+        values: &[
+            "attaching",
+            "attached",
+            "detaching",
+            "detached",
+            "attach-failed",
+            "detach-failed",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_APPLIANCE_TYPE: Shape = Shape {
+    name: "NatGatewayApplianceType",
+    kind: Kind::String { values: &["network-firewall-proxy"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ATTACHED_APPLIANCE: Shape = Shape {
+    name: "NatGatewayAttachedAppliance",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Type",
+            query: "Type",
+            xml: "type",
+            shape: &S_NAT_GATEWAY_APPLIANCE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ApplianceArn",
+            query: "ApplianceArn",
+            xml: "applianceArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointId",
+            query: "VpcEndpointId",
+            xml: "vpcEndpointId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AttachmentState",
+            query: "AttachmentState",
+            xml: "attachmentState",
+            shape: &S_NAT_GATEWAY_APPLIANCE_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ModificationState",
+            query: "ModificationState",
+            xml: "modificationState",
+            shape: &S_NAT_GATEWAY_APPLIANCE_MODIFY_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureCode",
+            query: "FailureCode",
+            xml: "failureCode",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureMessage",
+            query: "FailureMessage",
+            xml: "failureMessage",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ATTACHED_APPLIANCE_LIST: Shape = Shape {
+    name: "NatGatewayAttachedApplianceList",
+    kind: Kind::List { member: &S_NAT_GATEWAY_ATTACHED_APPLIANCE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ID: Shape = Shape {
+    name: "NatGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_ID_STRING_LIST: Shape = Shape {
+    name: "NatGatewayIdStringList",
+    kind: Kind::List { member: &S_NAT_GATEWAY_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_LIST: Shape = Shape {
+    name: "NatGatewayList",
+    kind: Kind::List { member: &S_NAT_GATEWAY, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NAT_GATEWAY_STATE: Shape = Shape {
+    name: "NatGatewayState",
+    kind: Kind::String { values: &["pending", "failed", "available", "deleting", "deleted"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_NETMASK_LENGTH: Shape = Shape {
+    name: "NetmaskLength",
+    kind: Kind::Integer { bits: 32 },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -4812,6 +9956,12 @@ static S_NETWORK_INTERFACE_TYPE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_ODB_NETWORK_ARN: Shape = Shape {
+    name: "OdbNetworkArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_OPERATOR_RESPONSE: Shape = Shape {
     name: "OperatorResponse",
     kind: Kind::Structure(&[
@@ -4917,6 +10067,90 @@ static S_PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PRIVATE_IP_ADDRESS_COUNT: Shape = Shape {
+    name: "PrivateIpAddressCount",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(1), max: Some(31), pattern: None },
+    sensitive: false,
+};
+static S_PROPAGATING_VGW: Shape = Shape {
+    name: "PropagatingVgw",
+    kind: Kind::Structure(&[Member {
+        name: "GatewayId",
+        query: "GatewayId",
+        xml: "gatewayId",
+        shape: &S_STRING,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PROPAGATING_VGW_LIST: Shape = Shape {
+    name: "PropagatingVgwList",
+    kind: Kind::List { member: &S_PROPAGATING_VGW, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PROVISIONED_BANDWIDTH: Shape = Shape {
+    name: "ProvisionedBandwidth",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ProvisionTime",
+            query: "ProvisionTime",
+            xml: "provisionTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Provisioned",
+            query: "Provisioned",
+            xml: "provisioned",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RequestTime",
+            query: "RequestTime",
+            xml: "requestTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Requested",
+            query: "Requested",
+            xml: "requested",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Status",
+            query: "Status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUBLIC_IP_ADDRESS: Shape = Shape {
+    name: "PublicIpAddress",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_PUBLIC_IP_DNS_NAME_OPTIONS: Shape = Shape {
     name: "PublicIpDnsNameOptions",
     kind: Kind::Structure(&[
@@ -4957,6 +10191,12 @@ static S_PUBLIC_IP_DNS_NAME_OPTIONS: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUBLIC_IP_STRING_LIST: Shape = Shape {
+    name: "PublicIpStringList",
+    kind: Kind::List { member: &S_STRING, item: "PublicIp", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -5009,6 +10249,283 @@ static S_REFERENCED_SECURITY_GROUP: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_RELEASE_ADDRESS_REQUEST: Shape = Shape {
+    name: "ReleaseAddressRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AllocationId",
+            query: "AllocationId",
+            xml: "AllocationId",
+            shape: &S_ALLOCATION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIp",
+            query: "PublicIp",
+            xml: "PublicIp",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses are the machine's own; name them by their allocation"),
+        },
+        Member {
+            name: "NetworkBorderGroup",
+            query: "NetworkBorderGroup",
+            xml: "NetworkBorderGroup",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses are the machine's own; name them by their allocation"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACE_ROUTE_REQUEST: Shape = Shape {
+    name: "ReplaceRouteRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DestinationPrefixListId",
+            query: "DestinationPrefixListId",
+            xml: "DestinationPrefixListId",
+            shape: &S_PREFIX_LIST_RESOURCE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "VpcEndpointId",
+            query: "VpcEndpointId",
+            xml: "VpcEndpointId",
+            shape: &S_VPC_ENDPOINT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "LocalTarget",
+            query: "LocalTarget",
+            xml: "LocalTarget",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "TransitGatewayId",
+            query: "TransitGatewayId",
+            xml: "TransitGatewayId",
+            shape: &S_TRANSIT_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "LocalGatewayId",
+            query: "LocalGatewayId",
+            xml: "LocalGatewayId",
+            shape: &S_LOCAL_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "CarrierGatewayId",
+            query: "CarrierGatewayId",
+            xml: "CarrierGatewayId",
+            shape: &S_CARRIER_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "CoreNetworkArn",
+            query: "CoreNetworkArn",
+            xml: "CoreNetworkArn",
+            shape: &S_CORE_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "OdbNetworkArn",
+            query: "OdbNetworkArn",
+            xml: "OdbNetworkArn",
+            shape: &S_ODB_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationCidrBlock",
+            query: "DestinationCidrBlock",
+            xml: "destinationCidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "GatewayId",
+            query: "GatewayId",
+            xml: "gatewayId",
+            shape: &S_ROUTE_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationIpv6CidrBlock",
+            query: "DestinationIpv6CidrBlock",
+            xml: "destinationIpv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "EgressOnlyInternetGatewayId",
+            query: "EgressOnlyInternetGatewayId",
+            xml: "egressOnlyInternetGatewayId",
+            shape: &S_EGRESS_ONLY_INTERNET_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("IPv6 is not built"),
+        },
+        Member {
+            name: "InstanceId",
+            query: "InstanceId",
+            xml: "instanceId",
+            shape: &S_INSTANCE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "NetworkInterfaceId",
+            query: "NetworkInterfaceId",
+            xml: "networkInterfaceId",
+            shape: &S_NETWORK_INTERFACE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "VpcPeeringConnectionId",
+            query: "VpcPeeringConnectionId",
+            xml: "vpcPeeringConnectionId",
+            shape: &S_VPC_PEERING_CONNECTION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("routes lead to internet gateways and NAT gateways alone"),
+        },
+        Member {
+            name: "NatGatewayId",
+            query: "NatGatewayId",
+            xml: "natGatewayId",
+            shape: &S_NAT_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACE_ROUTE_TABLE_ASSOCIATION_REQUEST: Shape = Shape {
+    name: "ReplaceRouteTableAssociationRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationId",
+            query: "AssociationId",
+            xml: "associationId",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_ROUTE_TABLE_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT: Shape = Shape {
+    name: "ReplaceRouteTableAssociationResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NewAssociationId",
+            query: "NewAssociationId",
+            xml: "newAssociationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationState",
+            query: "AssociationState",
+            xml: "associationState",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_RESOURCE_ID_LIST: Shape = Shape {
+    name: "ResourceIdList",
+    kind: Kind::List { member: &S_TAGGABLE_RESOURCE_ID, item: "item", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -5512,6 +11029,404 @@ static S_REVOKED_SECURITY_GROUP_RULE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_ROUTE: Shape = Shape {
+    name: "Route",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DestinationCidrBlock",
+            query: "DestinationCidrBlock",
+            xml: "destinationCidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationIpv6CidrBlock",
+            query: "DestinationIpv6CidrBlock",
+            xml: "destinationIpv6CidrBlock",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DestinationPrefixListId",
+            query: "DestinationPrefixListId",
+            xml: "destinationPrefixListId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EgressOnlyInternetGatewayId",
+            query: "EgressOnlyInternetGatewayId",
+            xml: "egressOnlyInternetGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "GatewayId",
+            query: "GatewayId",
+            xml: "gatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceId",
+            query: "InstanceId",
+            xml: "instanceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceOwnerId",
+            query: "InstanceOwnerId",
+            xml: "instanceOwnerId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NatGatewayId",
+            query: "NatGatewayId",
+            xml: "natGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "TransitGatewayId",
+            query: "TransitGatewayId",
+            xml: "transitGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "LocalGatewayId",
+            query: "LocalGatewayId",
+            xml: "localGatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CarrierGatewayId",
+            query: "CarrierGatewayId",
+            xml: "carrierGatewayId",
+            shape: &S_CARRIER_GATEWAY_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkInterfaceId",
+            query: "NetworkInterfaceId",
+            xml: "networkInterfaceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Origin",
+            query: "Origin",
+            xml: "origin",
+            shape: &S_ROUTE_ORIGIN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "State",
+            query: "State",
+            xml: "state",
+            shape: &S_ROUTE_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcPeeringConnectionId",
+            query: "VpcPeeringConnectionId",
+            xml: "vpcPeeringConnectionId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CoreNetworkArn",
+            query: "CoreNetworkArn",
+            xml: "coreNetworkArn",
+            shape: &S_CORE_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "OdbNetworkArn",
+            query: "OdbNetworkArn",
+            xml: "odbNetworkArn",
+            shape: &S_ODB_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpAddress",
+            query: "IpAddress",
+            xml: "ipAddress",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_GATEWAY_ID: Shape = Shape {
+    name: "RouteGatewayId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_LIST: Shape = Shape {
+    name: "RouteList",
+    kind: Kind::List { member: &S_ROUTE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_ORIGIN: Shape = Shape {
+    name: "RouteOrigin",
+    kind: Kind::String {
+        values: &["CreateRouteTable", "CreateRoute", "EnableVgwRoutePropagation", "Advertisement"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_STATE: Shape = Shape {
+    name: "RouteState",
+    kind: Kind::String { values: &["active", "blackhole", "filtered"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE: Shape = Shape {
+    name: "RouteTable",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Associations",
+            query: "AssociationSet",
+            xml: "associationSet",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PropagatingVgws",
+            query: "PropagatingVgwSet",
+            xml: "propagatingVgwSet",
+            shape: &S_PROPAGATING_VGW_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Routes",
+            query: "RouteSet",
+            xml: "routeSet",
+            shape: &S_ROUTE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "OwnerId",
+            query: "OwnerId",
+            xml: "ownerId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ASSOCIATION: Shape = Shape {
+    name: "RouteTableAssociation",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Main",
+            query: "Main",
+            xml: "main",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableAssociationId",
+            query: "RouteTableAssociationId",
+            xml: "routeTableAssociationId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableId",
+            query: "RouteTableId",
+            xml: "routeTableId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "GatewayId",
+            query: "GatewayId",
+            xml: "gatewayId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PublicIpv4Pool",
+            query: "PublicIpv4Pool",
+            xml: "publicIpv4Pool",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociationState",
+            query: "AssociationState",
+            xml: "associationState",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ASSOCIATION_ID: Shape = Shape {
+    name: "RouteTableAssociationId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ASSOCIATION_LIST: Shape = Shape {
+    name: "RouteTableAssociationList",
+    kind: Kind::List { member: &S_ROUTE_TABLE_ASSOCIATION, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ASSOCIATION_STATE: Shape = Shape {
+    name: "RouteTableAssociationState",
+    kind: Kind::Structure(&[
+        Member {
+            name: "State",
+            query: "State",
+            xml: "state",
+            shape: &S_ROUTE_TABLE_ASSOCIATION_STATE_CODE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "StatusMessage",
+            query: "StatusMessage",
+            xml: "statusMessage",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ASSOCIATION_STATE_CODE: Shape = Shape {
+    name: "RouteTableAssociationStateCode",
+    kind: Kind::String {
+        values: &["associating", "associated", "disassociating", "disassociated", "failed"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ID: Shape = Shape {
+    name: "RouteTableId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_ID_STRING_LIST: Shape = Shape {
+    name: "RouteTableIdStringList",
+    kind: Kind::List { member: &S_ROUTE_TABLE_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROUTE_TABLE_LIST: Shape = Shape {
+    name: "RouteTableList",
+    kind: Kind::List { member: &S_ROUTE_TABLE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SECURITY_GROUP: Shape = Shape {
     name: "SecurityGroup",
     kind: Kind::Structure(&[
@@ -5766,6 +11681,12 @@ static S_SECURITY_GROUP_RULE_ID_LIST: Shape = Shape {
 static S_SECURITY_GROUP_RULE_LIST: Shape = Shape {
     name: "SecurityGroupRuleList",
     kind: Kind::List { member: &S_SECURITY_GROUP_RULE, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_MANAGED: Shape = Shape {
+    name: "ServiceManaged",
+    kind: Kind::String { values: &["alb", "nlb", "rnat", "rds"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -6148,6 +12069,55 @@ static S_TAG: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_TAG_DESCRIPTION: Shape = Shape {
+    name: "TagDescription",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Key",
+            query: "Key",
+            xml: "key",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ResourceId",
+            query: "ResourceId",
+            xml: "resourceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ResourceType",
+            query: "ResourceType",
+            xml: "resourceType",
+            shape: &S_RESOURCE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Value",
+            query: "Value",
+            xml: "value",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TAG_DESCRIPTION_LIST: Shape = Shape {
+    name: "TagDescriptionList",
+    kind: Kind::List { member: &S_TAG_DESCRIPTION, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TAG_LIST: Shape = Shape {
     name: "TagList",
     kind: Kind::List { member: &S_TAG, item: "item", flattened: false },
@@ -6185,9 +12155,21 @@ static S_TAG_SPECIFICATION_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_TAGGABLE_RESOURCE_ID: Shape = Shape {
+    name: "TaggableResourceId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TENANCY: Shape = Shape {
     name: "Tenancy",
     kind: Kind::String { values: &["default", "dedicated", "host"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TRANSIT_GATEWAY_ID: Shape = Shape {
+    name: "TransitGatewayId",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -6388,6 +12370,14 @@ static S_VPC: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_VPC_ATTRIBUTE_NAME: Shape = Shape {
+    name: "VpcAttributeName",
+    kind: Kind::String {
+        values: &["enableDnsSupport", "enableDnsHostnames", "enableNetworkAddressUsageMetrics"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_VPC_CIDR_BLOCK_ASSOCIATION: Shape = Shape {
     name: "VpcCidrBlockAssociation",
     kind: Kind::Structure(&[
@@ -6538,6 +12528,94 @@ static S_VPC_ENCRYPTION_CONTROL: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_VPC_ENCRYPTION_CONTROL_CONFIGURATION: Shape = Shape {
+    name: "VpcEncryptionControlConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Mode",
+            query: "Mode",
+            xml: "Mode",
+            shape: &S_VPC_ENCRYPTION_CONTROL_MODE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "InternetGatewayExclusion",
+            query: "InternetGatewayExclusion",
+            xml: "InternetGatewayExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "EgressOnlyInternetGatewayExclusion",
+            query: "EgressOnlyInternetGatewayExclusion",
+            xml: "EgressOnlyInternetGatewayExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "NatGatewayExclusion",
+            query: "NatGatewayExclusion",
+            xml: "NatGatewayExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "VirtualPrivateGatewayExclusion",
+            query: "VirtualPrivateGatewayExclusion",
+            xml: "VirtualPrivateGatewayExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "VpcPeeringExclusion",
+            query: "VpcPeeringExclusion",
+            xml: "VpcPeeringExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "LambdaExclusion",
+            query: "LambdaExclusion",
+            xml: "LambdaExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "VpcLatticeExclusion",
+            query: "VpcLatticeExclusion",
+            xml: "VpcLatticeExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+        Member {
+            name: "ElasticFileSystemExclusion",
+            query: "ElasticFileSystemExclusion",
+            xml: "ElasticFileSystemExclusion",
+            shape: &S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("traffic does not leave the machine"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_VPC_ENCRYPTION_CONTROL_EXCLUSION: Shape = Shape {
     name: "VpcEncryptionControlExclusion",
     kind: Kind::Structure(&[
@@ -6566,6 +12644,12 @@ static S_VPC_ENCRYPTION_CONTROL_EXCLUSION: Shape = Shape {
 static S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE: Shape = Shape {
     name: "VpcEncryptionControlExclusionState",
     kind: Kind::String { values: &["enabling", "enabled", "disabling", "disabled"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENCRYPTION_CONTROL_EXCLUSION_STATE_INPUT: Shape = Shape {
+    name: "VpcEncryptionControlExclusionStateInput",
+    kind: Kind::String { values: &["enable", "disable"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -6678,6 +12762,12 @@ static S_VPC_ENCRYPTION_CONTROL_STATE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_VPC_ENDPOINT_ID: Shape = Shape {
+    name: "VpcEndpointId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_VPC_ID: Shape = Shape {
     name: "VpcId",
     kind: Kind::String { values: &[] },
@@ -6769,6 +12859,12 @@ static S_VPC_IPV6_CIDR_BLOCK_ASSOCIATION_SET: Shape = Shape {
 static S_VPC_LIST: Shape = Shape {
     name: "VpcList",
     kind: Kind::List { member: &S_VPC, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_PEERING_CONNECTION_ID: Shape = Shape {
+    name: "VpcPeeringConnectionId",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };

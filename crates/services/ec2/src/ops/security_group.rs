@@ -4,6 +4,7 @@ use super::{
     filter::{passes, tag_values},
     listing::{page, stop_if_dry},
     security_group_rule::permissions,
+    tag,
 };
 use crate::{
     Ec2,
@@ -12,7 +13,7 @@ use crate::{
     model::{GroupRule, NetworkInterface as Interface, SecurityGroup as Record, Vpc as VpcRecord},
 };
 use network::{Cidr, Peer};
-use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc};
 use wire::{Context, Fault};
 
 /// The longest name and description.
@@ -31,7 +32,7 @@ pub(crate) async fn create_security_group(
     if input.group_name == "default" || input.group_name.starts_with("sg-") {
         return Err(faults::invalid("Cannot use reserved security group name"));
     }
-    let tags = tags(input.tag_specifications);
+    let tags = tag::read(input.tag_specifications)?;
     let id = ec2.id("sg");
     let egress = GroupRule {
         id: ec2.id("sgr"),
@@ -74,7 +75,7 @@ pub(crate) async fn create_security_group(
     push(ec2, &group).await?;
     Ok(CreateSecurityGroupResult {
         security_group_arn: Some(group.arn()),
-        tags: tags_out(&group.tags),
+        tags: tag::told(&group.tags),
         group_id: Some(group.id),
     })
 }
@@ -87,19 +88,6 @@ fn check_text(what: &str, text: &str) -> Result<(), Fault> {
         ))),
         false => Ok(()),
     }
-}
-
-fn tags(specifications: Option<Vec<TagSpecification>>) -> BTreeMap<String, String> {
-    let tags = specifications.into_iter().flatten().flat_map(|s| s.tags.unwrap_or_default());
-    tags.filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect()
-}
-
-fn tags_out(tags: &BTreeMap<String, String>) -> Option<Vec<Tag>> {
-    let tag = |(key, value): (&String, &String)| Tag {
-        key: Some(key.clone()),
-        value: Some(value.clone()),
-    };
-    (!tags.is_empty()).then(|| tags.iter().map(tag).collect())
 }
 
 /// Makes the kernel enforce what was just stored: the call answers when it does.
@@ -171,7 +159,7 @@ fn answer(ctx: &Context, group: &Record) -> SecurityGroup {
     SecurityGroup {
         group_id: Some(group.id.clone()),
         ip_permissions_egress: Some(permissions(ctx, &group.rules, true)),
-        tags: tags_out(&group.tags),
+        tags: tag::told(&group.tags),
         vpc_id: Some(group.vpc.clone()),
         security_group_arn: Some(group.arn()),
         owner_id: Some(ctx.account().to_owned()),

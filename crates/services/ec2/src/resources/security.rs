@@ -1,26 +1,9 @@
-//! EC2's types of resources in stacks.
-//! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_EC2.html>
+//! Security groups and their rules.
 
+use super::ready;
 use async_trait::async_trait;
-use resource::{Failure, Properties, Request, ResourceType, State, Types, text};
+use resource::{Failure, Properties, Request, ResourceType, State, text};
 use serde_json::{Value as Json, json};
-use std::sync::Arc;
-
-/// All of them.
-pub fn types() -> Types {
-    Types {
-        schemas: include_str!("api/resource_types.json"),
-        types: vec![
-            Arc::new(SecurityGroup),
-            Arc::new(Rule { egress: true }),
-            Arc::new(Rule { egress: false }),
-        ],
-    }
-}
-
-fn ready(all: Json) -> State {
-    State::Ready(Properties::from(all).0)
-}
 
 /// A template's rule as the operations take it. `peers` are what templates call the group and the prefix list at the
 /// other end.
@@ -83,7 +66,7 @@ fn everything() -> Json {
     json!({"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]})
 }
 
-struct SecurityGroup;
+pub(super) struct SecurityGroup;
 
 impl SecurityGroup {
     /// Authorises and revokes until the group has the rules of `new` instead of those of `old`.
@@ -179,9 +162,7 @@ impl ResourceType for SecurityGroup {
         old: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        if new.differ(old, &["Tags"]) {
-            return Err(Failure::not_updatable("Tags"));
-        }
+        super::retag(request, id, old, &new).await?;
         Self::rules(request, id, old, &new).await
     }
 
@@ -191,8 +172,8 @@ impl ResourceType for SecurityGroup {
 }
 
 /// A rule on its own.
-struct Rule {
-    egress: bool,
+pub(super) struct Rule {
+    pub(super) egress: bool,
 }
 
 impl Rule {

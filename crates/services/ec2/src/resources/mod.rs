@@ -1,0 +1,60 @@
+//! EC2's types of resources in stacks.
+//! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_EC2.html>
+
+mod network;
+mod security;
+
+use resource::{Failure, Properties, Request, State, Types};
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+/// All of them.
+pub fn types() -> Types {
+    Types {
+        schemas: include_str!("../api/resource_types.json"),
+        types: vec![
+            Arc::new(network::Eip),
+            Arc::new(network::Gateway),
+            Arc::new(network::Nat),
+            Arc::new(network::Route),
+            Arc::new(network::RouteTable),
+            Arc::new(network::Subnet),
+            Arc::new(network::Association),
+            Arc::new(network::Vpc),
+            Arc::new(network::Attachment),
+            Arc::new(security::SecurityGroup),
+            Arc::new(security::Rule { egress: true }),
+            Arc::new(security::Rule { egress: false }),
+        ],
+    }
+}
+
+fn ready(all: Json) -> State {
+    State::Ready(Properties::from(all).0)
+}
+
+/// The tags of a template as operations take them that make something.
+fn tag_specifications(properties: &mut Properties, kind: &str) {
+    if let Some(tags) = properties.take("Tags") {
+        properties.set("TagSpecifications", json!([{"ResourceType": kind, "Tags": tags}]));
+    }
+}
+
+async fn retag(
+    request: &Request,
+    id: &str,
+    old: &Properties,
+    new: &Properties,
+) -> Result<(), Failure> {
+    let (set, gone) = new.tag_changes(old);
+    if !gone.is_empty() {
+        let tags: Vec<Json> = gone.iter().map(|key| json!({"Key": key})).collect();
+        request.call("ec2", "DeleteTags", json!({"Resources": [id], "Tags": tags})).await?;
+    }
+    if !set.is_empty() {
+        let tags: Vec<Json> =
+            set.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
+        request.call("ec2", "CreateTags", json!({"Resources": [id], "Tags": tags})).await?;
+    }
+    Ok(())
+}
