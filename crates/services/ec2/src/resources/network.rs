@@ -356,8 +356,25 @@ impl ResourceType for Association {
     }
 
     async fn create(&self, request: &Request, properties: Properties) -> Result<String, Failure> {
-        let answer = request.call(EC2, "AssociateRouteTable", properties.request()).await?;
-        Ok(text(&answer["AssociationId"]))
+        let (subnet, table) =
+            (properties.get("SubnetId").cloned(), properties.get("RouteTableId").cloned());
+        match request.call(EC2, "AssociateRouteTable", properties.request()).await {
+            // The association that this one replaces is still there.
+            Err(failure) if failure.fault == "Resource.AlreadyAssociated" => {
+                let filters =
+                    json!({"Filters": [{"Name": "association.subnet-id", "Values": [subnet]}]});
+                let found = one(request, "DescribeRouteTables", filters, "RouteTables").await?;
+                let all = found.map(|table| table["Associations"].clone()).unwrap_or_default();
+                let own = all.as_array().into_iter().flatten();
+                let own =
+                    own.into_iter().find(|one| one["SubnetId"] == json!(subnet)).ok_or(failure)?;
+                let ask =
+                    json!({"AssociationId": own["RouteTableAssociationId"], "RouteTableId": table});
+                let answer = request.call(EC2, "ReplaceRouteTableAssociation", ask).await?;
+                Ok(text(&answer["NewAssociationId"]))
+            }
+            result => Ok(text(&result?["AssociationId"])),
+        }
     }
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
