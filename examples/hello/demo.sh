@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a service behind a load balancer whose version is replaced under load: what `make demo` shows. Needs root,
-# neargate and the AWS CLI on PATH.
+# From nothing to a stack whose service is replaced under load: what `make demo` shows. Needs root, neargate and the AWS CLI
+# on PATH.
 # It works in a data directory of its own and takes everything away again.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -40,66 +40,30 @@ aws ecr get-login-password | skopeo login --tls-verify=false --username AWS --pa
 skopeo copy -q --dest-tls-verify=false containers-storage:localhost/neargate-hello:latest "docker://$repository:latest"
 echo "pushed $repository:latest"
 
-say "registering the task definition"
-trust='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":"ecs-tasks.amazonaws.com"},"Action":"sts:AssumeRole"}]}'
-aws iam create-role --role-name hello-execution --assume-role-policy-document "$trust" --query Role.Arn --output text
-aws iam attach-role-policy --role-name hello-execution \
-    --policy-arn arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy
-aws logs create-log-group --log-group-name /hello
-sed -e "s#ACCOUNT#$account#" -e "s#IMAGE#$repository:latest#" task-definition.json > "$work/task-definition.json"
-aws ecs register-task-definition --cli-input-json "file://$work/task-definition.json" \
-    --query taskDefinition.taskDefinitionArn --output text
-
-say "running it on Fargate"
-aws ecs create-cluster --cluster-name demo --query cluster.clusterArn --output text
-subnet=$(aws ec2 describe-subnets --query 'Subnets[0].SubnetId' --output text)
-vpc=$(aws ec2 describe-subnets --query 'Subnets[0].VpcId' --output text)
-group=$(aws ec2 create-security-group --group-name hello --description "the page" --vpc-id "$vpc" --query GroupId --output text)
-aws ec2 authorize-security-group-ingress --group-id "$group" --protocol tcp --port 8080 --cidr 0.0.0.0/0 >/dev/null
-task=$(aws ecs run-task --cluster demo --launch-type FARGATE --task-definition hello \
-    --network-configuration "awsvpcConfiguration={subnets=[$subnet],securityGroups=[$group],assignPublicIp=ENABLED}" \
-    --query 'tasks[0].taskArn' --output text)
-if ! aws ecs wait tasks-running --cluster demo --tasks "$task"; then
-    aws ecs describe-tasks --cluster demo --tasks "$task" --query "tasks[0].[stoppedReason,containers[].reason]" --output text >&2
+say "deploying patterns/web-service.yaml: roles, logs, a cluster, a load balancer and a service of two tasks"
+vpc=$(aws ec2 describe-vpcs --filters Name=is-default,Values=true --query 'Vpcs[0].VpcId' --output text)
+subnets=$(aws ec2 describe-subnets --filters "Name=vpc-id,Values=$vpc" --query 'Subnets[0:2].SubnetId' --output text | tr '\t' ',')
+deploy() {
+    aws cloudformation deploy --stack-name hello --template-file ../../patterns/web-service.yaml --capabilities CAPABILITY_IAM \
+        --parameter-overrides "Image=$repository:latest" "Vpc=$vpc" "Subnets=$subnets" "ListenerPort=$port" DesiredCount=2 "$@"
+}
+if ! deploy; then
+    aws cloudformation describe-stack-events --stack-name hello --output text \
+        --query 'StackEvents[].[LogicalResourceId,ResourceStatus,ResourceStatusReason]' >&2
     exit 1
 fi
-aws ecs describe-tasks --cluster demo --tasks "$task" --output table \
-    --query 'tasks[0].{status:lastStatus,created:createdAt,started:startedAt,image:containers[0].imageDigest}'
-eni=$(aws ecs describe-tasks --cluster demo --tasks "$task" --output text \
-    --query "tasks[0].attachments[0].details[?name=='networkInterfaceId'].value|[0]")
-address=$(aws ec2 describe-network-interfaces --network-interface-ids "$eni" --query 'NetworkInterfaces[0].Association.PublicIp' --output text)
+output() { aws cloudformation describe-stacks --stack-name hello --output text --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
+cluster=$(output Cluster) service=$(output Service) url=$(output Url)
 
-say "its page, http://$address:8080/"
-curl -s --fail --retry 10 --retry-connrefused --retry-delay 1 "http://$address:8080/"
+say "its page, $url"
+curl -s --fail --retry 10 --retry-connrefused --retry-delay 1 "$url"
 
 say "its log lines"
-aws logs filter-log-events --log-group-name /hello --query 'events[].message' --output text | tr '\t' '\n'
-
-say "a service of two tasks behind an Application Load Balancer"
-subnets=$(aws ec2 describe-subnets --query 'Subnets[0:2].SubnetId' --output text | tr '\t' ',')
-front=$(aws ec2 create-security-group --group-name front --description "the load balancer" --vpc-id "$vpc" --query GroupId --output text)
-aws ec2 authorize-security-group-ingress --group-id "$front" --protocol tcp --port "$port" --cidr 0.0.0.0/0 >/dev/null
-balancer=$(aws elbv2 create-load-balancer --name hello --subnets ${subnets/,/ } --security-groups "$front" \
-    --query 'LoadBalancers[0].LoadBalancerArn' --output text)
-targets=$(aws elbv2 create-target-group --name hello --protocol HTTP --port 8080 --vpc-id "$vpc" --target-type ip \
-    --query 'TargetGroups[0].TargetGroupArn' --output text)
-aws elbv2 create-listener --load-balancer-arn "$balancer" --protocol HTTP --port "$port" \
-    --default-actions "Type=forward,TargetGroupArn=$targets" --query 'Listeners[0].ListenerArn' --output text
-aws ecs create-service --cluster demo --service-name hello --task-definition hello --desired-count 2 --launch-type FARGATE \
-    --network-configuration "awsvpcConfiguration={subnets=[$subnets],securityGroups=[$group]}" \
-    --load-balancers "targetGroupArn=$targets,containerName=web,containerPort=8080" --query service.serviceArn --output text
-aws ecs wait services-stable --cluster demo --services hello
-name=$(aws elbv2 describe-load-balancers --names hello --query 'LoadBalancers[0].DNSName' --output text)
-url=http://$name:$port/
-echo "$url"
-curl -s --fail "$url"
+logs=$(aws cloudformation describe-stack-resource --stack-name hello --logical-resource-id Logs \
+    --query StackResourceDetail.PhysicalResourceId --output text)
+aws logs filter-log-events --log-group-name "$logs" --query 'events[0:4].message' --output text | tr '\t' '\n'
 
 say "a new version replaces the old one, while four clients ask without a pause"
-sed -e "s#ACCOUNT#$account#" -e "s#IMAGE#$repository:latest#" \
-    -e 's#"stopTimeout"#"environment": [{ "name": "GREETING", "value": "Hello from the second version" }], "stopTimeout"#' \
-    task-definition.json > "$work/second.json"
-aws ecs register-task-definition --cli-input-json "file://$work/second.json" \
-    --query taskDefinition.taskDefinitionArn --output text
 for client in 1 2 3 4; do
     # Each answer is a line: its status, and the page.
     while [ ! -e "$work/enough" ]; do
@@ -107,15 +71,17 @@ for client in 1 2 3 4; do
         echo
     done > "$work/answers.$client" &
 done
-aws ecs update-service --cluster demo --service hello --task-definition hello --query service.taskDefinition --output text
-aws ecs wait services-stable --cluster demo --services hello
+deploy "Command=/bin/busybox,sh,-c,GREETING='Hello from the second version' exec /bin/busybox sh /start"
 touch "$work/enough"
 wait
 curl -s --fail "$url"
 total=$(cat "$work"/answers.* | wc -l)
 bad=$(grep -vc ' 200 $' < <(cat "$work"/answers.*) || true)
 echo "$total requests, $bad failed"
-aws ecs describe-services --cluster demo --services hello --query 'reverse(services[0].events[0:12].message)' --output text | tr '\t' '\n'
+aws cloudformation describe-stack-events --stack-name hello --output text \
+    --query 'reverse(StackEvents[0:10])[].[ResourceStatus,LogicalResourceId]'
+aws ecs describe-services --cluster "$cluster" --services "$service" --query 'reverse(services[0].events[0:6].message)' \
+    --output text | tr '\t' '\n'
 
 say "neargate status"
 neargate status
