@@ -4,8 +4,9 @@
 //!
 //! A service's `resource_types` become `src/api/resource_types.json`, which templates' properties are held against.
 //!
-//! The models are botocore's data files, the resource types cfn-lint's (both from PyPI). An operation that the model does not have, a member
-//! without a mark, or a mark without a member is an error: the lists cannot go stale in silence.
+//! The models are botocore's data files, the resource types cfn-lint's (both from PyPI). An operation that the model
+//! does not have, a member without a mark, or a mark without a member is an error: the lists cannot go stale in
+//! silence.
 
 mod docs;
 mod model;

@@ -104,6 +104,7 @@ fn attachment(
         ip: ip.parse().unwrap(),
         subnet: Cidr::new(ip.parse().unwrap(), 24),
         public_ip: public,
+        outward: public,
         groups: vec![],
         netns: task.path(),
     }

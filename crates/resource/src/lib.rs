@@ -1,9 +1,10 @@
 //! The seam between CloudFormation and the services: what a resource of a stack is.
 //!
-//! A service's crate has a [`ResourceType`] for each of its types (`resources.rs`), which turns properties into calls of
-//! the service's own operations, made as the stack's principal through the front door. What AWS publishes of a type
-//! (which properties it has, which of them replace it, its attributes) is a [`Schema`], which `cargo xtask codegen`
-//! writes beside the operations. The engine, which decides what is done to which resource and when, is CloudFormation's.
+//! A service's crate has a [`ResourceType`] for each of its types (`resources.rs`), which turns properties into calls
+//! of the service's own operations, made as the stack's principal through the front door. What AWS publishes of a
+//! type (which properties it has, which of them replace it, its attributes) is a [`Schema`], which `cargo xtask
+//! codegen` writes beside the operations. The engine, which decides what is done to which resource and when, is
+//! CloudFormation's.
 
 mod properties;
 mod request;

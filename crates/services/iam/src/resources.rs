@@ -278,7 +278,8 @@ impl Policy {
         for (holder, list) in [(Holder::Role, "Roles"), (Holder::User, "Users")] {
             let holders = names(new.get(list));
             for one in &holders {
-                let ask = json!({"PolicyName": name, "PolicyDocument": document, format!("{}Name", holder.word()): one});
+                let holder_name = format!("{}Name", holder.word());
+                let ask = json!({"PolicyName": name, "PolicyDocument": document, holder_name: one});
                 request.call("iam", &format!("Put{}Policy", holder.word()), ask).await?;
             }
             for one in

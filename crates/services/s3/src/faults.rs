@@ -33,7 +33,8 @@ pub(crate) fn malformed_xml() -> S3Error {
 pub(crate) fn public_policy(context: &wire::Context, bucket: &str) -> S3Error {
     let who = &context.principal.arn;
     let message = format!(
-        "User: {who} is not authorized to perform: s3:PutBucketPolicy on resource: \"arn:aws:s3:::{bucket}\" because public \
+        "User: {who} is not authorized to perform: s3:PutBucketPolicy on resource: \"arn:aws:s3:::{bucket}\" \
+         because public \
          policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
     );
     error(S3ErrorCode::AccessDenied, message)

@@ -43,10 +43,11 @@ impl Raw {
 /// How a document is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// As clients' requests are: names to the letter, members that the shape does not have are passed over, as AWS does.
+    /// As clients' requests are: names to the letter, members that the shape does not have are passed over, as AWS
+    /// does.
     Request,
-    /// As properties of templates are: names whatever their case (templates have `Cpu` where ECS has `cpu`), numbers and
-    /// booleans also as text and the other way round, and no member that the shape does not have.
+    /// As properties of templates are: names whatever their case (templates have `Cpu` where ECS has `cpu`), numbers
+    /// and booleans also as text and the other way round, and no member that the shape does not have.
     Properties,
 }
 

@@ -206,7 +206,8 @@ impl Run {
         if kind_changed {
             valid?;
             return Err(Stuck::Failed(format!(
-                "Update of resource type is not permitted. The new template modifies resource type of the following resources: [{logical}]"
+                "Update of resource type is not permitted. The new template modifies resource type of the \
+                 following resources: [{logical}]"
             )));
         }
         let from = attempted.unwrap_or(old);
@@ -318,7 +319,8 @@ impl Run {
             self.change(&record.key(), |_| {}, Some(("UPDATE_IN_PROGRESS", None, None))).await?;
             let name = name.unwrap_or_default();
             return Err(Stuck::Failed(format!(
-                "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename {name} and update the stack again."
+                "CloudFormation cannot update a stack when a custom-named resource requires replacing. Rename \
+                 {name} and update the stack again."
             )));
         }
         let fresh = self.house.physical(&self.stack.id, &new.0);

@@ -18,7 +18,8 @@ use store::Record;
 use wire::{Context, Fault, Page};
 
 /// What AWS says of a change set that would change nothing.
-const NO_CHANGES: &str = "The submitted information didn't contain changes. Submit different information to create a change set.";
+const NO_CHANGES: &str = "The submitted information didn't contain changes. Submit different information to \
+ create a change set.";
 
 fn arn(ctx: &Context, set: &ChangeSet) -> String {
     ctx.arn("cloudformation", format!("changeSet/{}/{}", set.name, set.id))

@@ -41,7 +41,8 @@ pub(super) async fn template_text(
     match (body, url) {
         (Some(body), None) if body.len() > LONGEST_BODY => {
             let message = format!(
-                "1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member must have length less than or equal to {LONGEST_BODY}"
+                "1 validation error detected: Value at 'templateBody' failed to satisfy constraint: Member must \
+                 have length less than or equal to {LONGEST_BODY}"
             );
             Err(faults::validation(message))
         }
@@ -278,7 +279,8 @@ async fn values(
         let value = match (parameter.parameter_value, parameter.use_previous_value) {
             (Some(_), Some(true)) => {
                 let message = format!(
-                    "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and value at the same time"
+                    "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true and value \
+                     at the same time"
                 );
                 return Err(faults::validation(message));
             }

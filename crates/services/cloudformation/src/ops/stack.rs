@@ -285,7 +285,8 @@ pub(crate) async fn delete_stack(
     let retain: BTreeSet<String> = input.retain_resources.unwrap_or_default().into_iter().collect();
     if !retain.is_empty() && stack.status != StackStatus::DeleteFailed {
         return Err(faults::validation(
-            "Invalid operation on stack. Specify which resources to retain only when the stack is in the DELETE_FAILED state.",
+            "Invalid operation on stack. Specify which resources to retain only when the stack is in the \
+             DELETE_FAILED state.",
         ));
     }
     match stack.status {

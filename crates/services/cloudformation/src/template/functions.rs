@@ -187,7 +187,8 @@ fn sub(scope: &Scope, argument: &Json, depth: usize) -> Result<Json, Fault> {
             piece.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.:".contains(&byte));
         if piece.is_empty() || !known {
             return Err(error(
-                "variable names in Fn::Sub syntax must contain only alphanumeric characters, underscores, periods, and colons",
+                "variable names in Fn::Sub syntax must contain only alphanumeric characters, underscores, \
+                 periods, and colons",
             ));
         }
         let value = match (own.and_then(|own| own.get(piece)), piece.split_once('.')) {
@@ -205,7 +206,12 @@ fn sub(scope: &Scope, argument: &Json, depth: usize) -> Result<Json, Fault> {
 
 fn find_in_map(scope: &Scope, argument: &Json, depth: usize) -> Result<Json, Fault> {
     let parts = argument.as_array().filter(|parts| (3..=4).contains(&parts.len()));
-    let parts = parts.ok_or_else(|| error("every Fn::FindInMap object requires three parameters, the map name, map key and the attribute for return value"))?;
+    let parts = parts.ok_or_else(|| {
+        error(
+            "every Fn::FindInMap object requires three parameters, the map name, \
+     map key and the attribute for return value",
+        )
+    })?;
     let mut path = Vec::new();
     for part in &parts[..3] {
         let name = scope.evaluate(part, depth)?.as_ref().and_then(scalar);
@@ -282,18 +288,21 @@ fn not_boolean() -> Fault {
 }
 
 fn join(argument: &Json) -> Result<Json, Fault> {
+    let wrong = || {
+        error(
+            "every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings to be \
+             joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined.",
+        )
+    };
     let Some([Json::String(with), items]) = argument.as_array().map(Vec::as_slice) else {
-        return Err(error(
-            "every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings to be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined.",
-        ));
+        return Err(wrong());
     };
     let items = match items {
         Json::Array(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>(),
         Json::String(text) if text.contains(KNOWN_AFTER_APPLY) => Some(vec![text.clone()]),
         _ => None,
     };
-    let items = items.ok_or_else(|| error("every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings to be joined or a function that returns a list of strings (such as Fn::GetAZs) to be joined."))?;
-    bounded(items.join(with))
+    bounded(items.ok_or_else(wrong)?.join(with))
 }
 
 fn select(argument: &Json) -> Result<Json, Fault> {
@@ -313,7 +322,8 @@ fn split(argument: &Json) -> Result<Json, Fault> {
         argument.as_array().map(Vec::as_slice).unwrap_or_default()
     else {
         return Err(error(
-            "every Fn::Split object requires two parameters, (1) a string delimiter and (2) a string to be split or a function that returns a string to be split.",
+            "every Fn::Split object requires two parameters, (1) a string delimiter and (2) a string to be \
+             split or a function that returns a string to be split.",
         ));
     };
     if at.is_empty() {

@@ -97,8 +97,8 @@ const MOST_RESOURCES: usize = 500;
 const MOST_OTHERS: usize = 200;
 
 impl Template {
-    /// A template's text with what its transforms make of it. Loops over parameters go over `values`, or else over their
-    /// defaults.
+    /// A template's text with what its transforms make of it. Loops over parameters go over `values`, or else over
+    /// their defaults.
     pub(crate) fn load(
         text: &str,
         values: Option<&BTreeMap<String, Value>>,

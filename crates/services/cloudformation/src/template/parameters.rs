@@ -217,7 +217,8 @@ pub(crate) fn values(
                 Some(value) => Some(value.text.clone()),
                 None => {
                     let message = format!(
-                        "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true for a parameter key not in the previous template"
+                        "Invalid input for parameter key {name}. Cannot specify usePreviousValue as true for a \
+                         parameter key not in the previous template"
                     );
                     return Err(faults::validation(message));
                 }

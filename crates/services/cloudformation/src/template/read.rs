@@ -175,7 +175,8 @@ mod tests {
 
     #[test]
     fn scalars_stay_what_people_mean() {
-        let text = "a: 2012-10-17\nb: 012345678901\nc: 1.10\nd: 80\ne: 0.5\nf: yes\ng: 'yes'\nh: !!str 80\ni:\nj: 'x\n  y'\n";
+        let text = "a: 2012-10-17\nb: 012345678901\nc: 1.10\nd: 80\ne: 0.5\nf: yes\ng: 'yes'\nh: !!str \
+         80\ni:\nj: 'x\n  y'\n";
         let expected = json!({
             "a": "2012-10-17", "b": "012345678901", "c": "1.10", "d": 80, "e": 0.5, "f": true, "g": "yes",
             "h": "80", "i": null, "j": "x y",

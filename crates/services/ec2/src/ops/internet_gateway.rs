@@ -93,10 +93,17 @@ pub(crate) async fn detach_internet_gateway(
             return Err(faults::of("Gateway.NotAttached", message));
         }
         let prefix = format!("{realm}/");
-        let mapped = tx.scan_prefix::<NetworkInterface>(&prefix).any(|one| one.vpc == vpc && one.public_ip.is_some())
-            || tx.scan_prefix::<NatGateway>(&prefix).any(|one| one.vpc == vpc && one.deleted.is_none());
+        let mapped = tx
+            .scan_prefix::<NetworkInterface>(&prefix)
+            .any(|one| one.vpc == vpc && one.public_ip.is_some())
+            || tx
+                .scan_prefix::<NatGateway>(&prefix)
+                .any(|one| one.vpc == vpc && one.deleted.is_none());
         if mapped {
-            let message = format!("Network {vpc} has some mapped public address(es). Please unmap those public address(es) before detaching the gateway.");
+            let message = format!(
+                "Network {vpc} has some mapped public address(es). Please unmap those public \
+             address(es) before detaching the gateway."
+            );
             return Err(faults::of("DependencyViolation", message));
         }
         tx.update::<Record>(&format!("{realm}/{id}"), |gateway| gateway.vpc = None);

@@ -28,7 +28,11 @@ fn zone(ctx: &Context, name: Option<String>, id: Option<String>) -> Result<Strin
     };
     found.ok_or_else(|| {
         let given = name.or(id).unwrap_or_default();
-        faults::invalid(format!("Value ({given}) for parameter availabilityZone is invalid. Subnets can currently only be created in the zones of {}.", ctx.region))
+        faults::invalid(format!(
+            "Value ({given}) for parameter availabilityZone is invalid. Subnets can \
+         currently only be created in the zones of {}.",
+            ctx.region
+        ))
     })
 }
 

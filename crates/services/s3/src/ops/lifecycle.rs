@@ -260,7 +260,7 @@ async fn follow_one(
             let days = rule.abort_days.is_some_and(|days| is_over(upload.started, days, now));
             days && upload.key.starts_with(&rule.prefix)
         };
-        if rules.iter().any(|rule| over(&rule)) {
+        if rules.iter().any(over) {
             let (record, id) = (upload.key(), upload.id.clone());
             let parts = s3.write(move |tx| multipart::forget(tx, &record, &id)).await?;
             s3.contents.discard(parts.into_iter().map(|part| part.piece).collect());

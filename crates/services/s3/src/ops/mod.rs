@@ -41,8 +41,8 @@ pub(crate) mod why {
     pub(crate) const MFA: &str = "there are no devices to prove a caller with";
 }
 
-/// Whether an object is put as with `aws:kms`: as its client says, or else its bucket. What may be said of encryption is
-/// no more than that: there are no keys.
+/// Whether an object is put as with `aws:kms`: as its client says, or else its bucket. What may be said of encryption
+/// is no more than that: there are no keys.
 pub(crate) fn encrypted(bucket: &Bucket, wanted: Option<&ServerSideEncryption>) -> S3Result<bool> {
     match wanted.map(ServerSideEncryption::as_str) {
         None => Ok(bucket.kms),
