@@ -33,10 +33,11 @@ fuzz:
 		(cd $$crate && $(CARGO) fuzz run -s none $$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0); \
 	done
 
-# Services in a simulated world, SEEDS histories of it.
+# Services and stacks in simulated worlds, SEEDS histories of each.
 SEEDS ?= 10000
 simulate:
 	SEEDS=$(SEEDS) $(CARGO) test --release -p ecs services_come_to_rest -- --nocapture
+	SEEDS=$(SEEDS) $(CARGO) test --release -p cloudformation stacks_come_to_rest
 
 bench: deps venv
 	$(CARGO) build --release -p neargate

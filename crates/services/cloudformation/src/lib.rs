@@ -17,6 +17,7 @@ mod engine;
 mod faults;
 pub mod model;
 mod ops;
+mod prune;
 pub mod resources;
 pub mod template;
 
@@ -28,6 +29,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, OnceLock},
+    time::Duration,
 };
 use store::{ReadError, Sealed, Sealer, Store};
 use tokio::sync::watch;
@@ -90,6 +92,12 @@ impl CloudFormation {
         for stack in busy {
             self.work_on(&store::Record::key(stack.as_ref()));
         }
+        let house = self.clone();
+        self.world.spawn("stack history", async move {
+            while house.prune().await.is_ok() {
+                house.world.sleep(Duration::from_secs(86_400)).await;
+            }
+        });
     }
 
     fn surroundings(&self) -> &Surroundings {

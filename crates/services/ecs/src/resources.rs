@@ -277,8 +277,14 @@ impl ResourceType for Service {
         let ready = attributes(
             json!({"Name": service["serviceName"], "ServiceArn": service["serviceArn"]}),
         );
-        if service["deploymentController"]["type"] == "EXTERNAL" {
-            return Ok(ready);
+        match service["deploymentController"]["type"].as_str() {
+            Some("EXTERNAL") => return Ok(ready),
+            // Whoever deploys makes its task sets; the service is well when as many run as should.
+            Some("CODE_DEPLOY") => {
+                let even = service["runningCount"] == service["desiredCount"];
+                return Ok(if even { ready } else { State::Pending });
+            }
+            _ => {}
         }
         let deployments = service["deployments"].as_array().map(Vec::as_slice).unwrap_or_default();
         let primary =

@@ -132,3 +132,6 @@ pub(crate) fn find(view: &impl View, realm: &str, name: &str) -> Option<Arc<Stac
             .find(|stack| stack.is_live()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use crate::{
 use resource::{Known, Tagging};
 use serde_json::{Map, Value as Json, json};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 use store::View;
@@ -135,6 +135,7 @@ impl Plan {
             resources,
             outside,
             imported: RefCell::default(),
+            made: Cell::default(),
         }
     }
 

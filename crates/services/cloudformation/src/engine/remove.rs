@@ -5,7 +5,7 @@ use super::{Stopped, importers, step::told, tell};
 use crate::{
     CloudFormation,
     api::StackStatus,
-    model::{IMPORTED, Physical, Resource, Stack},
+    model::{ChangeSet, IMPORTED, Physical, Resource, Stack},
     template::Policy,
 };
 use resource::{Failure, Known, Properties, Request, State};
@@ -89,8 +89,13 @@ impl CloudFormation {
                 (status, Some(reason))
             }
         };
-        self.moved(stack, status, reason, move |_, stack| {
+        self.moved(stack, status, reason, move |tx, stack| {
             if status == StackStatus::DeleteComplete {
+                let sets: Vec<_> =
+                    tx.scan_prefix::<ChangeSet>(&format!("{}/", stack.key())).collect();
+                sets.iter().for_each(|set| {
+                    tx.delete::<ChangeSet>(&set.key());
+                });
                 stack.deleted = Some(now);
                 stack.outputs.clear();
                 stack.imports.clear();

@@ -3,7 +3,7 @@
 use super::{Template, Value, error, functions, malformed};
 use serde_json::{Map, Value as Json, json};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
 use wire::Fault;
@@ -46,6 +46,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) outside: &'a dyn Outside,
     /// The exports that were asked for.
     pub(crate) imported: RefCell<BTreeSet<String>>,
+    /// How much text the functions of this evaluation have made, in bytes.
+    pub(crate) made: Cell<usize>,
 }
 
 impl Scope<'_> {
@@ -56,6 +58,7 @@ impl Scope<'_> {
 
     /// The value of a map of properties.
     pub(crate) fn map(&self, map: &Map<String, Json>) -> Result<Map<String, Json>, Fault> {
+        self.made.set(0);
         match self.evaluate(&Json::Object(map.clone()), 0)? {
             Some(Json::Object(map)) => Ok(map),
             None => Ok(Map::new()),
@@ -127,11 +130,11 @@ impl Scope<'_> {
     }
 
     pub(super) fn attribute(&self, logical: &str, attribute: &str) -> Result<Json, Fault> {
-        if self.resources.physical(logical).is_none() {
-            return Err(unresolved(logical));
-        }
+        let declared = self.template.resources.get(logical);
+        let declared = declared.filter(|_| self.resources.physical(logical).is_some());
+        let declared = declared.ok_or_else(|| unresolved(logical))?;
         let value = self.resources.attribute(logical, attribute);
-        value.ok_or_else(|| no_attribute(&self.template.resources[logical].kind, attribute))
+        value.ok_or_else(|| no_attribute(&declared.kind, attribute))
     }
 
     /// The resources that an expression refers to, in the branches that are taken.
@@ -220,6 +223,7 @@ pub(crate) fn conditions(
             resources: &NoResources,
             outside,
             imported: RefCell::default(),
+            made: Cell::default(),
         };
         let mut found = Vec::new();
         for (name, json) in &template.conditions {

@@ -11,8 +11,8 @@ use serde_json::{Map, Value as Json, json};
 use std::net::Ipv4Addr;
 use wire::Fault;
 
-/// The longest text that a function makes, in bytes: nested Joins and Subs would grow without end.
-const LONGEST_TEXT: usize = 1 << 20;
+/// How much text the functions of a resource make, in bytes: a few lines with many references would make a gigabyte.
+const MOST_TEXT: usize = 4 << 20;
 
 /// The value of a function; `None` is `AWS::NoValue`.
 pub(super) fn call(
@@ -46,7 +46,7 @@ pub(super) fn call(
 /// Functions of which the arguments are evaluated first.
 fn plain(scope: &Scope, name: &str, argument: &Json) -> Result<Json, Fault> {
     match name {
-        "Fn::Join" => join(argument),
+        "Fn::Join" => join(scope, argument),
         "Fn::Select" => select(argument),
         "Fn::Split" => split(argument),
         "Fn::Base64" => {
@@ -83,9 +83,10 @@ pub(super) fn scalar(json: &Json) -> Option<String> {
     matches!(json, Json::String(_) | Json::Number(_) | Json::Bool(_)).then(|| resource::text(json))
 }
 
-fn bounded(text: String) -> Result<Json, Fault> {
-    if text.len() > LONGEST_TEXT {
-        return Err(malformed(format!("a function's value is longer than {LONGEST_TEXT} bytes")));
+fn bounded(scope: &Scope, text: String) -> Result<Json, Fault> {
+    scope.made.set(scope.made.get() + text.len());
+    if scope.made.get() > MOST_TEXT {
+        return Err(malformed(format!("the functions make more than {MOST_TEXT} bytes of text")));
     }
     Ok(Json::String(text))
 }
@@ -201,7 +202,7 @@ fn sub(scope: &Scope, argument: &Json, depth: usize) -> Result<Json, Fault> {
             .ok_or_else(|| error(format!("the value of {piece} in Fn::Sub is not a string")))?;
         made.push_str(&value);
     }
-    bounded(made)
+    bounded(scope, made)
 }
 
 fn find_in_map(scope: &Scope, argument: &Json, depth: usize) -> Result<Json, Fault> {
@@ -287,7 +288,7 @@ fn not_boolean() -> Fault {
     malformed("Conditions can only be boolean operations on parameters and other conditions")
 }
 
-fn join(argument: &Json) -> Result<Json, Fault> {
+fn join(scope: &Scope, argument: &Json) -> Result<Json, Fault> {
     let wrong = || {
         error(
             "every Fn::Join object requires two parameters, (1) a string delimiter and (2) a list of strings to be \
@@ -302,7 +303,7 @@ fn join(argument: &Json) -> Result<Json, Fault> {
         Json::String(text) if text.contains(KNOWN_AFTER_APPLY) => Some(vec![text.clone()]),
         _ => None,
     };
-    bounded(items.ok_or_else(wrong)?.join(with))
+    bounded(scope, items.ok_or_else(wrong)?.join(with))
 }
 
 fn select(argument: &Json) -> Result<Json, Fault> {

@@ -332,3 +332,133 @@ impl Output {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::cell::{Cell, RefCell};
+
+    struct Nothing;
+
+    impl Outside for Nothing {
+        fn export(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    impl Resources for Nothing {
+        fn physical(&self, _: &str) -> Option<Json> {
+            Some(Json::String("id".to_owned()))
+        }
+        fn attribute(&self, _: &str, _: &str) -> Option<Json> {
+            None
+        }
+    }
+
+    fn evaluated(text: &str) -> Result<Map<String, Json>, Fault> {
+        let template = Template::load(text, None)?;
+        let declared = &template.parameters;
+        let (values, _) = values(declared, &BTreeMap::new(), &BTreeMap::new())?;
+        let of = |text: &str| text.to_owned();
+        let pseudo = Pseudo {
+            account: of("123456789012"),
+            region: of("us-east-1"),
+            stack_id: of("arn"),
+            stack_name: of("s"),
+        };
+        let conditions = conditions(&template, &values, &pseudo, &Nothing)?;
+        let scope = Scope {
+            template: &template,
+            values: &values,
+            pseudo: &pseudo,
+            conditions: &conditions,
+            resources: &Nothing,
+            outside: &Nothing,
+            imported: RefCell::default(),
+            made: Cell::default(),
+        };
+        scope.map(&template.resources["R"].properties)
+    }
+
+    #[test]
+    fn text_is_bounded() {
+        let value = "x".repeat(4000);
+        let many = "${P}".repeat(2000);
+        let text = format!(
+            "Parameters: {{P: {{Type: String, Default: {value}}}}}\n\
+             Resources: {{R: {{Type: A, Properties: {{V: !Sub '{many}'}}}}}}"
+        );
+        assert!(evaluated(&text).unwrap_err().message.contains("bytes of text"));
+    }
+
+    #[test]
+    fn the_branch_that_is_not_taken_is_not_evaluated() {
+        let text = "Parameters: {P: {Type: String, Default: a}}\n\
+                    Conditions: {Is: !Equals [!Ref P, a]}\n\
+                    Resources: {R: {Type: A, Properties: {V: !If [Is, 1, !Select [9, []]], W: !If [Is, \
+                    !Ref AWS::NoValue, 1]}}}";
+        assert_eq!(evaluated(text).unwrap(), *serde_json::json!({"V": 1}).as_object().unwrap());
+    }
+
+    /// Text that looks like a template here and there.
+    fn texts() -> impl Strategy<Value = String> {
+        let words = [
+            "Resources:",
+            "Conditions:",
+            "Parameters:",
+            "R:",
+            "Type: A",
+            "Properties:",
+            "!Ref",
+            "!Sub",
+            "!If",
+            "!GetAtt",
+            "!Join",
+            "!Select",
+            "!Cidr",
+            "!Equals",
+            "Fn::ForEach::X:",
+            "Fn::Transform",
+            "${",
+            "}",
+            "[",
+            "]",
+            "{",
+            ",",
+            ":",
+            "'",
+            "\"",
+            "\n",
+            "\n  ",
+            " ",
+            "- ",
+            "a",
+            "1",
+            "&x",
+            "*x",
+            "|",
+            ">",
+            "#",
+            "%",
+            "!!str",
+            "\t",
+            "é",
+            "0.0.0.0/0",
+            "999999999999999999999",
+        ];
+        prop::collection::vec(prop::sample::select(words.to_vec()), 0..60)
+            .prop_map(|all| all.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #[test]
+        fn any_text_is_read_or_refused(text in prop_oneof![texts(), any::<String>()]) {
+            // What it comes to does not matter: nothing may panic or hang.
+            let _ = Template::load(&text, None);
+            let resource = format!("Resources: {{R: {{Type: A, Properties: {{V: {text}}}}}}}");
+            let _ = evaluated(&resource);
+        }
+    }
+}
