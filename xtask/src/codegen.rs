@@ -1,6 +1,6 @@
 //! From AWS's published models to Rust: for each service, `operations.toml` lists the operations that are built and
 //! says of every request member whether it is honoured or refused; this writes `src/api/generated.rs` beside it,
-//! and `docs/operations.md` for all.
+//! and `docs/operations.md` and `docs/resource-types.md` for all.
 //!
 //! A service's `resource_types` become `src/api/resource_types.json`, which templates' properties are held against.
 //!
@@ -51,6 +51,8 @@ pub(crate) fn run(flags: &[&str]) -> Result<(), String> {
         write(&plan.directory.join("src/api/resource_types.json"), &text, check, &mut stale)?;
     }
     write(&root.join("docs/operations.md"), &docs::file(&plans), check, &mut stale)?;
+    let types = docs::resource_types(&plans);
+    write(&root.join("docs/resource-types.md"), &types, check, &mut stale)?;
     if stale.is_empty() {
         return Ok(());
     }

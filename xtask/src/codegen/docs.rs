@@ -25,6 +25,22 @@ pub(super) fn file(plans: &[Plan]) -> String {
     out
 }
 
+/// `docs/resource-types.md`: CloudFormation's types of resources that are made here.
+pub(super) fn resource_types(plans: &[Plan]) -> String {
+    let mut out = String::from(
+        "# Resource types\n\n\
+         Made by `cargo xtask codegen` from each service's `operations.toml`; do not edit. Properties are AWS's; one that is not carried\n\
+         out makes the resource fail, with its name. What a service's operations refuse ([operations.md](operations.md)) is refused in\n\
+         templates, too. `AWS::CDK::Metadata` is taken, and does nothing, as on AWS.\n\n\
+         | service | types |\n| --- | --- |\n",
+    );
+    for plan in plans.iter().filter(|plan| !plan.service.resource_types.is_empty()) {
+        let types = plan.service.resource_types.join(", ");
+        out.push_str(&format!("| {} | {types} |\n", plan.model.metadata.service_full_name));
+    }
+    out
+}
+
 fn section(plan: &Plan, out: &mut String) {
     out.push_str(&format!("\n## {}\n\n| resource | operations |\n| --- | --- |\n", plan.name()));
     for (resource, operations) in &plan.service.operations {
