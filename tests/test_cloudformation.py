@@ -654,3 +654,37 @@ def test_loops_make_resources(neargate, stacks):
     listed = stacks.api.list_stack_resources(StackName=name)["StackResourceSummaries"]
     assert [one["LogicalResourceId"] for one in listed] == ["Pb", "Pc", "Pd"]
     stacks.delete(name)
+
+
+def test_a_stack_policy_is_kept_to(neargate, stacks):
+    name, ssm = stacks.name("policy"), neargate.client("ssm")
+    allow = {"Effect": "Allow", "Action": "Update:*", "Principal": "*", "Resource": "*"}
+    deny = lambda action, logical: {"Effect": "Deny", "Action": action, "Principal": "*", "Resource": f"LogicalResourceId/{logical}"}
+    policy = json.dumps({"Statement": [allow, deny("Update:*", "Kept"), deny("Update:Replace", "Named")]})
+    first = template({"Kept": parameter("one"), "Free": parameter("one"), "Named": parameter("one", Name=f"/{name}/1")})
+    refused("ValidationError", "Invalid stack policy", stacks.api.create_stack, StackName=name, TemplateBody=json.dumps(first), StackPolicyBody="{}")
+    stacks.create(name, first, StackPolicyBody=policy)
+    assert stacks.api.get_stack_policy(StackName=name)["StackPolicyBody"] == policy
+    value = lambda logical: ssm.get_parameter(Name=stacks.physical(name, logical))["Parameter"]["Value"]
+
+    def denied(change, told):
+        body, seen = json.loads(json.dumps(first)), len(stacks.events(name))
+        change(body["Resources"])
+        stacks.api.update_stack(StackName=name, TemplateBody=json.dumps(body))
+        stacks.status(name, "UPDATE_ROLLBACK_COMPLETE")
+        assert any(told in (event[2] or "") for event in stacks.told(name)[seen:]), stacks.told(name)[seen:]
+
+    denied(lambda resources: resources["Kept"]["Properties"].update(Value="two"), "Action denied by stack policy: Statement [#2] does not allow [Update:*] for resource [LogicalResourceId/Kept]")
+    denied(lambda resources: resources["Named"]["Properties"].update(Name=f"/{name}/2"), "does not allow [Update:Replace] for resource [LogicalResourceId/Named]")
+    denied(lambda resources: resources.pop("Kept"), "Statement [#2] does not allow [Update:*] for resource [LogicalResourceId/Kept]")
+    assert value("Kept") == "one"
+    first["Resources"]["Free"]["Properties"]["Value"] = first["Resources"]["Named"]["Properties"]["Value"] = "two"
+    stacks.update(name, first)
+    assert (value("Free"), value("Named")) == ("two", "two")
+    first["Resources"]["Kept"]["Properties"]["Value"] = "three"
+    stacks.update(name, first, StackPolicyDuringUpdateBody=json.dumps({"Statement": [allow]}))
+    assert value("Kept") == "three" and stacks.api.get_stack_policy(StackName=name)["StackPolicyBody"] == policy
+    stacks.api.set_stack_policy(StackName=name, StackPolicyBody=json.dumps({"Statement": [allow]}))
+    first["Resources"].pop("Kept")
+    stacks.update(name, first)
+    stacks.delete(name)

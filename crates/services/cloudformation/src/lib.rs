@@ -17,6 +17,7 @@ mod engine;
 mod faults;
 pub mod model;
 mod ops;
+mod policy;
 mod prune;
 pub mod resources;
 pub mod template;

@@ -41,6 +41,9 @@ pub struct Stack {
     pub timeout_minutes: Option<i32>,
     /// It cannot be deleted.
     pub protected: bool,
+    /// What of it may be updated, JSON.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// What its template puts out.
     pub outputs: Vec<Output>,
     /// The exports of others that it uses.
@@ -139,6 +142,9 @@ pub struct Operation {
     /// What the template names and is there already becomes the stack's, if it is to be retained.
     #[serde(default)]
     pub import: bool,
+    /// What may be updated in this operation, in place of the stack's policy.
+    #[serde(default)]
+    pub policy: Option<String>,
     /// Resources that are not deleted, by logical id.
     pub retain: BTreeSet<String>,
     /// Resources that a rollback leaves as they are, by logical id.

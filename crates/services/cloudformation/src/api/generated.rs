@@ -120,6 +120,30 @@ pub fn service(state: Arc<crate::CloudFormation>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_GET_STACK_POLICY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::policy::get_stack_policy(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_SET_STACK_POLICY, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::policy::set_stack_policy(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CANCEL_UPDATE_STACK, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -344,6 +368,20 @@ pub static OP_LIST_IMPORTS: wire::Operation = wire::Operation {
     input: &S_LIST_IMPORTS_INPUT,
     output: &S_LIST_IMPORTS_OUTPUT,
     result_wrapper: "ListImportsResult",
+    http: ("POST", "/"),
+};
+pub static OP_GET_STACK_POLICY: wire::Operation = wire::Operation {
+    name: "GetStackPolicy",
+    input: &S_GET_STACK_POLICY_INPUT,
+    output: &S_GET_STACK_POLICY_OUTPUT,
+    result_wrapper: "GetStackPolicyResult",
+    http: ("POST", "/"),
+};
+pub static OP_SET_STACK_POLICY: wire::Operation = wire::Operation {
+    name: "SetStackPolicy",
+    input: &S_SET_STACK_POLICY_INPUT,
+    output: &S_NOTHING,
+    result_wrapper: "",
     http: ("POST", "/"),
 };
 pub static OP_CANCEL_UPDATE_STACK: wire::Operation = wire::Operation {
@@ -1502,6 +1540,28 @@ impl IntoValue for Export {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetStackPolicyInput {
+    pub stack_name: String,
+}
+
+impl FromValue for GetStackPolicyInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { stack_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetStackPolicyOutput {
+    pub stack_policy_body: Option<String>,
+}
+
+impl IntoValue for GetStackPolicyOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.stack_policy_body.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct GetTemplateInput {
     pub stack_name: Option<String>,
     pub change_set_name: Option<String>,
@@ -2388,6 +2448,23 @@ impl IntoValue for RollbackTrigger {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct SetStackPolicyInput {
+    pub stack_name: String,
+    pub stack_policy_body: Option<String>,
+    pub stack_policy_url: Option<String>,
+}
+
+impl FromValue for SetStackPolicyInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            stack_name: fields.required(0),
+            stack_policy_body: fields.optional(1),
+            stack_policy_url: fields.optional(2),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Stack {
     pub stack_id: Option<String>,
@@ -3880,7 +3957,7 @@ static S_CREATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_BODY,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "StackPolicyURL",
@@ -3889,7 +3966,7 @@ static S_CREATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_URL,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Tags",
@@ -4671,6 +4748,34 @@ static S_EXPORT_VALUE: Shape = Shape {
 static S_EXPORTS: Shape = Shape {
     name: "Exports",
     kind: Kind::List { member: &S_EXPORT, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_STACK_POLICY_INPUT: Shape = Shape {
+    name: "GetStackPolicyInput",
+    kind: Kind::Structure(&[Member {
+        name: "StackName",
+        query: "StackName",
+        xml: "StackName",
+        shape: &S_STACK_NAME,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_STACK_POLICY_OUTPUT: Shape = Shape {
+    name: "GetStackPolicyOutput",
+    kind: Kind::Structure(&[Member {
+        name: "StackPolicyBody",
+        query: "StackPolicyBody",
+        xml: "StackPolicyBody",
+        shape: &S_STACK_POLICY_BODY,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -6235,6 +6340,40 @@ static S_SCOPE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SET_STACK_POLICY_INPUT: Shape = Shape {
+    name: "SetStackPolicyInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "StackName",
+            query: "StackName",
+            xml: "StackName",
+            shape: &S_STACK_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "StackPolicyBody",
+            query: "StackPolicyBody",
+            xml: "StackPolicyBody",
+            shape: &S_STACK_POLICY_BODY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "StackPolicyURL",
+            query: "StackPolicyURL",
+            xml: "StackPolicyURL",
+            shape: &S_STACK_POLICY_URL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_STACK: Shape = Shape {
     name: "Stack",
     kind: Kind::Structure(&[
@@ -7547,7 +7686,7 @@ static S_UPDATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_DURING_UPDATE_BODY,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "StackPolicyDuringUpdateURL",
@@ -7556,7 +7695,7 @@ static S_UPDATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_DURING_UPDATE_URL,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Parameters",
@@ -7610,7 +7749,7 @@ static S_UPDATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_BODY,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "StackPolicyURL",
@@ -7619,7 +7758,7 @@ static S_UPDATE_STACK_INPUT: Shape = Shape {
             shape: &S_STACK_POLICY_URL,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("stack policies are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "NotificationARNs",

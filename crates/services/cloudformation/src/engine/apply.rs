@@ -8,6 +8,7 @@ use crate::{
     CloudFormation,
     api::{OnFailure, StackStatus},
     model::{Output, Resource, Settings, Stack},
+    policy::Policy,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -274,6 +275,7 @@ impl Run {
             });
         }
         self.keeps_exports(&snapshot, &outputs)?;
+        self.may_delete(&snapshot)?;
         for (logical, resource) in self.plan.resources() {
             // What properties import is only known when they are evaluated.
             scope.map(&resource.properties).map_err(|fault| {
@@ -281,6 +283,26 @@ impl Run {
             })?;
         }
         Ok((outputs, scope.imported.take()))
+    }
+
+    /// What of the stack may be updated, if it is updated and something is said of that. Going back is always let.
+    pub(super) fn policy(&self) -> Option<Policy> {
+        if self.stack.status != StackStatus::UpdateInProgress {
+            return None;
+        }
+        let text = self.stack.operation.policy.as_ref().or(self.stack.policy.as_ref())?;
+        Policy::read(text)
+    }
+
+    /// Resources that are no longer declared are deleted, if the stack's policy lets them be.
+    fn may_delete(&self, snapshot: &store::Snapshot) -> Result<(), Fault> {
+        let Some(policy) = self.policy() else { return Ok(()) };
+        let mut records = snapshot.scan_prefix::<Resource>(&format!("{}/", self.stack.id));
+        let denied = records.find_map(|record| match self.plan.has(&record.logical) {
+            true => None,
+            false => policy.denies("Update:Delete", &record.logical, &record.kind),
+        });
+        denied.map_or(Ok(()), |reason| Err(crate::faults::validation(reason)))
     }
 
     /// Exports that others use stay what they are.

@@ -305,6 +305,13 @@ impl Run {
         Ok(())
     }
 
+    /// Whether the stack's policy lets the update do this to a resource.
+    fn may(&self, action: &str, record: &Resource) -> Result<(), Stuck> {
+        let policy = self.policy();
+        let denied = policy.and_then(|policy| policy.denies(action, &record.logical, &record.kind));
+        denied.map_or(Ok(()), |reason| Err(Stuck::Failed(reason)))
+    }
+
     /// Makes a resource anew; the one that is there stays until the stack is well.
     async fn replace(
         &self,
@@ -339,6 +346,7 @@ impl Run {
             Some(("UPDATE_IN_PROGRESS", Some(reason.to_owned()), Some(&new))),
         )
         .await?;
+        self.may("Update:Replace", &record)?;
         valid?;
         let record = self.change(&record.key(), anew, None).await?;
         self.make(record, known, new, true, false).await
@@ -356,6 +364,11 @@ impl Run {
         let begun = |record: &mut Resource| {
             (record.attempted, record.stage) = (Some(sealed.clone()), Stage::Changing);
         };
+        if let Err(denied) = self.may("Update:Modify", &record) {
+            let event = ("UPDATE_IN_PROGRESS", None, Some(&new));
+            self.change(&record.key(), |_| {}, Some(event)).await?;
+            return Err(denied);
+        }
         let event = ("UPDATE_IN_PROGRESS", None, Some(&new));
         let record = self.change(&record.key(), begun, Some(event)).await?;
         valid?;

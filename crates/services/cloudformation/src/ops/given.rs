@@ -48,11 +48,7 @@ pub(super) async fn template_text(
         }
         (Some(body), None) => Ok(body),
         (None, Some(url)) => {
-            let (bucket, key) = object(&url)
-                .ok_or_else(|| faults::validation("TemplateURL must be a supported URL."))?;
-            let arn = format!("arn:aws:s3:::{bucket}/{key}");
-            let text = house.surroundings().bucket.text(ctx, &arn).await;
-            let text = text.map_err(|error| faults::validation(format!("S3 error: {error}")))?;
+            let text = text_of(house, ctx, &url, "TemplateURL").await?;
             match text.len() > LONGEST_OBJECT {
                 true => Err(faults::validation(format!(
                     "Template may not exceed {LONGEST_OBJECT} bytes in size."
@@ -67,6 +63,21 @@ pub(super) async fn template_text(
             Err(faults::validation("Only one of Template URL or Template Body may be specified."))
         }
     }
+}
+
+/// The text that lies at an S3 URL, which the request calls `name`.
+pub(super) async fn text_of(
+    house: &CloudFormation,
+    ctx: &Context,
+    url: &str,
+    name: &str,
+) -> Result<String, Fault> {
+    let place = object(url);
+    let (bucket, key) =
+        place.ok_or_else(|| faults::validation(format!("{name} must be a supported URL.")))?;
+    let arn = format!("arn:aws:s3:::{bucket}/{key}");
+    let text = house.surroundings().bucket.text(ctx, &arn).await;
+    text.map_err(|error| faults::validation(format!("S3 error: {error}")))
 }
 
 /// The bucket and the key of an S3 URL: `https://bucket.s3.region.amazonaws.com/key`, `https://s3…/bucket/key`, or one

@@ -4,6 +4,7 @@ pub(crate) mod change_set;
 pub(crate) mod event;
 pub(crate) mod export;
 mod given;
+pub(crate) mod policy;
 pub(crate) mod recovery;
 pub(crate) mod resource;
 pub(crate) mod stack;

@@ -55,6 +55,7 @@ impl CloudFormation {
             on_failure: OnFailure::Rollback,
             timeout_minutes: None,
             protected: false,
+            policy: None,
             outputs: Vec::new(),
             imports: BTreeSet::new(),
             change_set: None,
@@ -137,7 +138,10 @@ pub(crate) async fn create(
             "Either DisableRollback or OnFailure can be specified, not both.",
         ));
     }
+    let policy =
+        super::policy::read(house, ctx, input.stack_policy_body, input.stack_policy_url).await?;
     let mut stack = house.new_stack(ctx, input.stack_name, StackStatus::CreateInProgress)?;
+    stack.policy = policy;
     let request = Request {
         body: input.template_body,
         url: input.template_url,
@@ -205,6 +209,18 @@ pub(crate) async fn update_stack(
     }
     let mut operation = house.operation(input.client_request_token);
     operation.no_rollback = input.disable_rollback == Some(true);
+    let (body, url) = (input.stack_policy_during_update_body, input.stack_policy_during_update_url);
+    operation.policy = super::policy::read(house, ctx, body, url).await?;
+    let policy =
+        super::policy::read(house, ctx, input.stack_policy_body, input.stack_policy_url).await?;
+    if policy.is_some() {
+        let key = stack.key();
+        let write = house.store.write(move |tx| {
+            tx.update::<model::Stack>(&key, |stack| stack.policy = policy);
+            Ok::<_, Fault>(())
+        });
+        write.await?;
+    }
     let stack = house.update(ctx, &stack, read.settings, read.kept, operation, None).await?;
     Ok(UpdateStackOutput { stack_id: Some(stack.arn()), operation_id: Some(stack.operation.id) })
 }
