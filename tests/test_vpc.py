@@ -105,6 +105,10 @@ def test_networks_are_made_and_deleted_by_the_api(neargate):
     ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
     assert ec2.describe_subnets(SubnetIds=[subnet])["Subnets"][0]["MapPublicIpOnLaunch"]
 
+    other = ec2.create_subnet(VpcId=vpc, CidrBlock="10.1.3.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"]
+    elb = neargate.client("elbv2")
+    refused("InvalidSubnet", f"VPC {vpc} has no internet gateway", elb.create_load_balancer, Name="nowhere", Subnets=[subnet, other])
+    ec2.delete_subnet(SubnetId=other)
     gateway = ec2.create_internet_gateway()["InternetGateway"]["InternetGatewayId"]
     table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
     route = dict(RouteTableId=table, DestinationCidrBlock="0.0.0.0/0")

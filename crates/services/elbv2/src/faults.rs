@@ -88,6 +88,10 @@ pub(crate) fn no_subnet(id: &str) -> Fault {
     Fault::new("SubnetNotFound", format!("The subnet ID '{id}' does not exist"))
 }
 
+pub(crate) fn no_internet_gateway(vpc: &str) -> Fault {
+    Fault::new("InvalidSubnet", format!("VPC {vpc} has no internet gateway"))
+}
+
 pub(crate) fn invalid_groups() -> Fault {
     Fault::new("InvalidSecurityGroup", "One or more security groups are invalid")
 }

@@ -14,7 +14,7 @@ use crate::{
         Rule as RuleRecord,
     },
 };
-use ec2::model::{SecurityGroup, Subnet};
+use ec2::model::{InternetGateway, SecurityGroup, Subnet};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -213,7 +213,12 @@ fn place(view: &impl View, draft: &mut Record, subnets: &[String]) -> Result<(),
         let message = "At least two subnets in two different Availability Zones must be specified";
         return Err(faults::invalid(message));
     }
-    Ok(())
+    let gateways = view.records::<InternetGateway>(&format!("{}/", draft.realm));
+    let reached = gateways.iter().any(|gateway| gateway.vpc.as_ref() == Some(&draft.vpc));
+    match draft.internal || reached {
+        true => Ok(()),
+        false => Err(faults::no_internet_gateway(&draft.vpc)),
+    }
 }
 
 fn default_group(view: &impl View, draft: &Record) -> Result<String, Fault> {
