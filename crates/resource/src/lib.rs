@@ -33,6 +33,13 @@ pub enum State {
     Missing,
 }
 
+impl State {
+    /// Ready, with these attributes.
+    pub fn ready(attributes: Json) -> Self {
+        Self::Ready(Properties::from(attributes).0)
+    }
+}
+
 /// A type of resources.
 #[async_trait]
 pub trait ResourceType: Send + Sync {

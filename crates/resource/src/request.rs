@@ -1,6 +1,7 @@
 //! What a resource type has at hand when it works on one resource.
 
-use serde_json::Value as Json;
+use crate::properties::Properties;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use wire::{Context, Fault, Front};
 
@@ -144,6 +145,27 @@ impl Request {
         request: Json,
     ) -> Result<(), Failure> {
         self.find(service, operation, request).await.map(|_| ())
+    }
+
+    /// Gives a resource the tags of `new` in place of those of `old`, by TagResource and UntagResource, which name it
+    /// by `member`.
+    pub async fn retag(
+        &self,
+        service: &str,
+        (member, id): (&str, &str),
+        old: &Properties,
+        new: &Properties,
+    ) -> Result<(), Failure> {
+        let (set, gone) = new.tag_changes(old);
+        if !gone.is_empty() {
+            self.call(service, "UntagResource", json!({member: id, "TagKeys": gone})).await?;
+        }
+        if !set.is_empty() {
+            let tag = |(key, value)| json!({"Key": key, "Value": value});
+            let tags: Vec<Json> = set.into_iter().map(tag).collect();
+            self.call(service, "TagResource", json!({member: id, "Tags": tags})).await?;
+        }
+        Ok(())
     }
 
     /// A name for the resource where the template gives none: `stack-Logical-SUFFIX`, its parts cut as on AWS when it

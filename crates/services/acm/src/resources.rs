@@ -34,7 +34,7 @@ impl ResourceType for Certificate {
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let ask = json!({"CertificateArn": id});
         let found = request.find("acm", "DescribeCertificate", ask).await?;
-        Ok(found.map_or(State::Missing, |_| State::Ready(Properties::from(json!({"Id": id})).0)))
+        Ok(found.map_or(State::Missing, |_| State::ready(json!({"Id": id}))))
     }
 
     async fn update(

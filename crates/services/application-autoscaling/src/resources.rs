@@ -81,7 +81,7 @@ impl ResourceType for ScalableTarget {
         });
         let answer = request.call(SCALING, "DescribeScalableTargets", ask).await?;
         Ok(match answer["ScalableTargets"].get(0) {
-            Some(_) => State::Ready(Properties::from(json!({"Id": id})).0),
+            Some(_) => State::ready(json!({"Id": id})),
             None => State::Missing,
         })
     }
@@ -142,7 +142,7 @@ impl ResourceType for ScalingPolicy {
         let answer = request.call(SCALING, "DescribeScalingPolicies", ask.request()).await?;
         let found = answer["ScalingPolicies"].get(0).filter(|policy| policy["PolicyARN"] == id);
         Ok(match found {
-            Some(_) => State::Ready(Properties::from(json!({"Arn": id})).0),
+            Some(_) => State::ready(json!({"Arn": id})),
             None => State::Missing,
         })
     }

@@ -78,7 +78,8 @@ impl Policy {
         Some(Self { statements: statements? })
     }
 
-    /// Why `action` (`Update:Modify`, `Update:Replace` or `Update:Delete`) is not to be done to a resource, if it is not.
+    /// Why `action` (`Update:Modify`, `Update:Replace` or `Update:Delete`) is not to be done to a resource, if it is
+    /// not.
     pub(crate) fn denies(&self, action: &str, logical: &str, kind: &str) -> Option<String> {
         let resource = format!("LogicalResourceId/{logical}");
         let of = |statement: &&Statement| {

@@ -95,7 +95,7 @@ impl ResourceType for Repository {
                 let found = &answer["repositories"][0];
                 let all =
                     json!({"Arn": found["repositoryArn"], "RepositoryUri": found["repositoryUri"]});
-                State::Ready(Properties::from(all).0)
+                State::ready(all)
             }
             None => State::Missing,
         })
@@ -118,19 +118,7 @@ impl ResourceType for Repository {
             request.call("ecr", "PutImageTagMutability", ask).await?;
         }
         Self::policies(request, id, old, &new).await?;
-        let (set, gone) = new.tag_changes(old);
-        let arn = arn(request, id);
-        if !gone.is_empty() {
-            request
-                .call("ecr", "UntagResource", json!({"resourceArn": arn, "tagKeys": gone}))
-                .await?;
-        }
-        if !set.is_empty() {
-            let tags: Vec<Json> =
-                set.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
-            request.call("ecr", "TagResource", json!({"resourceArn": arn, "tags": tags})).await?;
-        }
-        Ok(())
+        request.retag("ecr", ("resourceArn", &arn(request, id)), old, &new).await
     }
 
     async fn delete(

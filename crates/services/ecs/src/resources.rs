@@ -19,29 +19,6 @@ pub fn types() -> Types {
     }
 }
 
-fn attributes(all: Json) -> State {
-    State::Ready(Properties::from(all).0)
-}
-
-async fn retag(
-    request: &Request,
-    arn: &str,
-    old: &Properties,
-    new: &Properties,
-) -> Result<(), Failure> {
-    let (set, gone) = new.tag_changes(old);
-    if !gone.is_empty() {
-        let ask = json!({"resourceArn": arn, "tagKeys": gone});
-        request.call("ecs", "UntagResource", ask).await?;
-    }
-    if !set.is_empty() {
-        let tags: Vec<Json> =
-            set.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
-        request.call("ecs", "TagResource", json!({"resourceArn": arn, "tags": tags})).await?;
-    }
-    Ok(())
-}
-
 struct Cluster;
 
 impl Cluster {
@@ -81,7 +58,7 @@ impl ResourceType for Cluster {
         Ok(match Self::find(request, id).await? {
             None => State::Missing,
             Some(cluster) if cluster["status"] == "ACTIVE" => {
-                attributes(json!({"Arn": cluster["clusterArn"]}))
+                State::ready(json!({"Arn": cluster["clusterArn"]}))
             }
             Some(_) => State::Pending,
         })
@@ -95,7 +72,7 @@ impl ResourceType for Cluster {
         mut new: Properties,
     ) -> Result<(), Failure> {
         let arn = format!("arn:aws:ecs:{}:{}:cluster/{id}", request.region(), request.account());
-        retag(request, &arn, old, &new).await?;
+        request.retag("ecs", ("resourceArn", &arn), old, &new).await?;
         if new.differ(old, &["CapacityProviders", "DefaultCapacityProviderStrategy"]) {
             CapacityProviders::put(request, id, &new).await?;
         }
@@ -150,7 +127,7 @@ impl ResourceType for CapacityProviders {
         let wanted = properties.get("CapacityProviders").and_then(Json::as_array);
         match none && wanted.is_some_and(|wanted| !wanted.is_empty()) {
             true => Ok(State::Missing),
-            false => Ok(attributes(json!({}))),
+            false => Ok(State::ready(json!({}))),
         }
     }
 
@@ -194,7 +171,7 @@ impl ResourceType for TaskDefinition {
             request.call("ecs", "DescribeTaskDefinition", json!({"taskDefinition": id})).await;
         Ok(match answer {
             Ok(answer) if answer["taskDefinition"]["status"] == "ACTIVE" => {
-                attributes(json!({"TaskDefinitionArn": id}))
+                State::ready(json!({"TaskDefinitionArn": id}))
             }
             Ok(_) => State::Missing,
             Err(failure) if failure.fault == "ClientException" => State::Missing,
@@ -209,7 +186,7 @@ impl ResourceType for TaskDefinition {
         old: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        retag(request, id, old, &new).await
+        request.retag("ecs", ("resourceArn", id), old, &new).await
     }
 
     async fn delete(&self, request: &Request, id: &str, _: &Properties) -> Result<(), Failure> {
@@ -274,7 +251,7 @@ impl ResourceType for Service {
             Some("DRAINING") => return Ok(State::Pending),
             _ => return Ok(State::Missing),
         }
-        let ready = attributes(
+        let ready = State::ready(
             json!({"Name": service["serviceName"], "ServiceArn": service["serviceArn"]}),
         );
         match service["deploymentController"]["type"].as_str() {
@@ -314,7 +291,7 @@ impl ResourceType for Service {
         old: &Properties,
         mut new: Properties,
     ) -> Result<(), Failure> {
-        retag(request, id, old, &new).await?;
+        request.retag("ecs", ("resourceArn", id), old, &new).await?;
         new.take("Tags");
         let force = new.take("ForceNewDeployment");
         let mut ask = Properties::default();

@@ -22,10 +22,6 @@ pub fn types() -> Types {
 
 const ELB: &str = "elasticloadbalancing";
 
-fn ready(all: Json) -> State {
-    State::Ready(Properties::from(all).0)
-}
-
 /// What comes after a word in an ARN: `loadbalancer/` gives `app/name/id`.
 fn after(arn: &str, word: &str) -> String {
     arn.split_once(word).map_or_else(String::new, |(_, rest)| rest.to_owned())
@@ -111,7 +107,7 @@ impl ResourceType for LoadBalancer {
             }
             _ => {}
         }
-        Ok(ready(json!({
+        Ok(State::ready(json!({
             "LoadBalancerArn": id,
             "LoadBalancerName": found["LoadBalancerName"],
             "LoadBalancerFullName": after(id, ":loadbalancer/"),
@@ -224,7 +220,7 @@ impl ResourceType for TargetGroup {
             request.find(ELB, "DescribeTargetGroups", json!({"TargetGroupArns": [id]})).await?;
         let Some(answer) = answer else { return Ok(State::Missing) };
         let found = &answer["TargetGroups"][0];
-        Ok(ready(json!({
+        Ok(State::ready(json!({
             "TargetGroupArn": id,
             "TargetGroupName": found["TargetGroupName"],
             "TargetGroupFullName": format!("targetgroup/{}", after(id, ":targetgroup/")),
@@ -280,7 +276,7 @@ impl ResourceType for Listener {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let answer = request.find(ELB, "DescribeListeners", json!({"ListenerArns": [id]})).await?;
-        Ok(answer.map_or(State::Missing, |_| ready(json!({"ListenerArn": id}))))
+        Ok(answer.map_or(State::Missing, |_| State::ready(json!({"ListenerArn": id}))))
     }
 
     async fn update(
@@ -317,7 +313,7 @@ impl ResourceType for ListenerCertificate {
     }
 
     async fn read(&self, _: &Request, _: &str, _: &Properties) -> Result<State, Failure> {
-        Ok(ready(json!({})))
+        Ok(State::ready(json!({})))
     }
 
     async fn update(
@@ -366,7 +362,7 @@ impl ResourceType for ListenerRule {
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let answer = request.find(ELB, "DescribeRules", json!({"RuleArns": [id]})).await?;
         Ok(answer.map_or(State::Missing, |answer| {
-            ready(json!({"RuleArn": id, "IsDefault": answer["Rules"][0]["IsDefault"]}))
+            State::ready(json!({"RuleArn": id, "IsDefault": answer["Rules"][0]["IsDefault"]}))
         }))
     }
 

@@ -14,10 +14,6 @@ pub fn types() -> Types {
     }
 }
 
-fn ready(all: Json) -> State {
-    State::Ready(Properties::from(all).0)
-}
-
 /// A document that a template may give as JSON or as text.
 fn document(value: &Json) -> String {
     match value {
@@ -171,9 +167,9 @@ impl ResourceType for Role {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         Ok(match request.find("iam", "GetRole", json!({"RoleName": id})).await? {
-            Some(found) => {
-                ready(json!({"Arn": found["Role"]["Arn"], "RoleId": found["Role"]["RoleId"]}))
-            }
+            Some(found) => State::ready(
+                json!({"Arn": found["Role"]["Arn"], "RoleId": found["Role"]["RoleId"]}),
+            ),
             None => State::Missing,
         })
     }
@@ -236,7 +232,7 @@ impl ResourceType for User {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         Ok(match request.find("iam", "GetUser", json!({"UserName": id})).await? {
-            Some(found) => ready(json!({"Arn": found["User"]["Arn"]})),
+            Some(found) => State::ready(json!({"Arn": found["User"]["Arn"]})),
             None => State::Missing,
         })
     }
@@ -317,7 +313,7 @@ impl ResourceType for Policy {
         // It is no resource of IAM's own: it is there as long as the stack says so.
         match properties.0.is_empty() {
             true => Ok(State::Missing),
-            false => Ok(ready(json!({"Id": id}))),
+            false => Ok(State::ready(json!({"Id": id}))),
         }
     }
 

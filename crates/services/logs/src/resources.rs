@@ -67,7 +67,7 @@ impl ResourceType for LogGroup {
             request.call("logs", "DescribeLogGroups", json!({"logGroupNamePrefix": id})).await?;
         let groups = answer["logGroups"].as_array().map(Vec::as_slice).unwrap_or_default();
         Ok(match groups.iter().find(|group| group["logGroupName"] == id) {
-            Some(group) => State::Ready(Properties::from(json!({"Arn": group["arn"]})).0),
+            Some(group) => State::ready(json!({"Arn": group["arn"]})),
             None => State::Missing,
         })
     }

@@ -269,7 +269,7 @@ impl ResourceType for Bucket {
             "RegionalDomainName": format!("{id}.s3.{region}.amazonaws.com"),
             "WebsiteURL": format!("http://{id}.s3-website-{region}.amazonaws.com"),
         });
-        Ok(State::Ready(Properties::from(all).0))
+        Ok(State::ready(all))
     }
 
     async fn update(
@@ -326,7 +326,7 @@ impl ResourceType for Policy {
     async fn read(&self, _: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let bucket = self.0.store.read().get::<Record>(id);
         Ok(match bucket.is_some_and(|bucket| bucket.policy.is_some()) {
-            true => State::Ready(Properties::from(json!({})).0),
+            true => State::ready(json!({})),
             false => State::Missing,
         })
     }

@@ -81,7 +81,7 @@ impl ResourceType for Secret {
         Ok(
             match request.find("secretsmanager", "DescribeSecret", json!({"SecretId": id})).await? {
                 Some(secret) if secret.get("DeletedDate").is_none() => {
-                    State::Ready(Properties::from(json!({"Id": id})).0)
+                    State::ready(json!({"Id": id}))
                 }
                 _ => State::Missing,
             },
@@ -100,19 +100,7 @@ impl ResourceType for Secret {
         {
             return Err(Failure::not_updatable(name));
         }
-        let (set, gone) = new.tag_changes(old);
-        if !gone.is_empty() {
-            request
-                .call("secretsmanager", "UntagResource", json!({"SecretId": id, "TagKeys": gone}))
-                .await?;
-        }
-        if !set.is_empty() {
-            let tags: Vec<Json> =
-                set.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
-            request
-                .call("secretsmanager", "TagResource", json!({"SecretId": id, "Tags": tags}))
-                .await?;
-        }
+        request.retag("secretsmanager", ("SecretId", id), old, &new).await?;
         if !new.differ(old, &["Description", "SecretString", "GenerateSecretString"]) {
             return Ok(());
         }

@@ -20,26 +20,6 @@ pub fn types() -> Types {
 
 const DISCOVERY: &str = "servicediscovery";
 
-async fn retag(
-    request: &Request,
-    arn: &str,
-    old: &Properties,
-    new: &Properties,
-) -> Result<(), Failure> {
-    let (set, gone) = new.tag_changes(old);
-    if !gone.is_empty() {
-        request
-            .call(DISCOVERY, "UntagResource", json!({"ResourceARN": arn, "TagKeys": gone}))
-            .await?;
-    }
-    if !set.is_empty() {
-        let tags: Vec<Json> =
-            set.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
-        request.call(DISCOVERY, "TagResource", json!({"ResourceARN": arn, "Tags": tags})).await?;
-    }
-    Ok(())
-}
-
 fn arn(request: &Request, resource: &str) -> String {
     format!("arn:aws:servicediscovery:{}:{}:{resource}", request.region(), request.account())
 }
@@ -92,7 +72,7 @@ impl ResourceType for Namespace {
         let found = &found["Namespace"];
         let zone = &found["Properties"]["DnsProperties"]["HostedZoneId"];
         let all = json!({"Id": id, "Arn": found["Arn"], "HostedZoneId": zone});
-        Ok(State::Ready(Properties::from(all).0))
+        Ok(State::ready(all))
     }
 
     async fn update(
@@ -102,7 +82,9 @@ impl ResourceType for Namespace {
         old: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        retag(request, &arn(request, &format!("namespace/{id}")), old, &new).await?;
+        request
+            .retag(DISCOVERY, ("ResourceARN", &arn(request, &format!("namespace/{id}"))), old, &new)
+            .await?;
         if !new.differ(old, &["Description", "Properties"]) {
             return Ok(());
         }
@@ -144,7 +126,7 @@ impl ResourceType for Service {
             Some(found) => {
                 let found = &found["Service"];
                 let all = json!({"Id": id, "Arn": found["Arn"], "Name": found["Name"]});
-                State::Ready(Properties::from(all).0)
+                State::ready(all)
             }
             None => State::Missing,
         })
@@ -157,7 +139,9 @@ impl ResourceType for Service {
         old: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        retag(request, &arn(request, &format!("service/{id}")), old, &new).await?;
+        request
+            .retag(DISCOVERY, ("ResourceARN", &arn(request, &format!("service/{id}"))), old, &new)
+            .await?;
         if !new.differ(old, &["Description", "DnsConfig", "HealthCheckConfig"]) {
             return Ok(());
         }

@@ -50,7 +50,7 @@ impl ResourceType for Parameter {
             Some(answer) => {
                 let parameter = &answer["Parameter"];
                 let all = json!({"Type": parameter["Type"], "Value": parameter["Value"]});
-                State::Ready(Properties::from(all).0)
+                State::ready(all)
             }
             None => State::Missing,
         })

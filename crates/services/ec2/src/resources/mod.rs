@@ -4,7 +4,7 @@
 mod network;
 mod security;
 
-use resource::{Failure, Properties, Request, State, Types};
+use resource::{Failure, Properties, Request, Types};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 
@@ -27,10 +27,6 @@ pub fn types() -> Types {
             Arc::new(security::Rule { egress: false }),
         ],
     }
-}
-
-fn ready(all: Json) -> State {
-    State::Ready(Properties::from(all).0)
 }
 
 /// The tags of a template as operations take them that make something.

@@ -1,6 +1,6 @@
 //! VPCs, and what leads out of them.
 
-use super::{ready, retag, tag_specifications};
+use super::{retag, tag_specifications};
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, text};
 use serde_json::{Value as Json, json};
@@ -61,7 +61,7 @@ impl ResourceType for Vpc {
             {"Name": "vpc-id", "Values": [id]}, {"Name": "group-name", "Values": ["default"]},
         ]});
         let group = one(request, "DescribeSecurityGroups", filters, "SecurityGroups").await?;
-        Ok(ready(json!({
+        Ok(State::ready(json!({
             "VpcId": id,
             "CidrBlock": vpc["CidrBlock"],
             "CidrBlockAssociations": [vpc["CidrBlockAssociationSet"][0]["AssociationId"]],
@@ -123,7 +123,7 @@ impl ResourceType for Subnet {
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let found = one(request, "DescribeSubnets", json!({"SubnetIds": [id]}), "Subnets").await?;
         Ok(found.map_or(State::Missing, |subnet| {
-            ready(json!({
+            State::ready(json!({
                 "SubnetId": id,
                 "AvailabilityZone": subnet["AvailabilityZone"],
                 "AvailabilityZoneId": subnet["AvailabilityZoneId"],
@@ -180,7 +180,7 @@ impl ResourceType for Gateway {
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let ask = json!({"InternetGatewayIds": [id]});
         let found = one(request, "DescribeInternetGateways", ask, "InternetGateways").await?;
-        Ok(found.map_or(State::Missing, |_| ready(json!({"InternetGatewayId": id}))))
+        Ok(found.map_or(State::Missing, |_| State::ready(json!({"InternetGatewayId": id}))))
     }
 
     async fn update(
@@ -227,7 +227,7 @@ impl ResourceType for Attachment {
         let found = one(request, "DescribeInternetGateways", ask, "InternetGateways").await?;
         let vpc = properties.get("VpcId").cloned().unwrap_or_default();
         Ok(match found.is_some_and(|gateway| gateway["Attachments"][0]["VpcId"] == vpc) {
-            true => ready(json!({"AttachmentType": "IGW"})),
+            true => State::ready(json!({"AttachmentType": "IGW"})),
             false => State::Missing,
         })
     }
@@ -277,7 +277,7 @@ impl ResourceType for RouteTable {
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let ask = json!({"RouteTableIds": [id]});
         let found = one(request, "DescribeRouteTables", ask, "RouteTables").await?;
-        Ok(found.map_or(State::Missing, |_| ready(json!({"RouteTableId": id}))))
+        Ok(found.map_or(State::Missing, |_| State::ready(json!({"RouteTableId": id}))))
     }
 
     async fn update(
@@ -323,7 +323,7 @@ impl ResourceType for Route {
         let there = routes.as_array().is_some_and(|routes| {
             routes.iter().any(|route| route["DestinationCidrBlock"] == block)
         });
-        Ok(if there { ready(json!({"CidrBlock": block})) } else { State::Missing })
+        Ok(if there { State::ready(json!({"CidrBlock": block})) } else { State::Missing })
     }
 
     async fn update(
@@ -382,7 +382,7 @@ impl ResourceType for Association {
             {"Name": "association.route-table-association-id", "Values": [id]},
         ]});
         let found = one(request, "DescribeRouteTables", filters, "RouteTables").await?;
-        Ok(found.map_or(State::Missing, |_| ready(json!({"Id": id}))))
+        Ok(found.map_or(State::Missing, |_| State::ready(json!({"Id": id}))))
     }
 
     async fn update(
@@ -428,7 +428,7 @@ impl ResourceType for Eip {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         Ok(Self::find(request, id).await?.map_or(State::Missing, |address| {
-            ready(json!({"AllocationId": address["AllocationId"], "PublicIp": id}))
+            State::ready(json!({"AllocationId": address["AllocationId"], "PublicIp": id}))
         }))
     }
 
@@ -477,7 +477,7 @@ impl ResourceType for Nat {
         let live = found.filter(|gateway| gateway["State"] != "deleted");
         Ok(live.map_or(State::Missing, |gateway| {
             let eni = &gateway["NatGatewayAddresses"][0]["NetworkInterfaceId"];
-            ready(json!({"NatGatewayId": id, "EniId": eni}))
+            State::ready(json!({"NatGatewayId": id, "EniId": eni}))
         }))
     }
 

@@ -1,6 +1,5 @@
 //! Security groups and their rules.
 
-use super::ready;
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, text};
 use serde_json::{Value as Json, json};
@@ -150,7 +149,7 @@ impl ResourceType for SecurityGroup {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         Ok(match Self::find(request, json!({"GroupIds": [id]})).await? {
-            Some(group) => ready(json!({"GroupId": id, "Id": id, "VpcId": group["VpcId"]})),
+            Some(group) => State::ready(json!({"GroupId": id, "Id": id, "VpcId": group["VpcId"]})),
             None => State::Missing,
         })
     }
@@ -213,7 +212,7 @@ impl ResourceType for Rule {
     }
 
     async fn read(&self, _: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
-        Ok(ready(json!({"Id": id})))
+        Ok(State::ready(json!({"Id": id})))
     }
 
     async fn update(
