@@ -348,7 +348,8 @@ def test_exports_are_imported_and_kept(neargate, stacks):
     other = stacks.name("other")
     stacks.api.create_stack(StackName=other, TemplateBody=json.dumps(twice))
     stacks.status(other, "ROLLBACK_COMPLETE")
-    assert any(f"Export with name {export} is already exported by stack {giver}." in (event[2] or "") for event in stacks.told(other))
+    reason = f"Export with name {export} is already exported by stack {giver}. Rollback requested by user."
+    assert (other, "ROLLBACK_IN_PROGRESS", reason) in stacks.told(other)
     for name in [other, taker, giver]:
         stacks.delete(name)
 
@@ -520,6 +521,8 @@ def test_templates_are_looked_at_before_anything_is_done(stacks):
     stack = (PATTERNS / "web-service.yaml").read_text()
     parameters = {one["ParameterKey"] for one in api.validate_template(TemplateBody=stack)["Parameters"]}
     assert {"Image", "Vpc", "Subnets"} <= parameters
+    for bad in ["ümlaut", "a/b", "1a", "a" * 129]:
+        refused("ValidationError", "at 'stackName' failed to satisfy constraint", api.create_stack, StackName=bad, TemplateBody=stack)
     refused("ValidationError", "Stack with id nope does not exist", api.describe_stack_resources, StackName="nope")
     api.delete_stack(StackName="nope")
 
@@ -607,11 +610,11 @@ def test_stacks_nest_and_templates_lie_in_s3(neargate, stacks, tmp_path):
     )
     (tmp_path / "inner.json").write_text(json.dumps(inner))
 
-    def packaged(words, kind="text", **more):
+    def packaged(words, kind="text", wanted="Name", **more):
         nested = {"Type": "AWS::CloudFormation::Stack", "Properties": {
             "TemplateURL": "inner.json", "Parameters": {"Words": words, "Kind": kind}, **more,
         }}
-        outer = template({"Inner": nested, "After": parameter({"Fn::GetAtt": ["Inner", "Outputs.Name"]})}, Outputs={"Inner": {"Value": {"Ref": "Inner"}}})
+        outer = template({"Inner": nested, "After": parameter({"Fn::GetAtt": ["Inner", f"Outputs.{wanted}"]})}, Outputs={"Inner": {"Value": {"Ref": "Inner"}}})
         (tmp_path / "outer.json").write_text(json.dumps(outer))
         neargate.aws(
             "cloudformation", "package", "--template-file", str(tmp_path / "outer.json"), "--s3-bucket", bucket,
@@ -631,8 +634,11 @@ def test_stacks_nest_and_templates_lie_in_s3(neargate, stacks, tmp_path):
     stacks.status(name, "UPDATE_ROLLBACK_COMPLETE")
     assert value() == "c" and stacks.describe(child)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE"
     assert any("was not successfully updated" in (event[2] or "") for event in stacks.told(name))
-    stacks.update(name, packaged(["e"]))
-    assert value() == "e"
+    # An output that comes with the same update that asks for it.
+    inner["Outputs"]["Second"] = {"Value": "second"}
+    (tmp_path / "inner.json").write_text(json.dumps(inner))
+    stacks.update(name, packaged(["e"], wanted="Second"))
+    assert value() == "e" and after() == "second"
     stacks.delete(name)
     assert stacks.describe(child)["StackStatus"] == "DELETE_COMPLETE"
     refused("ValidationError", "S3 error: NoSuchKey", stacks.api.create_stack, StackName=name, TemplateURL=f"https://{bucket}.s3.amazonaws.com/nope")

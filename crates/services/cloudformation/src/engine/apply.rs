@@ -112,6 +112,8 @@ impl CloudFormation {
     async fn failed(&self, stack: &Stack, back: bool, reason: String) -> Result<(), Stopped> {
         let (create, stay) =
             (stack.status == StackStatus::CreateInProgress, stack.operation.no_rollback);
+        // What follows is another sentence.
+        let reason = format!("{} ", reason.trim_end());
         let (status, reason) = match (back, create, stack.on_failure) {
             (true, _, _) => (StackStatus::UpdateRollbackFailed, reason),
             (_, true, OnFailure::Delete) => {
@@ -190,7 +192,7 @@ impl Run {
         }
         if failed.is_empty() {
             return Ok(self.outputs().map_or_else(
-                |fault| End::Failed(format!("{} ", fault.message)),
+                |fault| End::Failed(fault.message),
                 |(outputs, imports)| End::Reached(outputs, imports),
             ));
         }

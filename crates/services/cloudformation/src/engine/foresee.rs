@@ -43,7 +43,11 @@ impl Resources for Foreseen<'_> {
     fn attribute(&self, logical: &str, attribute: &str) -> Option<Json> {
         match self.is_new(logical) {
             true => Some(json!(KNOWN_AFTER_APPLY)),
-            false => self.stored.attribute(logical, attribute),
+            // One that it does not have yet may come with its update, as an output of a nested stack does.
+            false => {
+                let known = self.stored.attribute(logical, attribute);
+                known.or_else(|| Some(json!(KNOWN_AFTER_APPLY)))
+            }
         }
     }
 }

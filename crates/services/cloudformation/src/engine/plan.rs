@@ -11,7 +11,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
 };
-use store::View;
+use store::{Snapshot, View};
 use wire::Fault;
 
 /// A template with all that a stack gives it.
@@ -23,12 +23,15 @@ pub(crate) struct Plan {
     pub(crate) tags: BTreeMap<String, String>,
 }
 
-/// The exports of a region, without those of one stack.
-pub(crate) struct Exports(pub(crate) BTreeMap<String, String>);
+/// What the stacks of a realm export, looked up when it is asked for.
+pub(crate) struct Exports {
+    snapshot: Snapshot,
+    realm: String,
+}
 
 impl Outside for Exports {
     fn export(&self, name: &str) -> Option<String> {
-        self.0.get(name).cloned()
+        exports(&self.snapshot, &self.realm).remove(name).map(|(_, value)| value)
     }
 }
 
@@ -105,8 +108,7 @@ impl CloudFormation {
 
     /// What stacks of a realm export.
     pub(crate) fn exports(&self, realm: &str) -> Exports {
-        let all = exports(&self.store.read(), realm);
-        Exports(all.into_iter().map(|(name, (_, value))| (name, value)).collect())
+        Exports { snapshot: self.store.read(), realm: realm.to_owned() }
     }
 }
 

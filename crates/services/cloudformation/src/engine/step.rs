@@ -199,7 +199,9 @@ impl Run {
         let attempted =
             record.attempted.as_ref().map(|sealed| self.properties(sealed)).transpose()?;
         if attempted.is_none() && old == properties {
-            self.change(&key, |record| record.settled.clone_from(&self.phase), None).await?;
+            // An import that was begun and not told the end of.
+            let told = (record.status == "IMPORT_IN_PROGRESS").then(imported);
+            self.change(&key, |record| record.settled.clone_from(&self.phase), told).await?;
             return Ok(());
         }
         let kind_changed = record.kind != self.plan.template.resources[logical].kind;
@@ -422,9 +424,8 @@ impl Run {
         record.made_by = IMPORTED.to_owned();
         let (key, started) = (record.key(), Some("Resource import started.".to_owned()));
         self.put(record, ("IMPORT_IN_PROGRESS", started, Some(properties))).await?;
-        let done = Some("Resource import completed.".to_owned());
         let settled = |record: &mut Resource| record.settled.clone_from(&self.phase);
-        self.change(&key, settled, Some(("IMPORT_COMPLETE", done, None))).await?;
+        self.change(&key, settled, Some(imported())).await?;
         Ok(())
     }
 
@@ -566,6 +567,11 @@ impl Run {
         });
         write.await
     }
+}
+
+/// What is told of a resource that has become the stack's.
+fn imported<'a>() -> Told<'a> {
+    ("IMPORT_COMPLETE", Some("Resource import completed.".to_owned()), None)
 }
 
 /// A status, why, and the properties that the event tells.

@@ -20,6 +20,22 @@ use std::{
 use store::Record;
 use wire::{Context, Fault, Page};
 
+/// How long a stack's name is at most.
+const LONGEST_NAME: usize = 128;
+
+/// Names are letters, digits and hyphens, and begin with a letter. Resources' names begin with them.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic());
+    match first && name.len() <= LONGEST_NAME && name.bytes().all(fits) {
+        true => Ok(()),
+        false => Err(faults::validation(format!(
+            "1 validation error detected: Value '{name}' at 'stackName' failed to satisfy constraint: Member must \
+             satisfy regular expression pattern: [a-zA-Z][-a-zA-Z0-9]*"
+        ))),
+    }
+}
+
 impl CloudFormation {
     /// A stack that is to be made.
     pub(super) fn new_stack(
@@ -28,6 +44,7 @@ impl CloudFormation {
         name: String,
         status: StackStatus,
     ) -> Result<model::Stack, Fault> {
+        check_name(&name)?;
         let id = self.world.uuid();
         let principal = model::Principal::new(&ctx.principal);
         let principal = principal.ok_or_else(|| faults::validation("Services own no stacks."))?;
