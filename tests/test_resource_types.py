@@ -262,3 +262,32 @@ def test_what_is_not_carried_out_says_so(stacks):
         failed = [event[2] for event in stacks.told(name) if event[1] == "CREATE_FAILED"]
         assert failed and told in failed[0], (kind, failed)
         stacks.delete(name)
+
+
+def test_a_role_may_be_named_by_its_name_alone(stacks, stack):
+    """Templates in the wild pass `!Ref Role` where an ARN is documented."""
+    name = stacks.name("role-name")
+    body = template({
+        "Role": {"Type": "AWS::IAM::Role", "Properties": {
+            "AssumeRolePolicyDocument": trust("ecs-tasks"), "ManagedPolicyArns": ["arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"],
+        }},
+        "Definition": {"Type": "AWS::ECS::TaskDefinition", "Properties": {
+            "Family": name, "RequiresCompatibilities": ["FARGATE"], "NetworkMode": "awsvpc", "Cpu": 256, "Memory": 512,
+            "ExecutionRoleArn": ref("Role"), "TaskRoleArn": ref("Role"),
+            "ContainerDefinitions": [stack.container(command="echo ran")],
+        }},
+    })
+    for container in body["Resources"]["Definition"]["Properties"]["ContainerDefinitions"]:
+        container["LogConfiguration"] = container.pop("logConfiguration")
+        container.update({key[0].upper() + key[1:]: container.pop(key) for key in list(container) if key[0].islower()})
+        options = container["LogConfiguration"]
+        container["LogConfiguration"] = {"LogDriver": options["logDriver"], "Options": options["options"]}
+    stacks.create(name, body, Capabilities=["CAPABILITY_IAM"])
+    role = stacks.physical(name, "Role")
+    described = stack.ecs.describe_task_definition(taskDefinition=name)["taskDefinition"]
+    assert described["executionRoleArn"] == described["taskRoleArn"] == f"arn:aws:iam::123456789012:role/{role}"
+    network = {"awsvpcConfiguration": {"subnets": [stack.subnet], "assignPublicIp": "ENABLED"}}
+    task = stack.ecs.run_task(cluster="tests", launchType="FARGATE", taskDefinition=name, networkConfiguration=network, overrides={"taskRoleArn": role})["tasks"][0]["taskArn"]
+    stack.status(task, "STOPPED")
+    assert stack.lines(task) == ["ran"]
+    stacks.delete(name)

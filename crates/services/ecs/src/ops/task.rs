@@ -5,6 +5,7 @@ use super::{
     listing::page,
     named::{active_cluster, cluster_name, task, task_definition, task_definition_arn},
     tag::checked,
+    task_definition::role_arn,
 };
 use crate::{
     Ecs,
@@ -28,8 +29,12 @@ const MOST_DESCRIBED: usize = 100;
 pub(crate) async fn run_task(
     ecs: &Arc<Ecs>,
     ctx: &Context,
-    input: RunTaskRequest,
+    mut input: RunTaskRequest,
 ) -> Result<RunTaskResponse, Fault> {
+    if let Some(overrides) = &mut input.overrides {
+        let roles = [&mut overrides.task_role_arn, &mut overrides.execution_role_arn];
+        roles.into_iter().flatten().for_each(|role| *role = role_arn(ctx, role));
+    }
     let cluster_name = cluster_name(ctx, input.cluster.as_deref())?;
     let definition = task_definition(ecs, ctx, &input.task_definition);
     let resource = match &definition {

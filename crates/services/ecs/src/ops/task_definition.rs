@@ -15,6 +15,14 @@ use crate::{
 use std::sync::Arc;
 use wire::{Context, Fault};
 
+/// The ARN of a role that is named by it, or by its name alone, as templates often do.
+pub(super) fn role_arn(ctx: &Context, role: &str) -> String {
+    match role.starts_with("arn:") {
+        true => role.to_owned(),
+        false => format!("arn:aws:iam::{}:role/{role}", ctx.account()),
+    }
+}
+
 pub(crate) async fn register_task_definition(
     ecs: &Ecs,
     ctx: &Context,
@@ -25,7 +33,9 @@ pub(crate) async fn register_task_definition(
     let tags = checked(Tags::new(), input.tags.clone())?;
     let family = input.family.clone();
     let mut document = validate::document(input)?;
-    for role in [&document.task_role_arn, &document.execution_role_arn].into_iter().flatten() {
+    let roles = [&mut document.task_role_arn, &mut document.execution_role_arn];
+    for role in roles.into_iter().flatten() {
+        *role = role_arn(ctx, role);
         let service = [("iam:PassedToService", "ecs-tasks.amazonaws.com")];
         ctx.authorise_with("iam:PassRole", role, &service)?;
     }
