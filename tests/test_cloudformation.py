@@ -121,6 +121,10 @@ def test_a_pattern_is_deployed_changed_and_deleted(stack, stacks):
     assert of_the_service == [("CREATE_IN_PROGRESS", None), ("CREATE_IN_PROGRESS", "Resource creation Initiated"), ("CREATE_COMPLETE", None)]
 
     assert "No changes to deploy" in deploy("one").stderr
+    # The CLI names change sets by the second and leaves such a one behind.
+    for summary in stacks.api.list_change_sets(StackName=name)["Summaries"]:
+        if summary["Status"] == "FAILED":
+            stacks.api.delete_change_set(StackName=name, ChangeSetName=summary["ChangeSetName"])
     before = {logical: stacks.physical(name, logical) for logical in ["Definition", "Service", "Balancer"]}
     done = deploy("two", "MaxCount=3")
     assert done.returncode == 0, (done.stderr, stacks.told(name))
@@ -542,6 +546,21 @@ def test_a_role_does_what_the_caller_may_not(neargate, stacks):
     stacks.api.create_stack(StackName=name, TemplateBody=body, RoleARN=role)
     stacks.wait("create", name)
     assert stacks.describe(name)["RoleARN"] == role
+    stacks.delete(name)
+
+    # Without a role, a stack acts as whoever asks, each time: who may only speak to CloudFormation deletes nothing of others.
+    iam.create_user(UserName=name)
+    allow["Statement"][0]["Action"] = "cloudformation:*"
+    iam.put_user_policy(UserName=name, PolicyName="stacks", PolicyDocument=json.dumps(allow))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    stacks.create(name, body)
+    stranger = neargate.client("cloudformation", aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+    with pytest.raises(ClientError) as error:
+        stranger.create_stack(StackName=f"{name}-2", TemplateBody=body, RoleARN=role)
+    assert "iam:PassRole" in str(error.value)
+    stranger.delete_stack(StackName=name)
+    stacks.status(name, "DELETE_FAILED")
+    assert any(f"user/{name} is not authorized to perform: ssm:DeleteParameter" in (event[2] or "") for event in stacks.told(name))
     stacks.delete(name)
 
 

@@ -79,7 +79,8 @@ impl CloudFormation {
             house: self.clone(),
             key: stack.key(),
             plan: self.plan(stack, settings)?,
-            context: self.context_of(stack, settings)?,
+            // Going back, too, is done for whoever asked for the update.
+            context: self.context_of(stack)?,
             phase: format!("{}/{}", stack.operation.id, if back { "back" } else { "forth" }),
             stack: stack.clone(),
             back,
@@ -102,7 +103,11 @@ impl CloudFormation {
         let moved = self.moved(stack, status, None, move |_: &mut Tx, stack| {
             (stack.outputs, stack.imports) = (outputs, imports);
             match stack.previous.take() {
-                Some(previous) if back => stack.settings = previous,
+                Some(previous) if back => {
+                    let (role, principal) =
+                        (stack.settings.role.take(), stack.settings.principal.clone());
+                    stack.settings = Settings { role, principal, ..previous };
+                }
                 _ => {}
             }
         });

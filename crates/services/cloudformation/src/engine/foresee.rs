@@ -106,7 +106,7 @@ impl CloudFormation {
         plan: &Plan,
         changes: &mut [Change],
     ) -> Result<(), Fault> {
-        let context = self.context_of(stack, settings)?;
+        let context = self.context_for(stack, settings)?;
         for change in changes.iter_mut().filter(|change| change.action == "Add") {
             let declared = &plan.template.resources[&change.logical];
             let Some(known) = self.surroundings().catalog.get(&declared.kind) else { continue };

@@ -141,7 +141,7 @@ impl CloudFormation {
         stack: &Stack,
         items: Vec<Item>,
     ) -> Result<Vec<String>, Stopped> {
-        let Ok(context) = self.context_of(stack, &stack.settings) else {
+        let Ok(context) = self.context_of(stack) else {
             return Ok(items.into_iter().map(|item| item.record.logical).collect());
         };
         let mut left: BTreeMap<usize, Item> = items.into_iter().enumerate().collect();

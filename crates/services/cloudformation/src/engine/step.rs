@@ -41,8 +41,13 @@ impl From<Stopped> for Stuck {
 }
 
 impl CloudFormation {
-    /// The context in which a stack's operations are called: its role's, or that of whoever asked for it.
-    pub(crate) fn context_of(&self, stack: &Stack, settings: &Settings) -> Result<Context, Fault> {
+    /// The context in which a stack's operations are called: its role's, or that of whoever asked for what is being done.
+    pub(crate) fn context_of(&self, stack: &Stack) -> Result<Context, Fault> {
+        self.context_for(stack, &stack.settings)
+    }
+
+    /// [`CloudFormation::context_of`] for what a stack may be.
+    pub(super) fn context_for(&self, stack: &Stack, settings: &Settings) -> Result<Context, Fault> {
         let (_, region) = stack.realm.split_once('/').expect("realms are account/region");
         let principal = match &settings.role {
             None => settings.principal.restored(),

@@ -44,8 +44,12 @@ pub(crate) async fn continue_update_rollback(
     }
     let mut operation = house.operation(input.client_request_token);
     operation.skip = skip;
+    let principal = model::Principal::new(&ctx.principal);
     house
         .begin(&stack, None, "User Initiated", |stack| {
+            if let Some(principal) = principal {
+                stack.settings.principal = principal;
+            }
             stack.status = StackStatus::UpdateRollbackInProgress;
             stack.operation = operation;
         })

@@ -335,10 +335,14 @@ pub(crate) async fn delete_stack(
     }
     let mut operation = house.operation(input.client_request_token);
     operation.retain = retain;
+    let principal = model::Principal::new(&ctx.principal);
     house
         .begin(&stack, None, "User Initiated", move |stack| {
             (stack.status, stack.operation) = (StackStatus::DeleteInProgress, operation);
             stack.settings.role = input.role_arn.or(stack.settings.role.take());
+            if let Some(principal) = principal {
+                stack.settings.principal = principal;
+            }
         })
         .await?;
     Ok(())
