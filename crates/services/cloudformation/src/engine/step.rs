@@ -41,7 +41,8 @@ impl From<Stopped> for Stuck {
 }
 
 impl CloudFormation {
-    /// The context in which a stack's operations are called: its role's, or that of whoever asked for what is being done.
+    /// The context in which a stack's operations are called: its role's, or that of whoever asked for what is being
+    /// done.
     pub(crate) fn context_of(&self, stack: &Stack) -> Result<Context, Fault> {
         self.context_for(stack, &stack.settings)
     }
