@@ -24,9 +24,10 @@ COUNT = 200
 
 def body(value, chained):
     """Parameters that refer to nothing, or each to the one before."""
-    parameter = lambda text: {"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": text}}
+    # moto wants names.
+    parameter = lambda index, text: {"Type": "AWS::SSM::Parameter", "Properties": {"Name": f"/{chained}/{index}", "Type": "String", "Value": text}}
     text = lambda index: {"Fn::Sub": f"${{P{index - 1}}} {value}"} if chained and index else f"{value} {index}"
-    return json.dumps({"Resources": {f"P{index}": parameter(text(index)) for index in range(COUNT)}})
+    return json.dumps({"Resources": {f"P{index}": parameter(index, text(index)) for index in range(COUNT)}})
 
 
 def seconds(api, name, call, end):
