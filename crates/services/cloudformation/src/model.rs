@@ -279,6 +279,9 @@ pub struct Physical {
     pub token: String,
     /// It stays when it is replaced.
     pub retain: bool,
+    /// It may be there without an id: the machine stopped before that was written down, and nobody went on with it.
+    #[serde(default)]
+    pub unsure: bool,
 }
 
 impl Resource {

@@ -5,7 +5,8 @@ use super::{Stopped, importers, step::told, tell};
 use crate::{
     CloudFormation,
     api::StackStatus,
-    model::{ChangeSet, IMPORTED, Physical, Resource, Stack},
+    model::{ChangeSet, IMPORTED, Physical, Resource, Stack, Stage},
+    resources::dynamic,
     template::Policy,
 };
 use resource::{Failure, Known, Properties, Request, State};
@@ -181,7 +182,11 @@ impl CloudFormation {
 
     /// Deletes one; `false` when it could not be.
     async fn delete(&self, stack: &Stack, context: &Context, item: Item) -> Result<bool, Stopped> {
-        let Some(id) = item.physical.id.clone() else {
+        let id = match &item.physical.id {
+            Some(id) => Some(id.clone()),
+            None => self.made(stack, context, &item).await,
+        };
+        let Some(id) = id else {
             return self.gone(stack, item, None).await.map(|()| true);
         };
         if item.retain {
@@ -206,6 +211,22 @@ impl CloudFormation {
                 self.told(stack, &item, "DELETE_FAILED", Some(reason)).await.map(|()| false)
             }
         }
+    }
+
+    /// The id of what may have been made before the machine stopped: it is made again, under the same name, so that it
+    /// can be deleted. What cannot be made is taken for what is not there.
+    async fn made(&self, stack: &Stack, context: &Context, item: &Item) -> Option<String> {
+        let unsure = item.physical.unsure || (item.whole && item.record.stage == Stage::Making);
+        let known = self.surroundings().catalog.get(&item.record.kind).filter(|_| unsure)?;
+        let properties = self.unseal(&stack.id, &item.physical.properties).ok()?;
+        let request = self.request(stack, context, &item.record.logical, &item.physical, true);
+        let given = dynamic::resolve(&request, &Properties(properties)).await;
+        let made = known.kind.create(&request, given.ok()?).await;
+        if let Err(failure) = &made {
+            let (logical, message) = (&item.record.logical, &failure.message);
+            tracing::warn!(stack = stack.name, logical, message, "what may be there was not found");
+        }
+        made.ok()
     }
 
     async fn delete_physical(

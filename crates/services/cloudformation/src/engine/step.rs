@@ -79,6 +79,7 @@ impl CloudFormation {
             suffix: self.world.text(12, SUFFIX),
             token: self.world.uuid(),
             retain: false,
+            unsure: false,
         }
     }
 
@@ -239,7 +240,10 @@ impl Run {
         let Some(record) = found.as_ref().filter(|_| failed) else { return Ok(found) };
         let restore = |record: &mut Resource| {
             if let Some(before) = record.before.pop() {
-                record.now = before;
+                let replacement = std::mem::replace(&mut record.now, before);
+                if record.stage == Stage::Making {
+                    record.before.push(Physical { unsure: true, retain: false, ..replacement });
+                }
             }
             (record.stage, record.now.retain) = (Stage::Idle, false);
         };
@@ -249,7 +253,8 @@ impl Run {
     /// What was replaced is the resource again, if it is what the template says.
     async fn put_back(&self, record: &Resource, properties: &Properties) -> Result<bool, Stuck> {
         let mut index = None;
-        for (position, before) in record.before.iter().enumerate() {
+        let there = |(_, before): &(usize, &Physical)| before.id.is_some();
+        for (position, before) in record.before.iter().enumerate().filter(there) {
             if self.properties(&before.properties)? == *properties {
                 index = Some(position);
             }

@@ -390,7 +390,7 @@ async fn stacks_come_to_rest_whatever_happens() {
     let given = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
     let seeds = match given("SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..given("SEEDS").unwrap_or(200),
+        None => 0..given("SEEDS").unwrap_or(600),
     };
     for seed in seeds {
         eprintln!("again: SEED={seed} cargo test -p cloudformation stacks_come_to_rest");
