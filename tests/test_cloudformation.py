@@ -185,6 +185,21 @@ def test_what_cannot_be_made_is_rolled_back(neargate, stacks):
     assert stacks.describe(stack)["StackStatus"] == "DELETE_COMPLETE"
 
 
+def test_a_stack_that_fails_may_go_at_once_and_a_token_makes_one(stacks):
+    name = stacks.name("gone")
+    bad = json.dumps(template({"Good": parameter("1"), "Bad": {**parameter("2", DataType="no such type"), "DependsOn": "Good"}}))
+    stack = stacks.api.create_stack(StackName=name, TemplateBody=bad, OnFailure="DELETE")["StackId"]
+    eventually(lambda: stacks.describe(stack)["StackStatus"] == "DELETE_COMPLETE", "it is deleted")
+    assert (name, "DELETE_IN_PROGRESS", "The following resource(s) failed to create: [Bad]. Delete requested by user.") in stacks.told(stack)
+    good = dict(StackName=name, TemplateBody=json.dumps(template({"P": parameter("1")})))
+    first = stacks.api.create_stack(ClientRequestToken="once", **good)["StackId"]
+    assert stacks.api.create_stack(ClientRequestToken="once", **good)["StackId"] == first != stack
+    refused("AlreadyExistsException", f"Stack [{name}] already exists", stacks.api.create_stack, ClientRequestToken="twice", **good)
+    stacks.wait("create", name)
+    assert {event["ClientRequestToken"] for event in stacks.events(name)} == {"once"}
+    stacks.delete(name)
+
+
 def test_what_failed_stays_when_that_is_asked_for(stacks):
     name = stacks.name("stay")
     broken = template({"Good": parameter("1"), "Bad": {**parameter("2", DataType="no such type"), "DependsOn": "Good"}})

@@ -54,11 +54,6 @@ impl Schema {
         self.names("createOnly").filter(differ).map(str::to_owned).collect()
     }
 
-    /// Whether a property alone replaces the resource when it changes.
-    pub fn replaces(&self, property: &str) -> bool {
-        self.names("createOnly").any(|path| path.split('/').next() == Some(property))
-    }
-
     /// The property by which the template itself names the resource, if it does.
     pub fn given_name(&self, properties: &Properties) -> Option<String> {
         let mut names = self.names("primary");

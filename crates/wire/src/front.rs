@@ -163,8 +163,8 @@ impl Front {
         operation: &str,
         properties: Json,
     ) -> Result<Json, Fault> {
-        let service = self.services.get(service);
-        let service = service.ok_or_else(|| unknown_service(Family::Json, operation))?;
+        let found = self.services.get(service);
+        let service = found.ok_or_else(|| unknown_service(Family::Json, service))?;
         let spec = service.spec;
         let Some((operation, handler)) = service.operations.get(operation) else {
             return Err(Fault::unknown_operation(spec, operation));

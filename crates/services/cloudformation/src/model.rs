@@ -220,8 +220,6 @@ pub enum Stage {
     Making,
     /// It is there, and not ready yet.
     Waiting,
-    /// It is being changed.
-    Changing,
 }
 
 /// A stack's resource.
@@ -397,8 +395,6 @@ pub struct Detail {
     pub recreation: Option<String>,
     /// Its value is known before; else only when another resource is made.
     pub is_static: bool,
-    /// The resource or parameter that it comes from.
-    pub cause: Option<String>,
 }
 
 impl Record for ChangeSet {

@@ -1,6 +1,7 @@
 //! Stack policies: what of a stack may be updated.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/protect-stack-resources.html>
 
+use iam::policy::matches;
 use serde_json::Value as Json;
 
 /// The longest policy, in bytes.
@@ -38,7 +39,7 @@ impl Matcher {
     }
 
     fn matches(&self, text: &str) -> bool {
-        self.patterns.iter().any(|pattern| like(pattern, text)) != self.not
+        self.patterns.iter().any(|pattern| matches(pattern, text)) != self.not
     }
 }
 
@@ -49,21 +50,6 @@ fn texts(json: &Json) -> Option<Vec<String>> {
         Json::Array(all) => all.iter().map(|one| one.as_str().map(str::to_owned)).collect(),
         _ => None,
     }
-}
-
-/// Whether a pattern with `*` matches.
-fn like(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let parts: Vec<&str> = parts.collect();
-    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
-    for part in middle {
-        // The earliest place that fits leaves the most for the others.
-        let Some(found) = rest.find(part) else { return false };
-        rest = &rest[found + part.len()..];
-    }
-    rest.ends_with(last)
 }
 
 impl Policy {
@@ -86,7 +72,7 @@ impl Policy {
             let types = statement.types.as_ref();
             statement.actions.matches(action)
                 && statement.resources.matches(&resource)
-                && types.is_none_or(|types| types.iter().any(|wanted| like(wanted, kind)))
+                && types.is_none_or(|types| types.iter().any(|wanted| matches(wanted, kind)))
         };
         let mut numbered = self.statements.iter().enumerate();
         if let Some((index, statement)) = numbered.find(|(_, one)| one.deny && of(one)) {

@@ -69,7 +69,7 @@ impl ResourceType for Cluster {
         request: &Request,
         id: &str,
         old: &Properties,
-        mut new: Properties,
+        new: Properties,
     ) -> Result<(), Failure> {
         let arn = format!("arn:aws:ecs:{}:{}:cluster/{id}", request.region(), request.account());
         request.retag("ecs", ("resourceArn", &arn), old, &new).await?;
@@ -83,7 +83,6 @@ impl ResourceType for Cluster {
             ask.set("cluster", id);
             request.call("ecs", "UpdateCluster", ask.request()).await?;
         }
-        new.0.clear();
         Ok(())
     }
 

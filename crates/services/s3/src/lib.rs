@@ -5,8 +5,7 @@
 //! - `ops`: the operations.
 //! - `content`: the files.
 //!
-//! There are no access control lists (buckets are owner-enforced, as AWS makes
-//! them today), no keys of the customer's.
+//! There are no access control lists (buckets are owner-enforced, as AWS makes them today), no keys of the customer's.
 
 mod access;
 mod checksum;

@@ -9,7 +9,6 @@ use crate::{
 use resource::{Known, Properties, State};
 use serde_json::{Map, Value as Json, json};
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
 };
@@ -64,10 +63,7 @@ impl CloudFormation {
         let outside = self.exports(&stack.realm);
         let stored = Stored { view: &snapshot, stack: &stack.id };
         let foreseen = Foreseen { stored, plan, anew: Mutex::default() };
-        let scope = crate::template::Scope {
-            imported: RefCell::default(),
-            ..plan.scope(&foreseen, &outside)
-        };
+        let scope = plan.scope(&foreseen, &outside);
         let mut changes = Vec::new();
         for logical in plan.order(&scope)? {
             let declared = &plan.template.resources[&logical];
@@ -160,7 +156,6 @@ impl CloudFormation {
                 name: None,
                 recreation: Some("Never".to_owned()),
                 is_static: true,
-                cause: None,
             });
         }
         if details.is_empty() && record.attempted.is_none() {
@@ -220,6 +215,5 @@ fn detail(known: &Known, name: &str, old: &Properties, new: &Properties) -> Deta
         name: (name != "Tags").then(|| name.to_owned()),
         recreation: Some(replaces.to_owned()),
         is_static,
-        cause: None,
     }
 }

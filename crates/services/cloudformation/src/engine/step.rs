@@ -375,7 +375,7 @@ impl Run {
     ) -> Result<(), Stuck> {
         let sealed = self.house.seal(&self.stack.id, &new.0);
         let begun = |record: &mut Resource| {
-            (record.attempted, record.stage) = (Some(sealed.clone()), Stage::Changing);
+            record.attempted = Some(sealed.clone());
         };
         if let Err(denied) = self.may("Update:Modify", &record) {
             let event = ("UPDATE_IN_PROGRESS", None, Some(&new));

@@ -64,7 +64,10 @@ impl Kind {
         Ok(Thing {
             key: properties.text("Key").unwrap_or_default(),
             value: properties.text("Value").unwrap_or_default(),
-            slow: Self::random(request, 4),
+            slow: match properties.text("Value").as_deref() {
+                Some("forever") => u64::MAX,
+                _ => Self::random(request, 4),
+            },
         })
     }
 }
@@ -396,4 +399,32 @@ async fn stacks_come_to_rest_whatever_happens() {
         eprintln!("again: SEED={seed} cargo test -p cloudformation stacks_come_to_rest");
         History::new(seed).run().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_that_takes_too_long_is_rolled_back() {
+    let mut history = History::new(1);
+    history.disk.decide(|_| Fate::Commit);
+    let resources = json!({"R": {"Type": "Test::Thing", "Properties": {"Value": "forever"}}});
+    let body = json!({"Resources": resources}).to_string();
+    let begun = history.begin(async move |house, ctx| {
+        let input = CreateStackInput {
+            stack_name: "s".to_owned(),
+            template_body: Some(body.clone()),
+            timeout_in_minutes: Some(1),
+            ..CreateStackInput::default()
+        };
+        ops::stack::create_stack(&house, &ctx, input).await
+    });
+    begun.await.unwrap().unwrap();
+    history.rest().await;
+    history.check();
+    let stack = history.stack().unwrap();
+    assert_eq!(stack.status, StackStatus::RollbackComplete);
+    let snapshot = history.life.house.store.read();
+    let events = snapshot.scan_prefix::<crate::model::Event>(&format!("{}/", stack.id));
+    let reasons: Vec<String> = events.filter_map(|event| event.reason.clone()).collect();
+    let told = "Stack creation time exceeded the specified timeout. Rollback requested by user.";
+    assert!(reasons.iter().any(|reason| reason == told), "{reasons:?}");
+    assert!(history.life.world.now().since(stack.created) >= Duration::from_secs(60));
 }

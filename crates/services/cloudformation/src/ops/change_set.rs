@@ -191,7 +191,7 @@ fn change(told: &model::Change, values: bool) -> Change {
             true => ChangeSource::DirectModification,
             false => ChangeSource::ResourceReference,
         }),
-        causing_entity: detail.cause.clone(),
+        ..ResourceChangeDetail::default()
     });
     Change {
         r#type: Some(ChangeType::Resource),

@@ -305,3 +305,86 @@ fn over(
     }
     gone
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{About, Algorithm, Checksum};
+    use store::Store;
+    use world::World;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_millis(day * DAY_MS + 1000)
+    }
+
+    fn version(name: &str, day: i64, marker: bool) -> Arc<Version> {
+        let object = Object {
+            bucket: "b".to_owned(),
+            key: "k".to_owned(),
+            pieces: Vec::new(),
+            size: 5,
+            etag: String::new(),
+            modified: at(0),
+            checksum: Checksum {
+                algorithm: Algorithm::Crc32,
+                value: String::new(),
+                composite: false,
+            },
+            about: About::default(),
+            version: Some(name.to_owned()),
+        };
+        Arc::new(Version {
+            bucket: "b".to_owned(),
+            key: "k".to_owned(),
+            version: Some(name.to_owned()),
+            order: 0,
+            since: at(day),
+            object: (!marker).then_some(object),
+        })
+    }
+
+    fn rule() -> Rule {
+        let status = dto::ExpirationStatus::from_static("Enabled");
+        let expiration = dto::LifecycleExpiration { days: Some(1), ..Default::default() };
+        let given = dto::LifecycleRule {
+            abort_incomplete_multipart_upload: None,
+            expiration: Some(expiration),
+            filter: None,
+            id: None,
+            noncurrent_version_expiration: None,
+            noncurrent_version_transitions: None,
+            prefix: None,
+            status,
+            transitions: None,
+        };
+        read(given, 1).expect("it is a rule")
+    }
+
+    #[test]
+    fn days_are_over_at_midnight() {
+        assert!(!is_over(at(0), 1, Timestamp::from_millis(2 * DAY_MS - 1)));
+        assert!(is_over(at(0), 1, Timestamp::from_millis(2 * DAY_MS)));
+    }
+
+    #[test]
+    fn old_versions_go_and_lonely_markers() {
+        let store = Store::in_memory(World::system());
+        let gone = |rule: &Rule, versions: &[Arc<Version>], day: i64| -> Vec<String> {
+            let all = over(&store.read(), &[rule], "k", versions, at(day));
+            all.iter().filter_map(|version| version.version.clone()).collect()
+        };
+        let versions = [version("m", 9, true), version("2", 9, false), version("1", 5, false)];
+        let mut old = Rule { days: None, noncurrent_days: Some(3), ..rule() };
+        assert_eq!(gone(&old, &versions, 10), ["1"]);
+        assert_eq!(gone(&old, &versions, 20), ["2", "1"], "the marker is current");
+        old.noncurrent_kept = Some(1);
+        assert_eq!(gone(&old, &versions, 20), ["1"]);
+        old.larger = Some(5);
+        assert_eq!(gone(&old, &versions, 20), Vec::<String>::new());
+        let markers = Rule { days: None, markers: true, ..rule() };
+        assert_eq!(gone(&markers, &versions, 20), Vec::<String>::new());
+        assert_eq!(gone(&markers, &versions[..1], 20), ["m"]);
+    }
+}
