@@ -220,22 +220,22 @@ pub(crate) fn receive<M: DeserializeOwned>(
     Ok((serde_json::from_slice(&bytes).map_err(PacketError::Meaning)?, fds))
 }
 
+/// Receives from the other side although it may have closed without having read everything: the
+/// kernel says that once, at any moment, before what was sent last is heard.
+fn attentive<T>(mut receive: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    match rustix::io::retry_on_intr(&mut receive) {
+        Err(rustix::io::Errno::CONNRESET) => rustix::io::retry_on_intr(receive),
+        received => received,
+    }
+}
+
 /// Receives a packet as it is.
 pub(crate) fn receive_bytes(
     socket: BorrowedFd<'_>,
 ) -> Result<(Vec<u8>, Vec<OwnedFd>), PacketError> {
     // How large it is, is asked first: most are small, and the shim has little memory.
-    let peek = || {
-        rustix::io::retry_on_intr(|| {
-            rustix::net::recv(socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC)
-        })
-    };
-    let size = match peek() {
-        // The other side closed without having read everything. That is said once, before what it
-        // sent last.
-        Err(rustix::io::Errno::CONNRESET) => peek(),
-        size => size,
-    };
+    let size =
+        attentive(|| rustix::net::recv(socket, &mut [0u8; 0], RecvFlags::PEEK | RecvFlags::TRUNC));
     let (_, size) = size.map_err(socket_error)?;
     if size > MAX_MESSAGE {
         return Err(PacketError::TooLarge(size));
@@ -243,7 +243,7 @@ pub(crate) fn receive_bytes(
     let mut bytes = vec![0u8; size.max(1)];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
+    let received = attentive(|| {
         let mut parts = [IoSliceMut::new(&mut bytes)];
         rustix::net::recvmsg(socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
     })
@@ -306,6 +306,27 @@ mod tests {
         drop(a);
         assert!(matches!(receive::<Report>(b.as_fd()), Ok((Report::Pid(7), _))));
         assert!(matches!(receive::<Report>(b.as_fd()), Err(PacketError::Closed)));
+    }
+
+    #[test]
+    fn last_words_arrive_whenever_the_speaker_leaves() {
+        for turn in 0..5_000u32 {
+            let (a, b) = pair().unwrap();
+            rustix::io::write(&b, b"unheard").unwrap();
+            send(a.as_fd(), &Report::Pid(7), &[]).unwrap();
+            let both = std::sync::Barrier::new(2);
+            let heard = std::thread::scope(|scope| {
+                let both = &both;
+                scope.spawn(move || {
+                    both.wait();
+                    (0..turn % 200).for_each(|_| std::hint::spin_loop());
+                    drop(a);
+                });
+                both.wait();
+                receive::<Report>(b.as_fd())
+            });
+            assert!(matches!(heard, Ok((Report::Pid(7), _))), "turn {turn}: {heard:?}");
+        }
     }
 
     #[test]

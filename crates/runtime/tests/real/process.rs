@@ -40,14 +40,13 @@ async fn each_reason_not_to_start_is_told_apart() {
         failure(&lab, with(&["/bin/denied"])).await,
         StartFailure::PermissionDenied { command }
     );
-    assert!(matches!(
-        failure(&lab, with(&["/etc/passwd"])).await,
-        StartFailure::PermissionDenied { .. }
-    ));
+    let failed = failure(&lab, with(&["/etc/passwd"])).await;
+    assert!(matches!(failed, StartFailure::PermissionDenied { .. }), "{failed:?}");
 
     let mut nobody = lab.shell("main", "true");
     nobody.user = "nobody".into();
-    assert!(matches!(failure(&lab, nobody).await, StartFailure::User { .. }));
+    let failed = failure(&lab, nobody).await;
+    assert!(matches!(failed, StartFailure::User { .. }), "{failed:?}");
 
     let mut lost = lab.shell("main", "true");
     lost.mounts.push(runtime::Mount::Host {
@@ -56,15 +55,18 @@ async fn each_reason_not_to_start_is_told_apart() {
         read_only: false,
         map_ids: false,
     });
-    assert!(matches!(failure(&lab, lost).await, StartFailure::Mount { .. }));
+    let failed = failure(&lab, lost).await;
+    assert!(matches!(failed, StartFailure::Mount { .. }), "{failed:?}");
 
     let mut file = lab.shell("main", "true");
     file.cwd = "/etc/passwd/below".into();
-    assert!(matches!(failure(&lab, file).await, StartFailure::WorkingDirectory { .. }));
+    let failed = failure(&lab, file).await;
+    assert!(matches!(failed, StartFailure::WorkingDirectory { .. }), "{failed:?}");
 
     let mut init = with(&["no-such-command"]);
     init.init = true;
-    assert!(matches!(failure(&lab, init).await, StartFailure::CommandNotFound { .. }));
+    let failed = failure(&lab, init).await;
+    assert!(matches!(failed, StartFailure::CommandNotFound { .. }), "{failed:?}");
 }
 
 #[tokio::test]
