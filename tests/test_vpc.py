@@ -36,11 +36,14 @@ def test_tasks_go_the_ways_of_their_subnets(host, tmp_path_factory):  # noqa: F8
             return [line for line in stack.lines(task) if line != "Terminated"]
 
         assert seen(public, address="ENABLED") == ["outside"]
-        # Without an address of its own, the internet gateway is no way out.
-        assert seen(public) == ["nothing"]
+        # Without an address of its own, the internet gateway is no way out, not even for the image.
+        lost = run(public, OUTSIDE)
+        stack.status(lost, "STOPPED")
+        told = stack.ecs.describe_tasks(cluster="tests", tasks=[lost])["tasks"][0]
+        assert told["stopCode"] == "TaskFailedToStart" and "The task cannot pull registry auth from Amazon ECR" in told["stoppedReason"]
         assert seen(private) == ["outside"]
         tables = ec2.describe_route_tables(Filters=[{"Name": "association.subnet-id", "Values": [private]}])["RouteTables"]
-        routes = {route["DestinationCidrBlock"]: route["State"] for route in tables[0]["Routes"]}
+        routes = {route["DestinationCidrBlock"]: route["State"] for route in tables[0]["Routes"] if "DestinationCidrBlock" in route}
         assert routes == {"10.0.0.0/16": "active", "0.0.0.0/0": "active"}
         plane.kill()
         plane.start()
@@ -50,7 +53,7 @@ def test_tasks_go_the_ways_of_their_subnets(host, tmp_path_factory):  # noqa: F8
 
         # Subnets of one VPC reach each other without any route.
         serve = "mkdir -p /tmp/w; echo inside > /tmp/w/index.html; exec busybox httpd -f -p 8080 -h /tmp/w"
-        server = run(public, serve)
+        server = run(public, serve, "ENABLED")
         stack.status(server, "RUNNING")
         page = f"timeout 3 wget -q -O - http://{stack.address(server, 'private')}:8080/ || echo nothing"
         assert seen(private, page) == ["inside"]
@@ -77,6 +80,112 @@ def test_tasks_go_the_ways_of_their_subnets(host, tmp_path_factory):  # noqa: F8
     finally:
         plane.cli("down", check=False)
         plane.process.wait(timeout=60)
+
+
+def test_what_fargate_needs_of_aws_is_reached_by_private_link(neargate, tmp_path):
+    """Subnets without a way out start tasks when the endpoints are there, and tell as on AWS which is not."""
+    stack, stacks, ec2 = Stack(neargate), Stacks(neargate), neargate.client("ec2")
+    stack.image = push(neargate, tmp_path, "private-link")
+    by = lambda way: [{"ParameterKey": "PrivateWay", "ParameterValue": way}]
+    stacks.create("linked", (PATTERNS / "network.yaml").read_text(), Parameters=by("PrivateLink"))
+    outputs = stacks.outputs("linked")
+    physical = lambda logical: stacks.physical("linked", logical)
+    subnet = outputs["PrivateSubnets"].split(",")[0]
+    group = ec2.describe_security_groups(
+        Filters=[{"Name": "vpc-id", "Values": [outputs["Vpc"]]}, {"Name": "group-name", "Values": ["default"]}]
+    )["SecurityGroups"][0]["GroupId"]
+
+    def stopped(**container):
+        network = {"subnets": [subnet], "securityGroups": [group], "assignPublicIp": "DISABLED"}
+        task = stack.ecs.run_task(
+            cluster="tests", launchType="FARGATE", networkConfiguration={"awsvpcConfiguration": network},
+            taskDefinition=stack.define(stack.container(command="echo runs", **container)),
+        )["tasks"][0]["taskArn"]
+        stack.status(task, "STOPPED")
+        told = stack.ecs.describe_tasks(cluster="tests", tasks=[task])["tasks"][0]
+        return told["stoppedReason"] if told["stopCode"] == "TaskFailedToStart" else stack.lines(task)
+
+    assert stopped() == ["runs"]
+    endpoints = {one["ServiceName"].split(".", 3)[3]: one for one in ec2.describe_vpc_endpoints()["VpcEndpoints"]}
+    assert sorted(endpoints) == ["ecr.api", "ecr.dkr", "logs", "s3", "secretsmanager", "ssm"]
+    assert {one["State"] for one in endpoints.values()} == {"available"}
+    logs = endpoints["logs"]
+    assert logs["PrivateDnsEnabled"] and len(logs["NetworkInterfaceIds"]) == 2
+    inside = ec2.describe_network_interfaces(NetworkInterfaceIds=logs["NetworkInterfaceIds"])["NetworkInterfaces"]
+    assert {one["SubnetId"] for one in inside} == set(outputs["PrivateSubnets"].split(","))
+    routes = ec2.describe_route_tables(RouteTableIds=[physical("PrivateRoutes")])["RouteTables"][0]["Routes"]
+    assert [route.get("GatewayId") for route in routes] == ["local", endpoints["s3"]["VpcEndpointId"]]
+    # An image from elsewhere is out of reach.
+    assert stopped(image="example.com/some/image:1").startswith("CannotPullContainerError: The task cannot pull example.com/some/image:1")
+
+    # The endpoints' own group decides who reaches them.
+    doors = physical("EndpointGroup")
+    ingress = {"IpProtocol": "tcp", "FromPort": 443, "ToPort": 443, "IpRanges": [{"CidrIp": "10.0.0.0/16"}]}
+    ec2.revoke_security_group_ingress(GroupId=doors, IpPermissions=[ingress])
+    assert "The task cannot pull registry auth from Amazon ECR" in stopped()
+    by_group = {**ingress, "IpRanges": [], "UserIdGroupPairs": [{"GroupId": group}]}
+    ec2.authorize_security_group_ingress(GroupId=doors, IpPermissions=[by_group])
+    assert stopped() == ["runs"]
+
+    ec2.modify_vpc_endpoint(VpcEndpointId=endpoints["s3"]["VpcEndpointId"], RemoveRouteTableIds=[physical("PrivateRoutes")])
+    assert "starport-layer-bucket" in stopped()
+    ec2.modify_vpc_endpoint(VpcEndpointId=endpoints["s3"]["VpcEndpointId"], AddRouteTableIds=[physical("PrivateRoutes")])
+    refused("DependencyViolation", "has a dependent object", ec2.delete_security_group, GroupId=doors)
+    # Without its private name, an endpoint is not what the agent finds.
+    ec2.modify_vpc_endpoint(VpcEndpointId=logs["VpcEndpointId"], PrivateDnsEnabled=False)
+    assert stopped().startswith("ResourceInitializationError: failed to validate logger args")
+    ec2.modify_vpc_endpoint(VpcEndpointId=logs["VpcEndpointId"], PrivateDnsEnabled=True)
+    secret = {"name": "A", "valueFrom": "arn:aws:secretsmanager:us-east-1:000000000000:secret:x"}
+    ec2.modify_vpc_endpoint(VpcEndpointId=endpoints["secretsmanager"]["VpcEndpointId"], PrivateDnsEnabled=False)
+    assert "unable to retrieve secret from asm" in stopped(secrets=[secret])
+    ec2.modify_vpc_endpoint(VpcEndpointId=endpoints["secretsmanager"]["VpcEndpointId"], PrivateDnsEnabled=True)
+
+    # The same stack by NAT: endpoints go, and the gateway comes.
+    stacks.update("linked", (PATTERNS / "network.yaml").read_text(), Parameters=by("NAT"))
+    assert [one["ServiceName"] for one in ec2.describe_vpc_endpoints()["VpcEndpoints"]] == ["com.amazonaws.us-east-1.s3"]
+    assert stopped() == ["runs"]
+    stacks.delete("linked")
+    assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
+
+
+def test_endpoints_are_checked(neargate):
+    ec2 = neargate.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.4.0.0/16")["Vpc"]["VpcId"]
+    first, second = [
+        ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.4.{n}.0/24", AvailabilityZone="us-east-1a")["Subnet"]["SubnetId"] for n in (1, 2)
+    ]
+    name = "com.amazonaws.us-east-1"
+    interface = dict(VpcId=vpc, VpcEndpointType="Interface", ServiceName=f"{name}.logs", SubnetIds=[first])
+    refused("InvalidServiceName", "does not exist", ec2.create_vpc_endpoint, VpcId=vpc, ServiceName=f"{name}.nothing")
+    refused("InvalidServiceName", "does not exist", ec2.create_vpc_endpoint, VpcId=vpc, ServiceName="com.amazonaws.eu-west-1.s3")
+    refused("InvalidParameterValue", "of type Gateway", ec2.create_vpc_endpoint, VpcId=vpc, ServiceName=f"{name}.logs")
+    refused("InvalidParameter", "enableDnsHostnames", ec2.create_vpc_endpoint, **interface)
+    ec2.modify_vpc_attribute(VpcId=vpc, EnableDnsHostnames={"Value": True})
+    refused("DuplicateSubnetsInSameZone", "availability zone of subnet-", ec2.create_vpc_endpoint, **{**interface, "SubnetIds": [first, second]})
+    refused("InvalidSubnetID.NotFound", "does not exist", ec2.create_vpc_endpoint, **{**interface, "SubnetIds": ["subnet-1"]})
+    refused("InvalidGroup.NotFound", "does not exist", ec2.create_vpc_endpoint, SecurityGroupIds=["sg-1"], **interface)
+    closed = '{"Statement":[{"Effect":"Allow","Principal":"*","Action":"logs:*","Resource":"*"}]}'
+    refused("UnsupportedOperation", "policies of VPC endpoints", ec2.create_vpc_endpoint, PolicyDocument=closed, **interface)
+    made = ec2.create_vpc_endpoint(
+        ClientToken="once", TagSpecifications=[{"ResourceType": "vpc-endpoint", "Tags": [{"Key": "a", "Value": "b"}]}], **interface
+    )["VpcEndpoint"]
+    assert ec2.create_vpc_endpoint(ClientToken="once", **interface)["VpcEndpoint"]["VpcEndpointId"] == made["VpcEndpointId"]
+    assert made["Groups"][0]["GroupName"] == "default" and made["Tags"] == [{"Key": "a", "Value": "b"}]
+    refused("InvalidParameter", "conflicting DNS domain", ec2.create_vpc_endpoint, **interface)
+    table = ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    route = dict(VpcId=vpc, ServiceName=f"{name}.s3", RouteTableIds=[table])
+    gateway = ec2.create_vpc_endpoint(**route)["VpcEndpoint"]["VpcEndpointId"]
+    refused("RouteAlreadyExists", table, ec2.create_vpc_endpoint, **route)
+    refused("DependencyViolation", "dependencies", ec2.delete_route_table, RouteTableId=table)
+    refused("DependencyViolation", "dependencies", ec2.delete_subnet, SubnetId=first)
+    found = ec2.describe_vpc_endpoints(Filters=[{"Name": "vpc-endpoint-type", "Values": ["Gateway"]}, {"Name": "vpc-id", "Values": [vpc]}])
+    assert [one["VpcEndpointId"] for one in found["VpcEndpoints"]] == [gateway]
+    answer = ec2.delete_vpc_endpoints(VpcEndpointIds=[made["VpcEndpointId"], gateway, "vpce-1"])["Unsuccessful"]
+    assert [(one["ResourceId"], one["Error"]["Code"]) for one in answer] == [("vpce-1", "InvalidVpcEndpointId.NotFound")]
+    ec2.delete_route_table(RouteTableId=table)
+    for subnet in (first, second):
+        ec2.delete_subnet(SubnetId=subnet)
+    ec2.delete_vpc(VpcId=vpc)
 
 
 def stacks_physical(plane, logical):

@@ -53,6 +53,10 @@ impl ImageSources for Registries {
         let given = move |asked: &str, _: &str| (asked == host).then(|| credentials.clone());
         Ok(Arc::new(RegistrySource::new(&self.world, registries, Arc::new(given))))
     }
+
+    fn is_ecr(&self, reference: &Reference) -> bool {
+        self.own.has(reference)
+    }
 }
 
 /// Secrets come from the Parameter Store and from Secrets Manager.

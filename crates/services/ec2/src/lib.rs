@@ -14,6 +14,7 @@ pub mod resources;
 mod ways;
 
 pub use interfaces::{InterfaceError, InterfaceRequest};
+pub use ways::Destination;
 
 use model::{
     Address, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet,

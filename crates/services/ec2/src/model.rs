@@ -2,7 +2,10 @@
 
 use network::{Cidr, Group, Peer, Ports, Rule};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 use store::Record;
 use world::Timestamp;
 
@@ -170,6 +173,65 @@ pub struct NatGateway {
 
 impl Record for NatGateway {
     const TABLE: &'static str = "ec2.nat_gateway";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
+/// A way to one of AWS's services that needs no way out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VpcEndpoint {
+    /// `account/region`.
+    pub realm: String,
+    /// `vpce-…`.
+    pub id: String,
+    /// Its VPC.
+    pub vpc: String,
+    /// The service, `ecr.dkr`.
+    pub service: String,
+    /// How it is reached.
+    pub kind: EndpointKind,
+    /// The client's token, by which the same request twice makes one.
+    pub token: Option<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its tags.
+    pub tags: Tags,
+}
+
+/// How a service is reached by an endpoint.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum EndpointKind {
+    /// By a route in these route tables.
+    Gateway {
+        /// `rtb-…`.
+        tables: BTreeSet<String>,
+    },
+    /// By interfaces in subnets of the VPC.
+    Interface {
+        /// One in each of these.
+        subnets: BTreeSet<String>,
+        /// Their security groups.
+        groups: Vec<String>,
+        /// The service's own name leads to them.
+        private_dns: bool,
+    },
+}
+
+impl VpcEndpoint {
+    /// Whether a route in this table leads to it.
+    pub fn is_in(&self, table: &str) -> bool {
+        matches!(&self.kind, EndpointKind::Gateway { tables } if tables.contains(table))
+    }
+
+    /// How its interfaces are described.
+    pub fn description(&self) -> String {
+        format!("VPC Endpoint Interface {}", self.id)
+    }
+}
+
+impl Record for VpcEndpoint {
+    const TABLE: &'static str = "ec2.vpc_endpoint";
     fn key(&self) -> String {
         format!("{}/{}", self.realm, self.id)
     }

@@ -2,9 +2,12 @@
 
 use crate::{
     Ec2, InterfaceError, faults,
-    model::{InternetGateway, NatGateway, NetworkInterface, RouteTable, Subnet},
+    model::{
+        EndpointKind, GroupRule, InternetGateway, NatGateway, NetworkInterface, RouteTable,
+        SecurityGroup, Subnet, VpcEndpoint,
+    },
 };
-use network::NetworkError;
+use network::{NetworkError, Peer};
 use std::net::Ipv4Addr;
 use store::View;
 use wire::Fault;
@@ -77,7 +80,75 @@ pub(crate) fn nat_addresses(view: &impl View, realm: &str, vpc: &str) -> Vec<Ipv
     live.map(|gateway| gateway.public_ip).collect()
 }
 
+/// What a task's agent reaches on the task's behalf.
+#[derive(Clone, Copy, Debug)]
+pub enum Destination<'a> {
+    /// One of AWS's services, by its part of an endpoint's name: `ecr.dkr`.
+    Service(&'a str),
+    /// Any other place outside.
+    Outside,
+}
+
+/// The port that AWS's services have.
+const HTTPS: i32 = 443;
+
+/// Whether one of an interface's groups lets HTTPS through to, or from, another interface; of places outside none is
+/// known.
+fn lets(
+    view: &impl View,
+    one: &NetworkInterface,
+    egress: bool,
+    other: Option<&NetworkInterface>,
+) -> bool {
+    let groups = one.groups.iter();
+    let groups =
+        groups.filter_map(|id| view.record::<SecurityGroup>(&format!("{}/{id}", one.realm)));
+    let passes = |rule: &GroupRule| {
+        let protocol = matches!(rule.protocol.as_str(), "-1" | "tcp" | "6");
+        let all = rule.protocol == "-1" || (rule.from, rule.to) == (-1, -1);
+        let peer = match (&rule.peer, other) {
+            (Peer::Block(block), Some(other)) => block.contains(other.ip),
+            (Peer::Group(group), Some(other)) => other.groups.contains(group),
+            (Peer::Block(_), None) => true,
+            (Peer::Group(_), None) => false,
+        };
+        rule.egress == egress && protocol && peer && (all || (rule.from..=rule.to).contains(&HTTPS))
+    };
+    groups.into_iter().any(|group| group.rules.iter().any(passes))
+}
+
 impl Ec2 {
+    /// Whether what an interface's subnet, its routes, the VPC's endpoints and the security groups say leads to a
+    /// destination.
+    pub fn reaches(&self, interface: &NetworkInterface, destination: Destination<'_>) -> bool {
+        let view = self.store.read();
+        let realm = &interface.realm;
+        let Some(subnet) = view.record::<Subnet>(&format!("{realm}/{}", interface.subnet)) else {
+            return false;
+        };
+        let (_, outward) = way(&view, &subnet).of(interface);
+        let Destination::Service(name) = destination else {
+            return outward.is_some() && lets(&view, interface, true, None);
+        };
+        let table = table_of(&view, &subnet);
+        let mut endpoints = view.records::<VpcEndpoint>(&format!("{realm}/"));
+        endpoints.retain(|endpoint| endpoint.vpc == interface.vpc && endpoint.service == name);
+        let mut named = endpoints.iter().filter(|endpoint| {
+            matches!(endpoint.kind, EndpointKind::Interface { private_dns: true, .. })
+        });
+        if let Some(endpoint) = named.next() {
+            // The service's name leads to the endpoint, and nowhere else.
+            let mut doors = crate::ops::vpc_endpoint::interfaces(self, endpoint).into_values();
+            return doors.any(|door| {
+                lets(&view, interface, true, Some(&door))
+                    && lets(&view, &door, false, Some(interface))
+            });
+        }
+        let routed =
+            table.is_some_and(|table| endpoints.iter().any(|endpoint| endpoint.is_in(&table.id)));
+        (routed || outward.is_some()) && lets(&view, interface, true, None)
+    }
+
     /// Makes the interfaces of a VPC go the ways that its route tables say now.
     async fn push_ways(&self, realm: &str, vpc: &str) -> Result<(), InterfaceError> {
         // So that a VPC that is being set up from an older snapshot is told, too.

@@ -13,6 +13,11 @@ const PULL: [&str; 3] =
     ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 
 impl Ecr {
+    /// Whether `reference` names a repository of ours, be it there or not.
+    pub fn has(&self, reference: &Reference) -> bool {
+        self.place(reference.registry(), reference.repository()).is_some()
+    }
+
     /// Where `reference` is pulled from when it names a repository of ours; `None` when it does not. `principal` is
     /// whose permissions count, a task's execution role. The error is for people.
     pub fn source(

@@ -19,6 +19,9 @@ pub trait ImageSources: Send + Sync + 'static {
         principal: Option<&Principal>,
         credentials: Option<Credentials>,
     ) -> Result<Arc<dyn Source>, String>;
+
+    /// Whether it is a repository of Amazon ECR's own, here.
+    fn is_ecr(&self, reference: &Reference) -> bool;
 }
 
 /// Where secrets come from.

@@ -546,6 +546,54 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_VPC_ENDPOINT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc_endpoint::create_vpc_endpoint(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_VPC_ENDPOINTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc_endpoint::delete_vpc_endpoints(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_VPC_ENDPOINTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc_endpoint::describe_vpc_endpoints(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_MODIFY_VPC_ENDPOINT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::vpc_endpoint::modify_vpc_endpoint(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
 }
 
 pub static OP_ALLOCATE_ADDRESS: wire::Operation = wire::Operation {
@@ -839,6 +887,34 @@ pub static OP_MODIFY_VPC_ATTRIBUTE: wire::Operation = wire::Operation {
     name: "ModifyVpcAttribute",
     input: &S_MODIFY_VPC_ATTRIBUTE_REQUEST,
     output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_VPC_ENDPOINT: wire::Operation = wire::Operation {
+    name: "CreateVpcEndpoint",
+    input: &S_CREATE_VPC_ENDPOINT_REQUEST,
+    output: &S_CREATE_VPC_ENDPOINT_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_VPC_ENDPOINTS: wire::Operation = wire::Operation {
+    name: "DeleteVpcEndpoints",
+    input: &S_DELETE_VPC_ENDPOINTS_REQUEST,
+    output: &S_DELETE_VPC_ENDPOINTS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_VPC_ENDPOINTS: wire::Operation = wire::Operation {
+    name: "DescribeVpcEndpoints",
+    input: &S_DESCRIBE_VPC_ENDPOINTS_REQUEST,
+    output: &S_DESCRIBE_VPC_ENDPOINTS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MODIFY_VPC_ENDPOINT: wire::Operation = wire::Operation {
+    name: "ModifyVpcEndpoint",
+    input: &S_MODIFY_VPC_ENDPOINT_REQUEST,
+    output: &S_MODIFY_VPC_ENDPOINT_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -1788,6 +1864,66 @@ impl FromValue for CreateTagsRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateVpcEndpointRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_type: Option<VpcEndpointType>,
+    pub vpc_id: String,
+    pub service_name: Option<String>,
+    pub policy_document: Option<String>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub security_group_ids: Option<Vec<String>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptionsSpecification>,
+    pub client_token: Option<String>,
+    pub private_dns_enabled: Option<bool>,
+    pub tag_specifications: Option<Vec<TagSpecification>>,
+    pub subnet_configurations: Option<Vec<SubnetConfiguration>>,
+    pub service_network_arn: Option<String>,
+    pub resource_configuration_arn: Option<String>,
+    pub service_region: Option<String>,
+}
+
+impl FromValue for CreateVpcEndpointRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            vpc_endpoint_type: fields.optional(1),
+            vpc_id: fields.required(2),
+            service_name: fields.optional(3),
+            policy_document: fields.optional(4),
+            route_table_ids: fields.optional(5),
+            subnet_ids: fields.optional(6),
+            security_group_ids: fields.optional(7),
+            ip_address_type: fields.optional(8),
+            dns_options: fields.optional(9),
+            client_token: fields.optional(10),
+            private_dns_enabled: fields.optional(11),
+            tag_specifications: fields.optional(12),
+            subnet_configurations: fields.optional(13),
+            service_network_arn: fields.optional(14),
+            resource_configuration_arn: fields.optional(15),
+            service_region: fields.optional(16),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateVpcEndpointResult {
+    pub vpc_endpoint: Option<VpcEndpoint>,
+    pub client_token: Option<String>,
+}
+
+impl IntoValue for CreateVpcEndpointResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.vpc_endpoint.map(IntoValue::into_value),
+            self.client_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateVpcRequest {
     pub cidr_block: Option<String>,
     pub ipv6_pool: Option<String>,
@@ -1964,6 +2100,29 @@ impl FromValue for DeleteTagsRequest {
         }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteVpcEndpointsRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_ids: Vec<String>,
+}
+
+impl FromValue for DeleteVpcEndpointsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { dry_run: fields.optional(0), vpc_endpoint_ids: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteVpcEndpointsResult {
+    pub unsuccessful: Option<Vec<UnsuccessfulItem>>,
+}
+
+impl IntoValue for DeleteVpcEndpointsResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.unsuccessful.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteVpcRequest {
     pub vpc_id: String,
@@ -2365,6 +2524,42 @@ impl IntoValue for DescribeVpcAttributeResult {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeVpcEndpointsRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_ids: Option<Vec<String>>,
+    pub filters: Option<Vec<Filter>>,
+    pub max_results: Option<i32>,
+    pub next_token: Option<String>,
+}
+
+impl FromValue for DescribeVpcEndpointsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            vpc_endpoint_ids: fields.optional(1),
+            filters: fields.optional(2),
+            max_results: fields.optional(3),
+            next_token: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeVpcEndpointsResult {
+    pub vpc_endpoints: Option<Vec<VpcEndpoint>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeVpcEndpointsResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.vpc_endpoints.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DescribeVpcsRequest {
     pub filters: Option<Vec<Filter>>,
     pub vpc_ids: Option<Vec<String>>,
@@ -2429,6 +2624,100 @@ impl FromValue for DisassociateRouteTableRequest {
         Self { dry_run: fields.optional(0), association_id: fields.required(1) }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DnsEntry {
+    pub dns_name: Option<String>,
+    pub hosted_zone_id: Option<String>,
+}
+
+impl IntoValue for DnsEntry {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.dns_name.map(IntoValue::into_value),
+            self.hosted_zone_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DnsOptions {
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
+    pub private_dns_only_for_inbound_resolver_endpoint: Option<bool>,
+    pub private_dns_preference: Option<String>,
+    pub private_dns_specified_domains: Option<Vec<String>>,
+}
+
+impl IntoValue for DnsOptions {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.dns_record_ip_type.map(IntoValue::into_value),
+            self.private_dns_only_for_inbound_resolver_endpoint.map(IntoValue::into_value),
+            self.private_dns_preference.map(IntoValue::into_value),
+            self.private_dns_specified_domains.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DnsOptionsSpecification {
+    pub dns_record_ip_type: Option<DnsRecordIpType>,
+    pub private_dns_only_for_inbound_resolver_endpoint: Option<bool>,
+    pub private_dns_preference: Option<String>,
+    pub private_dns_specified_domains: Option<Vec<String>>,
+}
+
+impl FromValue for DnsOptionsSpecification {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dns_record_ip_type: fields.optional(0),
+            private_dns_only_for_inbound_resolver_endpoint: fields.optional(1),
+            private_dns_preference: fields.optional(2),
+            private_dns_specified_domains: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DnsRecordIpType {
+    Ipv4,
+    Dualstack,
+    Ipv6,
+    ServiceDefined,
+}
+impl DnsRecordIpType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Dualstack => "dualstack",
+            Self::Ipv6 => "ipv6",
+            Self::ServiceDefined => "service-defined",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ipv4" => Some(Self::Ipv4),
+            "dualstack" => Some(Self::Dualstack),
+            "ipv6" => Some(Self::Ipv6),
+            "service-defined" => Some(Self::ServiceDefined),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for DnsRecordIpType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for DnsRecordIpType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DomainType {
     Vpc,
@@ -2557,6 +2846,44 @@ impl IntoValue for InternetGatewayAttachment {
             self.state.map(IntoValue::into_value),
             self.vpc_id.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum IpAddressType {
+    Ipv4,
+    Dualstack,
+    Ipv6,
+}
+impl IpAddressType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Dualstack => "dualstack",
+            Self::Ipv6 => "ipv6",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ipv4" => Some(Self::Ipv4),
+            "dualstack" => Some(Self::Dualstack),
+            "ipv6" => Some(Self::Ipv6),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for IpAddressType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for IpAddressType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -2725,6 +3052,21 @@ impl IntoValue for Ipv6Range {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct LastError {
+    pub message: Option<String>,
+    pub code: Option<String>,
+}
+
+impl IntoValue for LastError {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.message.map(IntoValue::into_value),
+            self.code.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ModifySubnetAttributeRequest {
     pub assign_ipv6_address_on_creation: Option<AttributeBooleanValue>,
     pub map_public_ip_on_launch: Option<AttributeBooleanValue>,
@@ -2776,6 +3118,56 @@ impl FromValue for ModifyVpcAttributeRequest {
         }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ModifyVpcEndpointRequest {
+    pub dry_run: Option<bool>,
+    pub vpc_endpoint_id: String,
+    pub reset_policy: Option<bool>,
+    pub policy_document: Option<String>,
+    pub add_route_table_ids: Option<Vec<String>>,
+    pub remove_route_table_ids: Option<Vec<String>>,
+    pub add_subnet_ids: Option<Vec<String>>,
+    pub remove_subnet_ids: Option<Vec<String>>,
+    pub add_security_group_ids: Option<Vec<String>>,
+    pub remove_security_group_ids: Option<Vec<String>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptionsSpecification>,
+    pub private_dns_enabled: Option<bool>,
+    pub subnet_configurations: Option<Vec<SubnetConfiguration>>,
+}
+
+impl FromValue for ModifyVpcEndpointRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            dry_run: fields.optional(0),
+            vpc_endpoint_id: fields.required(1),
+            reset_policy: fields.optional(2),
+            policy_document: fields.optional(3),
+            add_route_table_ids: fields.optional(4),
+            remove_route_table_ids: fields.optional(5),
+            add_subnet_ids: fields.optional(6),
+            remove_subnet_ids: fields.optional(7),
+            add_security_group_ids: fields.optional(8),
+            remove_security_group_ids: fields.optional(9),
+            ip_address_type: fields.optional(10),
+            dns_options: fields.optional(11),
+            private_dns_enabled: fields.optional(12),
+            subnet_configurations: fields.optional(13),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ModifyVpcEndpointResult {
+    pub r#return: Option<bool>,
+}
+
+impl IntoValue for ModifyVpcEndpointResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.r#return.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct NatGateway {
     pub create_time: Option<world::Timestamp>,
@@ -4313,6 +4705,21 @@ impl IntoValue for SecurityGroup {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct SecurityGroupIdentifier {
+    pub group_id: Option<String>,
+    pub group_name: Option<String>,
+}
+
+impl IntoValue for SecurityGroupIdentifier {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.group_id.map(IntoValue::into_value),
+            self.group_name.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct SecurityGroupRule {
     pub security_group_rule_id: Option<String>,
     pub group_id: Option<String>,
@@ -4500,6 +4907,34 @@ impl IntoValue for SubnetCidrBlockStateCode {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct SubnetConfiguration {
+    pub subnet_id: Option<String>,
+    pub ipv4: Option<String>,
+    pub ipv6: Option<String>,
+}
+
+impl FromValue for SubnetConfiguration {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { subnet_id: fields.optional(0), ipv4: fields.optional(1), ipv6: fields.optional(2) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct SubnetIpPrefixes {
+    pub subnet_id: Option<String>,
+    pub ip_prefixes: Option<Vec<String>>,
+}
+
+impl IntoValue for SubnetIpPrefixes {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.subnet_id.map(IntoValue::into_value),
+            self.ip_prefixes.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct SubnetIpv6CidrBlockAssociation {
     pub association_id: Option<String>,
     pub ipv6_cidr_block: Option<String>,
@@ -4645,6 +5080,36 @@ impl FromValue for Tenancy {
 impl IntoValue for Tenancy {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UnsuccessfulItem {
+    pub error: Option<UnsuccessfulItemError>,
+    pub resource_id: Option<String>,
+}
+
+impl IntoValue for UnsuccessfulItem {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.error.map(IntoValue::into_value),
+            self.resource_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UnsuccessfulItemError {
+    pub code: Option<String>,
+    pub message: Option<String>,
+}
+
+impl IntoValue for UnsuccessfulItemError {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.code.map(IntoValue::into_value),
+            self.message.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -5067,6 +5532,111 @@ impl VpcEncryptionControlState {
 }
 
 impl IntoValue for VpcEncryptionControlState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct VpcEndpoint {
+    pub vpc_endpoint_id: Option<String>,
+    pub vpc_endpoint_type: Option<VpcEndpointType>,
+    pub vpc_id: Option<String>,
+    pub service_name: Option<String>,
+    pub state: Option<String>,
+    pub policy_document: Option<String>,
+    pub route_table_ids: Option<Vec<String>>,
+    pub subnet_ids: Option<Vec<String>>,
+    pub groups: Option<Vec<SecurityGroupIdentifier>>,
+    pub ip_address_type: Option<IpAddressType>,
+    pub dns_options: Option<DnsOptions>,
+    pub private_dns_enabled: Option<bool>,
+    pub requester_managed: Option<bool>,
+    pub network_interface_ids: Option<Vec<String>>,
+    pub dns_entries: Option<Vec<DnsEntry>>,
+    pub creation_timestamp: Option<world::Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub owner_id: Option<String>,
+    pub last_error: Option<LastError>,
+    pub ipv4_prefixes: Option<Vec<SubnetIpPrefixes>>,
+    pub ipv6_prefixes: Option<Vec<SubnetIpPrefixes>>,
+    pub failure_reason: Option<String>,
+    pub service_network_arn: Option<String>,
+    pub resource_configuration_arn: Option<String>,
+    pub service_region: Option<String>,
+}
+
+impl IntoValue for VpcEndpoint {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.vpc_endpoint_id.map(IntoValue::into_value),
+            self.vpc_endpoint_type.map(IntoValue::into_value),
+            self.vpc_id.map(IntoValue::into_value),
+            self.service_name.map(IntoValue::into_value),
+            self.state.map(IntoValue::into_value),
+            self.policy_document.map(IntoValue::into_value),
+            self.route_table_ids.map(IntoValue::into_value),
+            self.subnet_ids.map(IntoValue::into_value),
+            self.groups.map(IntoValue::into_value),
+            self.ip_address_type.map(IntoValue::into_value),
+            self.dns_options.map(IntoValue::into_value),
+            self.private_dns_enabled.map(IntoValue::into_value),
+            self.requester_managed.map(IntoValue::into_value),
+            self.network_interface_ids.map(IntoValue::into_value),
+            self.dns_entries.map(IntoValue::into_value),
+            self.creation_timestamp.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.owner_id.map(IntoValue::into_value),
+            self.last_error.map(IntoValue::into_value),
+            self.ipv4_prefixes.map(IntoValue::into_value),
+            self.ipv6_prefixes.map(IntoValue::into_value),
+            self.failure_reason.map(IntoValue::into_value),
+            self.service_network_arn.map(IntoValue::into_value),
+            self.resource_configuration_arn.map(IntoValue::into_value),
+            self.service_region.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VpcEndpointType {
+    Interface,
+    Gateway,
+    GatewayLoadBalancer,
+    Resource,
+    ServiceNetwork,
+}
+impl VpcEndpointType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Interface => "Interface",
+            Self::Gateway => "Gateway",
+            Self::GatewayLoadBalancer => "GatewayLoadBalancer",
+            Self::Resource => "Resource",
+            Self::ServiceNetwork => "ServiceNetwork",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "Interface" => Some(Self::Interface),
+            "Gateway" => Some(Self::Gateway),
+            "GatewayLoadBalancer" => Some(Self::GatewayLoadBalancer),
+            "Resource" => Some(Self::Resource),
+            "ServiceNetwork" => Some(Self::ServiceNetwork),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for VpcEndpointType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for VpcEndpointType {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
     }
@@ -6937,6 +7507,191 @@ static S_CREATE_TAGS_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_VPC_ENDPOINT_REQUEST: Shape = Shape {
+    name: "CreateVpcEndpointRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointType",
+            query: "VpcEndpointType",
+            xml: "VpcEndpointType",
+            shape: &S_VPC_ENDPOINT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "VpcId",
+            shape: &S_VPC_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "ServiceName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PolicyDocument",
+            query: "PolicyDocument",
+            xml: "PolicyDocument",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableIds",
+            query: "RouteTableId",
+            xml: "RouteTableId",
+            shape: &S_VPC_ENDPOINT_ROUTE_TABLE_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetIds",
+            query: "SubnetId",
+            xml: "SubnetId",
+            shape: &S_VPC_ENDPOINT_SUBNET_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SecurityGroupIds",
+            query: "SecurityGroupId",
+            xml: "SecurityGroupId",
+            shape: &S_VPC_ENDPOINT_SECURITY_GROUP_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpAddressType",
+            query: "IpAddressType",
+            xml: "IpAddressType",
+            shape: &S_IP_ADDRESS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DnsOptions",
+            query: "DnsOptions",
+            xml: "DnsOptions",
+            shape: &S_DNS_OPTIONS_SPECIFICATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "ClientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateDnsEnabled",
+            query: "PrivateDnsEnabled",
+            xml: "PrivateDnsEnabled",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "TagSpecifications",
+            query: "TagSpecification",
+            xml: "TagSpecification",
+            shape: &S_TAG_SPECIFICATION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetConfigurations",
+            query: "SubnetConfiguration",
+            xml: "SubnetConfiguration",
+            shape: &S_SUBNET_CONFIGURATIONS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses of endpoints are chosen"),
+        },
+        Member {
+            name: "ServiceNetworkArn",
+            query: "ServiceNetworkArn",
+            xml: "ServiceNetworkArn",
+            shape: &S_SERVICE_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+        Member {
+            name: "ResourceConfigurationArn",
+            query: "ResourceConfigurationArn",
+            xml: "ResourceConfigurationArn",
+            shape: &S_RESOURCE_CONFIGURATION_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("VPC Lattice is not built"),
+        },
+        Member {
+            name: "ServiceRegion",
+            query: "ServiceRegion",
+            xml: "ServiceRegion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("endpoints lead to their own region"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_VPC_ENDPOINT_RESULT: Shape = Shape {
+    name: "CreateVpcEndpointResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VpcEndpoint",
+            query: "VpcEndpoint",
+            xml: "vpcEndpoint",
+            shape: &S_VPC_ENDPOINT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ClientToken",
+            query: "ClientToken",
+            xml: "clientToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREATE_VPC_REQUEST: Shape = Shape {
     name: "CreateVpcRequest",
     kind: Kind::Structure(&[
@@ -7337,6 +8092,45 @@ static S_DELETE_TAGS_REQUEST: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_VPC_ENDPOINTS_REQUEST: Shape = Shape {
+    name: "DeleteVpcEndpointsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointIds",
+            query: "VpcEndpointId",
+            xml: "VpcEndpointId",
+            shape: &S_VPC_ENDPOINT_ID_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_VPC_ENDPOINTS_RESULT: Shape = Shape {
+    name: "DeleteVpcEndpointsResult",
+    kind: Kind::Structure(&[Member {
+        name: "Unsuccessful",
+        query: "Unsuccessful",
+        xml: "unsuccessful",
+        shape: &S_UNSUCCESSFUL_ITEM_SET,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -8232,6 +9026,83 @@ static S_DESCRIBE_VPC_ATTRIBUTE_RESULT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DESCRIBE_VPC_ENDPOINTS_REQUEST: Shape = Shape {
+    name: "DescribeVpcEndpointsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointIds",
+            query: "VpcEndpointId",
+            xml: "VpcEndpointId",
+            shape: &S_VPC_ENDPOINT_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "MaxResults",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "NextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_VPC_ENDPOINTS_RESULT: Shape = Shape {
+    name: "DescribeVpcEndpointsResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VpcEndpoints",
+            query: "VpcEndpointSet",
+            xml: "vpcEndpointSet",
+            shape: &S_VPC_ENDPOINT_SET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DESCRIBE_VPCS_MAX_RESULTS: Shape = Shape {
     name: "DescribeVpcsMaxResults",
     kind: Kind::Integer { bits: 32 },
@@ -8374,6 +9245,129 @@ static S_DISASSOCIATE_ROUTE_TABLE_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DNS_ENTRY: Shape = Shape {
+    name: "DnsEntry",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DnsName",
+            query: "DnsName",
+            xml: "dnsName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "HostedZoneId",
+            query: "HostedZoneId",
+            xml: "hostedZoneId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DNS_ENTRY_SET: Shape = Shape {
+    name: "DnsEntrySet",
+    kind: Kind::List { member: &S_DNS_ENTRY, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DNS_OPTIONS: Shape = Shape {
+    name: "DnsOptions",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DnsRecordIpType",
+            query: "DnsRecordIpType",
+            xml: "dnsRecordIpType",
+            shape: &S_DNS_RECORD_IP_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateDnsOnlyForInboundResolverEndpoint",
+            query: "PrivateDnsOnlyForInboundResolverEndpoint",
+            xml: "privateDnsOnlyForInboundResolverEndpoint",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateDnsPreference",
+            query: "PrivateDnsPreference",
+            xml: "privateDnsPreference",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateDnsSpecifiedDomains",
+            query: "PrivateDnsSpecifiedDomainSet",
+            xml: "privateDnsSpecifiedDomainSet",
+            shape: &S_PRIVATE_DNS_SPECIFIED_DOMAIN_SET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DNS_OPTIONS_SPECIFICATION: Shape = Shape {
+    name: "DnsOptionsSpecification",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DnsRecordIpType",
+            query: "DnsRecordIpType",
+            xml: "DnsRecordIpType",
+            shape: &S_DNS_RECORD_IP_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+        Member {
+            name: "PrivateDnsOnlyForInboundResolverEndpoint",
+            query: "PrivateDnsOnlyForInboundResolverEndpoint",
+            xml: "PrivateDnsOnlyForInboundResolverEndpoint",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+        Member {
+            name: "PrivateDnsPreference",
+            query: "PrivateDnsPreference",
+            xml: "PrivateDnsPreference",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+        Member {
+            name: "PrivateDnsSpecifiedDomains",
+            query: "PrivateDnsSpecifiedDomain",
+            xml: "PrivateDnsSpecifiedDomain",
+            shape: &S_PRIVATE_DNS_SPECIFIED_DOMAIN_SET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DNS_RECORD_IP_TYPE: Shape = Shape {
+    name: "DnsRecordIpType",
+    kind: Kind::String { values: &["ipv4", "dualstack", "ipv6", "service-defined"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DOMAIN_TYPE: Shape = Shape {
     name: "DomainType",
     kind: Kind::String { values: &["vpc", "standard"] },
@@ -8451,6 +9445,12 @@ static S_GROUP_IDENTIFIER: Shape = Shape {
 static S_GROUP_IDENTIFIER_LIST: Shape = Shape {
     name: "GroupIdentifierList",
     kind: Kind::List { member: &S_GROUP_IDENTIFIER, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GROUP_IDENTIFIER_SET: Shape = Shape {
+    name: "GroupIdentifierSet",
+    kind: Kind::List { member: &S_SECURITY_GROUP_IDENTIFIER, item: "item", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -8567,6 +9567,12 @@ static S_INTERNET_GATEWAY_ID_LIST: Shape = Shape {
 static S_INTERNET_GATEWAY_LIST: Shape = Shape {
     name: "InternetGatewayList",
     kind: Kind::List { member: &S_INTERNET_GATEWAY, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IP_ADDRESS_TYPE: Shape = Shape {
+    name: "IpAddressType",
+    kind: Kind::String { values: &["ipv4", "dualstack", "ipv6"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -8784,9 +9790,40 @@ static S_IPV6_RANGE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_LAST_ERROR: Shape = Shape {
+    name: "LastError",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Message",
+            query: "Message",
+            xml: "message",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Code",
+            query: "Code",
+            xml: "code",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LOCAL_GATEWAY_ID: Shape = Shape {
     name: "LocalGatewayId",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MILLISECOND_DATE_TIME: Shape = Shape {
+    name: "MillisecondDateTime",
+    kind: Kind::Timestamp(TimeFormat::Protocol),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -8936,6 +9973,153 @@ static S_MODIFY_VPC_ATTRIBUTE_REQUEST: Shape = Shape {
             mark: Mark::Refused("CloudWatch metrics are not built"),
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MODIFY_VPC_ENDPOINT_REQUEST: Shape = Shape {
+    name: "ModifyVpcEndpointRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "DryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointId",
+            query: "VpcEndpointId",
+            xml: "VpcEndpointId",
+            shape: &S_VPC_ENDPOINT_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ResetPolicy",
+            query: "ResetPolicy",
+            xml: "ResetPolicy",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PolicyDocument",
+            query: "PolicyDocument",
+            xml: "PolicyDocument",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AddRouteTableIds",
+            query: "AddRouteTableId",
+            xml: "AddRouteTableId",
+            shape: &S_VPC_ENDPOINT_ROUTE_TABLE_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RemoveRouteTableIds",
+            query: "RemoveRouteTableId",
+            xml: "RemoveRouteTableId",
+            shape: &S_VPC_ENDPOINT_ROUTE_TABLE_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AddSubnetIds",
+            query: "AddSubnetId",
+            xml: "AddSubnetId",
+            shape: &S_VPC_ENDPOINT_SUBNET_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RemoveSubnetIds",
+            query: "RemoveSubnetId",
+            xml: "RemoveSubnetId",
+            shape: &S_VPC_ENDPOINT_SUBNET_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AddSecurityGroupIds",
+            query: "AddSecurityGroupId",
+            xml: "AddSecurityGroupId",
+            shape: &S_VPC_ENDPOINT_SECURITY_GROUP_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RemoveSecurityGroupIds",
+            query: "RemoveSecurityGroupId",
+            xml: "RemoveSecurityGroupId",
+            shape: &S_VPC_ENDPOINT_SECURITY_GROUP_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpAddressType",
+            query: "IpAddressType",
+            xml: "IpAddressType",
+            shape: &S_IP_ADDRESS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DnsOptions",
+            query: "DnsOptions",
+            xml: "DnsOptions",
+            shape: &S_DNS_OPTIONS_SPECIFICATION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("the names of endpoints are not built"),
+        },
+        Member {
+            name: "PrivateDnsEnabled",
+            query: "PrivateDnsEnabled",
+            xml: "PrivateDnsEnabled",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetConfigurations",
+            query: "SubnetConfiguration",
+            xml: "SubnetConfiguration",
+            shape: &S_SUBNET_CONFIGURATIONS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses of endpoints are chosen"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MODIFY_VPC_ENDPOINT_RESULT: Shape = Shape {
+    name: "ModifyVpcEndpointResult",
+    kind: Kind::Structure(&[Member {
+        name: "Return",
+        query: "Return",
+        xml: "return",
+        shape: &S_BOOLEAN,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -10067,6 +11251,12 @@ static S_PRIVATE_DNS_NAME_OPTIONS_ON_LAUNCH: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PRIVATE_DNS_SPECIFIED_DOMAIN_SET: Shape = Shape {
+    name: "PrivateDnsSpecifiedDomainSet",
+    kind: Kind::List { member: &S_STRING, item: "item", flattened: false },
+    constraint: Constraint { min: Some(0), max: Some(10), pattern: None },
+    sensitive: false,
+};
 static S_PRIVATE_IP_ADDRESS_COUNT: Shape = Shape {
     name: "PrivateIpAddressCount",
     kind: Kind::Integer { bits: 32 },
@@ -10520,6 +11710,12 @@ static S_REPLACE_ROUTE_TABLE_ASSOCIATION_RESULT: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_RESOURCE_CONFIGURATION_ARN: Shape = Shape {
+    name: "ResourceConfigurationArn",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -11521,6 +12717,31 @@ static S_SECURITY_GROUP_ID: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SECURITY_GROUP_IDENTIFIER: Shape = Shape {
+    name: "SecurityGroupIdentifier",
+    kind: Kind::Structure(&[
+        Member {
+            name: "GroupId",
+            query: "GroupId",
+            xml: "groupId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "GroupName",
+            query: "GroupName",
+            xml: "groupName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SECURITY_GROUP_LIST: Shape = Shape {
     name: "SecurityGroupList",
     kind: Kind::List { member: &S_SECURITY_GROUP, item: "item", flattened: false },
@@ -11687,6 +12908,18 @@ static S_SECURITY_GROUP_RULE_LIST: Shape = Shape {
 static S_SERVICE_MANAGED: Shape = Shape {
     name: "ServiceManaged",
     kind: Kind::String { values: &["alb", "nlb", "rnat", "rds"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_NETWORK_ARN: Shape = Shape {
+    name: "ServiceNetworkArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_STATE: Shape = Shape {
+    name: "State",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -11956,6 +13189,46 @@ static S_SUBNET_CIDR_BLOCK_STATE_CODE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SUBNET_CONFIGURATION: Shape = Shape {
+    name: "SubnetConfiguration",
+    kind: Kind::Structure(&[
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "SubnetId",
+            shape: &S_SUBNET_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses of endpoints are chosen"),
+        },
+        Member {
+            name: "Ipv4",
+            query: "Ipv4",
+            xml: "Ipv4",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses of endpoints are chosen"),
+        },
+        Member {
+            name: "Ipv6",
+            query: "Ipv6",
+            xml: "Ipv6",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("addresses of endpoints are chosen"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SUBNET_CONFIGURATIONS_LIST: Shape = Shape {
+    name: "SubnetConfigurationsList",
+    kind: Kind::List { member: &S_SUBNET_CONFIGURATION, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SUBNET_ID: Shape = Shape {
     name: "SubnetId",
     kind: Kind::String { values: &[] },
@@ -11965,6 +13238,37 @@ static S_SUBNET_ID: Shape = Shape {
 static S_SUBNET_ID_STRING_LIST: Shape = Shape {
     name: "SubnetIdStringList",
     kind: Kind::List { member: &S_SUBNET_ID, item: "SubnetId", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SUBNET_IP_PREFIXES: Shape = Shape {
+    name: "SubnetIpPrefixes",
+    kind: Kind::Structure(&[
+        Member {
+            name: "SubnetId",
+            query: "SubnetId",
+            xml: "subnetId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpPrefixes",
+            query: "IpPrefixSet",
+            xml: "ipPrefixSet",
+            shape: &S_VALUE_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SUBNET_IP_PREFIXES_LIST: Shape = Shape {
+    name: "SubnetIpPrefixesList",
+    kind: Kind::List { member: &S_SUBNET_IP_PREFIXES, item: "item", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -12170,6 +13474,62 @@ static S_TENANCY: Shape = Shape {
 static S_TRANSIT_GATEWAY_ID: Shape = Shape {
     name: "TransitGatewayId",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UNSUCCESSFUL_ITEM: Shape = Shape {
+    name: "UnsuccessfulItem",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Error",
+            query: "Error",
+            xml: "error",
+            shape: &S_UNSUCCESSFUL_ITEM_ERROR,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ResourceId",
+            query: "ResourceId",
+            xml: "resourceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UNSUCCESSFUL_ITEM_ERROR: Shape = Shape {
+    name: "UnsuccessfulItemError",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Code",
+            query: "Code",
+            xml: "code",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Message",
+            query: "Message",
+            xml: "message",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UNSUCCESSFUL_ITEM_SET: Shape = Shape {
+    name: "UnsuccessfulItemSet",
+    kind: Kind::List { member: &S_UNSUCCESSFUL_ITEM, item: "item", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -12762,9 +14122,279 @@ static S_VPC_ENCRYPTION_CONTROL_STATE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_VPC_ENDPOINT: Shape = Shape {
+    name: "VpcEndpoint",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VpcEndpointId",
+            query: "VpcEndpointId",
+            xml: "vpcEndpointId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcEndpointType",
+            query: "VpcEndpointType",
+            xml: "vpcEndpointType",
+            shape: &S_VPC_ENDPOINT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VpcId",
+            query: "VpcId",
+            xml: "vpcId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "serviceName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "State",
+            query: "State",
+            xml: "state",
+            shape: &S_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PolicyDocument",
+            query: "PolicyDocument",
+            xml: "policyDocument",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RouteTableIds",
+            query: "RouteTableIdSet",
+            xml: "routeTableIdSet",
+            shape: &S_VALUE_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SubnetIds",
+            query: "SubnetIdSet",
+            xml: "subnetIdSet",
+            shape: &S_VALUE_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Groups",
+            query: "GroupSet",
+            xml: "groupSet",
+            shape: &S_GROUP_IDENTIFIER_SET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IpAddressType",
+            query: "IpAddressType",
+            xml: "ipAddressType",
+            shape: &S_IP_ADDRESS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DnsOptions",
+            query: "DnsOptions",
+            xml: "dnsOptions",
+            shape: &S_DNS_OPTIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "PrivateDnsEnabled",
+            query: "PrivateDnsEnabled",
+            xml: "privateDnsEnabled",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RequesterManaged",
+            query: "RequesterManaged",
+            xml: "requesterManaged",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NetworkInterfaceIds",
+            query: "NetworkInterfaceIdSet",
+            xml: "networkInterfaceIdSet",
+            shape: &S_VALUE_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DnsEntries",
+            query: "DnsEntrySet",
+            xml: "dnsEntrySet",
+            shape: &S_DNS_ENTRY_SET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CreationTimestamp",
+            query: "CreationTimestamp",
+            xml: "creationTimestamp",
+            shape: &S_MILLISECOND_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "OwnerId",
+            query: "OwnerId",
+            xml: "ownerId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "LastError",
+            query: "LastError",
+            xml: "lastError",
+            shape: &S_LAST_ERROR,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ipv4Prefixes",
+            query: "Ipv4PrefixSet",
+            xml: "ipv4PrefixSet",
+            shape: &S_SUBNET_IP_PREFIXES_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Ipv6Prefixes",
+            query: "Ipv6PrefixSet",
+            xml: "ipv6PrefixSet",
+            shape: &S_SUBNET_IP_PREFIXES_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FailureReason",
+            query: "FailureReason",
+            xml: "failureReason",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceNetworkArn",
+            query: "ServiceNetworkArn",
+            xml: "serviceNetworkArn",
+            shape: &S_SERVICE_NETWORK_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ResourceConfigurationArn",
+            query: "ResourceConfigurationArn",
+            xml: "resourceConfigurationArn",
+            shape: &S_RESOURCE_CONFIGURATION_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceRegion",
+            query: "ServiceRegion",
+            xml: "serviceRegion",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_VPC_ENDPOINT_ID: Shape = Shape {
     name: "VpcEndpointId",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_ID_LIST: Shape = Shape {
+    name: "VpcEndpointIdList",
+    kind: Kind::List { member: &S_VPC_ENDPOINT_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_ROUTE_TABLE_ID_LIST: Shape = Shape {
+    name: "VpcEndpointRouteTableIdList",
+    kind: Kind::List { member: &S_ROUTE_TABLE_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_SECURITY_GROUP_ID_LIST: Shape = Shape {
+    name: "VpcEndpointSecurityGroupIdList",
+    kind: Kind::List { member: &S_SECURITY_GROUP_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_SET: Shape = Shape {
+    name: "VpcEndpointSet",
+    kind: Kind::List { member: &S_VPC_ENDPOINT, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_SUBNET_ID_LIST: Shape = Shape {
+    name: "VpcEndpointSubnetIdList",
+    kind: Kind::List { member: &S_SUBNET_ID, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VPC_ENDPOINT_TYPE: Shape = Shape {
+    name: "VpcEndpointType",
+    kind: Kind::String {
+        values: &["Interface", "Gateway", "GatewayLoadBalancer", "Resource", "ServiceNetwork"],
+    },
     constraint: Constraint::NONE,
     sensitive: false,
 };

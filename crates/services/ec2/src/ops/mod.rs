@@ -14,3 +14,4 @@ pub(crate) mod security_group_rule;
 pub(crate) mod subnet;
 pub(crate) mod tag;
 pub(crate) mod vpc;
+pub(crate) mod vpc_endpoint;

@@ -9,7 +9,7 @@ use crate::{
     Ec2,
     api::*,
     faults,
-    model::{self, NatGateway, RouteTable as Record, Subnet},
+    model::{self, NatGateway, RouteTable as Record, Subnet, VpcEndpoint},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use store::{Snapshot, Tx};
@@ -83,6 +83,17 @@ fn told(ctx: &Context, snapshot: &Snapshot, record: &Record) -> Result<RouteTabl
             ..Route::default()
         });
     }
+    for endpoint in snapshot.scan_prefix::<VpcEndpoint>(&format!("{}/", record.realm)) {
+        if endpoint.is_in(&record.id) {
+            routes.push(Route {
+                destination_prefix_list_id: Some(S3_ADDRESSES.to_owned()),
+                gateway_id: Some(endpoint.id.clone()),
+                origin: RouteOrigin::parse("CreateRoute"),
+                state: RouteState::parse("active"),
+                ..Route::default()
+            });
+        }
+    }
     Ok(RouteTable {
         associations: Some(main.chain(own).collect()),
         propagating_vgws: Some(Vec::new()),
@@ -96,6 +107,9 @@ fn told(ctx: &Context, snapshot: &Snapshot, record: &Record) -> Result<RouteTabl
 
 /// The only destination besides the VPC itself.
 pub(super) const EVERYWHERE: &str = "0.0.0.0/0";
+
+/// AWS's list of S3's addresses in us-east-1; each region has one of its own there.
+const S3_ADDRESSES: &str = "pl-63a5400a";
 
 /// Whether what the table's route leads to is there.
 fn leads(snapshot: &Snapshot, record: &Record) -> bool {
@@ -118,7 +132,9 @@ pub(crate) async fn delete_route_table(
     let realm = ctx.realm();
     let write = ec2.store.write(move |tx| {
         let table = tag::find::<Record>(tx, &realm, &id, NO_TABLE)?;
-        if table.main.is_some() || !table.associations.is_empty() {
+        let endpoints = tx.scan_prefix::<VpcEndpoint>(&format!("{realm}/"));
+        let leads = endpoints.into_iter().any(|endpoint| endpoint.is_in(&id));
+        if table.main.is_some() || !table.associations.is_empty() || leads {
             return Err(faults::dependency("routeTable", &id));
         }
         tx.delete::<Record>(&format!("{realm}/{id}"));

@@ -10,6 +10,7 @@ use crate::{
     faults,
     model::{
         self, Address, InternetGateway, NatGateway, RouteTable, SecurityGroup, Subnet, Tags, Vpc,
+        VpcEndpoint,
     },
 };
 use store::{Record, Tx, View};
@@ -69,6 +70,7 @@ fn change(
         "rtb" => on!(RouteTable),
         "eipalloc" => on!(Address),
         "nat" => on!(NatGateway),
+        "vpce" => on!(VpcEndpoint),
         "sg" => on!(SecurityGroup),
         _ => false,
     };
@@ -148,6 +150,7 @@ pub(crate) async fn describe_tags(
     of!(Vpc, "vpc");
     of!(Subnet, "subnet");
     of!(InternetGateway, "internet-gateway");
+    of!(VpcEndpoint, "vpc-endpoint");
     of!(RouteTable, "route-table");
     of!(Address, "elastic-ip");
     of!(NatGateway, "natgateway");
@@ -197,6 +200,7 @@ pub(super) const NO_TABLE: (&str, &str) = ("InvalidRouteTableID.NotFound", "rout
 pub(super) const NO_GATEWAY: (&str, &str) =
     ("InvalidInternetGatewayID.NotFound", "internetGateway");
 pub(super) const NO_ADDRESS: (&str, &str) = ("InvalidAllocationID.NotFound", "allocation");
+pub(super) const NO_ENDPOINT: (&str, &str) = ("InvalidVpcEndpointId.NotFound", "VpcEndpoint");
 pub(super) const NO_NAT: (&str, &str) = ("NatGatewayNotFound", "NatGateway");
 
 /// The VPC of an id.

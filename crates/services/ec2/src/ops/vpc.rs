@@ -9,7 +9,10 @@ use crate::{
     Ec2,
     api::*,
     faults,
-    model::{InternetGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc as Record},
+    model::{
+        InternetGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet, Vpc as Record,
+        VpcEndpoint,
+    },
 };
 use network::Cidr;
 use store::Tx;
@@ -72,6 +75,7 @@ fn is_used(tx: &Tx, realm: &str, vpc: &str) -> bool {
     tx.scan_prefix::<Subnet>(&prefix).any(|one| one.vpc == vpc)
         || tx.scan_prefix::<InternetGateway>(&prefix).any(|one| one.vpc.as_deref() == Some(vpc))
         || tx.scan_prefix::<NetworkInterface>(&prefix).any(|one| one.vpc == vpc)
+        || tx.scan_prefix::<VpcEndpoint>(&prefix).any(|one| one.vpc == vpc)
         || tx
             .scan_prefix::<SecurityGroup>(&prefix)
             .any(|one| one.vpc == vpc && one.name != "default")

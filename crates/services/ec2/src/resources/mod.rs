@@ -1,6 +1,7 @@
 //! EC2's types of resources in stacks.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_EC2.html>
 
+mod endpoint;
 mod network;
 mod security;
 
@@ -21,6 +22,7 @@ pub fn types() -> Types {
             Arc::new(network::Subnet),
             Arc::new(network::Association),
             Arc::new(network::Vpc),
+            Arc::new(endpoint::VpcEndpoint),
             Arc::new(network::Attachment),
             Arc::new(security::SecurityGroup),
             Arc::new(security::Rule { egress: true }),

@@ -8,6 +8,7 @@ mod environment;
 mod events;
 mod output;
 pub(crate) mod pull;
+mod reach;
 mod service;
 mod spec;
 mod task;

@@ -5,7 +5,7 @@
 //! AWS's words; what does not work now (a disk, the kernel) is tried again.
 
 use super::{
-    chain, connect, environment, events, output, pull,
+    chain, connect, environment, events, output, pull, reach,
     service::{registries, targets},
     spec,
 };
@@ -148,6 +148,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     })
     .await?;
     let principal = execution_role(ecs, task, &definition)?;
+    reach::check(ecs, task, &containers, &interface).await?;
     let images = pull::all(ecs, task, &containers, principal.as_ref()).await?;
     let secrets = environment::secrets(ecs, task, &containers, principal.as_ref()).await?;
     let files = environment::files(ecs, task, &containers, principal.as_ref()).await?;
