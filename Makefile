@@ -2,16 +2,18 @@
 CARGO ?= cargo
 VENV := .venv
 PYTHON := $(VENV)/bin/python
-# The CDK's command line, for tests; node itself is in tests/requirements.txt.
+# The command lines of the CDK and of SAM, for tests; node itself is in tests/requirements.txt. SAM's asks for other
+# versions of what the tests use, so it has an environment of its own.
 CDK := aws-cdk@2.1148.1
+SAM := aws-sam-cli==1.170.0
 
-.PHONY: demo test lint fuzz simulate bench build deps venv clean
+.PHONY: demo test lint fuzz simulate bench build deps venv tools clean
 
 demo: deps venv
 	$(CARGO) build --release -p neargate
 	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$${CARGO_TARGET_DIR:-target}/release:$$PATH" examples/hello/demo.sh
 
-test: deps venv lint
+test: deps venv tools lint
 	$(CARGO) test --workspace
 	$(CARGO) build -p neargate
 	$(PYTHON) -m pytest tests
@@ -27,7 +29,7 @@ lint: deps venv
 # Every fuzz target for a while (FUZZ_SECONDS each); needs cargo-fuzz (`cargo install cargo-fuzz`).
 FUZZ_SECONDS ?= 60
 fuzz:
-	@set -e; for target in crates/*/fuzz/fuzz_targets/*.rs; do \
+	@set -e; for target in crates/*/fuzz/fuzz_targets/*.rs crates/services/*/fuzz/fuzz_targets/*.rs; do \
 		crate=$${target%/fuzz/fuzz_targets/*}; name=$$(basename $$target .rs); \
 		echo "== $$crate $$name"; \
 		(cd $$crate && $(CARGO) fuzz run -s none $$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0); \
@@ -55,7 +57,14 @@ venv: $(VENV)/.done
 $(VENV)/.done: tests/requirements.txt
 	python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet -r tests/requirements.txt
+	touch $@
+
+tools: $(VENV)/.tools
+
+$(VENV)/.tools: $(VENV)/.done Makefile
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm install --silent --no-audit --no-fund --prefix $(VENV) $(CDK)
+	python3 -m venv $(VENV)/sam
+	$(VENV)/sam/bin/python -m pip install --quiet $(SAM)
 	touch $@
 
 clean:

@@ -136,7 +136,7 @@ class Ours:
         return made["taskDefinition"]["taskDefinitionArn"]
 
     def create(self, count):
-        network = {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.open]}}
+        network = {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.open], "assignPublicIp": "ENABLED"}}
         balancer = {"targetGroupArn": self.group, "containerName": "main", "containerPort": 8080}
         self.ecs.create_service(
             cluster="bench", serviceName="bench", taskDefinition=self.define("one"), desiredCount=count, launchType="FARGATE",

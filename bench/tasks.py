@@ -194,7 +194,7 @@ def main():
         executionRoleArn=role, family="bench", requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512",
         containerDefinitions=[{"name": "main", "image": uri, "stopTimeout": 0}],
     )
-    network = {"awsvpcConfiguration": {"subnets": subnets}}
+    network = {"awsvpcConfiguration": {"subnets": subnets, "assignPublicIp": "ENABLED"}}
 
     def run(count):
         answer = ecs.run_task(cluster="bench", launchType="FARGATE", taskDefinition="bench", count=count, networkConfiguration=network)

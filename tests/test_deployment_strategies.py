@@ -53,7 +53,7 @@ class Shifted(Balanced):
         ]
 
     def begin(self, words, count, **configuration):
-        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back]}
+        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back], "assignPublicIp": "ENABLED"}
         return self.create(
             self.name,
             self.page(words),

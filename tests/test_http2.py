@@ -223,7 +223,7 @@ time.sleep(600)
 def test_service_connect_carries_grpc(secured):
     stack = secured.stack
     secured.ecs.create_cluster(clusterName="calls", serviceConnectDefaults={"namespace": "calls"})
-    network = {"awsvpcConfiguration": {"subnets": stack.subnets[:2], "securityGroups": [stack.open_group]}}
+    network = {"awsvpcConfiguration": {"subnets": stack.subnets[:2], "securityGroups": [stack.open_group], "assignPublicIp": "ENABLED"}}
     for name, text, endpoints in [("served", SERVER, [{"portName": "calls", "clientAliases": [{"port": 8080}]}]), ("caller", CALLER, [])]:
         connect = {"enabled": True, "services": endpoints}
         secured.ecs.create_service(

@@ -93,7 +93,7 @@ class Balanced(Services):
         )["Listeners"][0]["ListenerArn"]
 
     def service(self, name, definition, count, group, **more):
-        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back]}
+        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back], "assignPublicIp": "ENABLED"}
         return self.create(
             name,
             definition,

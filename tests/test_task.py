@@ -257,7 +257,7 @@ def test_fargate_refuses_what_fargate_refuses(stack):
 def test_an_idempotent_run(stack):
     container, token = stack.container(command="true"), "token-1"
     definition = stack.define(container)
-    network = {"awsvpcConfiguration": {"subnets": [stack.subnet]}}
+    network = {"awsvpcConfiguration": {"subnets": [stack.subnet], "assignPublicIp": "ENABLED"}}
 
     def run(definition):
         return stack.ecs.run_task(

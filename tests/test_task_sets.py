@@ -9,7 +9,7 @@ from test_service_balanced import LISTENER, Balanced, Load, fetch
 
 class Sets(Balanced):
     def make(self, service, definition, group, **more):
-        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back]}
+        network = {"subnets": self.stack.subnets[:2], "securityGroups": [self.back], "assignPublicIp": "ENABLED"}
         balancers = [{"targetGroupArn": group, "containerName": "main", "containerPort": 8080}]
         more.setdefault("loadBalancers", balancers)
         return self.ecs.create_task_set(
@@ -120,7 +120,7 @@ def test_code_deploy_has_its_first_task_set_from_the_service(sets):
     balancer, group = sets.balancer("cd"), sets.group("cd")
     sets.listener(balancer, group)
     by_code_deploy = {"deploymentController": {"type": "CODE_DEPLOY"}}
-    network = {"awsvpcConfiguration": {"subnets": sets.stack.subnets[:2], "securityGroups": [sets.back]}}
+    network = {"awsvpcConfiguration": {"subnets": sets.stack.subnets[:2], "securityGroups": [sets.back], "assignPublicIp": "ENABLED"}}
     refused(
         "load balancer is required", ecs.create_service, serviceName="cd", desiredCount=1, launchType="FARGATE",
         taskDefinition=sets.page("cd"), networkConfiguration=network, **by_code_deploy,

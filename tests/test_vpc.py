@@ -82,10 +82,9 @@ def test_tasks_go_the_ways_of_their_subnets(host, tmp_path_factory):  # noqa: F8
         plane.process.wait(timeout=60)
 
 
-def test_what_fargate_needs_of_aws_is_reached_by_private_link(neargate, tmp_path):
+def test_what_fargate_needs_of_aws_is_reached_by_private_link(neargate, stack):
     """Subnets without a way out start tasks when the endpoints are there, and tell as on AWS which is not."""
-    stack, stacks, ec2 = Stack(neargate), Stacks(neargate), neargate.client("ec2")
-    stack.image = push(neargate, tmp_path, "private-link")
+    stacks, ec2 = Stacks(neargate), neargate.client("ec2")
     by = lambda way: [{"ParameterKey": "PrivateWay", "ParameterValue": way}]
     stacks.create("linked", (PATTERNS / "network.yaml").read_text(), Parameters=by("PrivateLink"))
     outputs = stacks.outputs("linked")

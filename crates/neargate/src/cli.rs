@@ -5,6 +5,7 @@ mod doctor;
 mod env;
 mod exec;
 mod logs;
+mod new;
 mod output;
 mod status;
 
@@ -62,6 +63,8 @@ enum Command {
     Exec(exec::Options),
     /// Print the events of a log group.
     Logs(logs::Options),
+    /// Copy a pattern, a CloudFormation template of a whole stack, into a directory; or list all.
+    New(new::Options),
     /// Interrupt a FARGATE_SPOT task, as AWS does when it wants the capacity back: SIGTERM, and two minutes at most.
     Interrupt {
         /// The task's id, its beginning, or its ARN.
@@ -157,6 +160,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Status { watch } => status::run(&cli.place.data_dir, *watch, cli.output),
         Command::Exec(options) => return exec::run(&cli.place.data_dir, options, cli.output),
         Command::Logs(options) => logs::run(&cli.place.data_dir, options, cli.output),
+        Command::New(options) => new::run(options, cli.output),
         Command::Doctor { mend } => doctor::run(&cli.place.data_dir, *mend, cli.output),
         Command::Interrupt { task } => interrupt(&cli.place.data_dir, task, cli.output),
         Command::Version => version(cli.output),

@@ -200,8 +200,18 @@ impl Record for Stack {
 pub struct Template {
     /// A UUID.
     pub id: String,
-    /// JSON or YAML.
+    /// JSON or YAML; what the transforms made of it, when there are any.
     pub body: String,
+    /// As it was given, when that is not the body.
+    #[serde(default)]
+    pub original: Option<String>,
+}
+
+impl Template {
+    /// As it was given.
+    pub fn given(&self) -> &str {
+        self.original.as_deref().unwrap_or(&self.body)
+    }
 }
 
 impl Record for Template {

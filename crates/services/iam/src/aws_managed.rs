@@ -87,6 +87,14 @@ pub(crate) static ALL: &[Managed] = &[
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["secretsmanager:*"],"Resource":"*"}]}"#,
     },
     Managed {
+        path: "/",
+        name: "AmazonECSInfrastructureRolePolicyForLoadBalancers",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[
+"elasticloadbalancing:DescribeListeners","elasticloadbalancing:DescribeRules","elasticloadbalancing:DescribeTargetGroups",
+"elasticloadbalancing:DescribeTargetHealth","elasticloadbalancing:ModifyListener","elasticloadbalancing:ModifyRule",
+"elasticloadbalancing:RegisterTargets","elasticloadbalancing:DeregisterTargets"],"Resource":"*"}]}"#,
+    },
+    Managed {
         path: "/service-role/",
         name: "AmazonECSTaskExecutionRolePolicy",
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken",

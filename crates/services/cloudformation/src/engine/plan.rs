@@ -89,21 +89,33 @@ pub(crate) fn importers(view: &impl View, realm: &str, export: &str) -> Vec<Stri
     using.map(|stack| stack.name.clone()).collect()
 }
 
+impl Pseudo {
+    /// Those of a stack.
+    pub(crate) fn of(stack: &Stack) -> Self {
+        let (account, region) = stack.realm.split_once('/').expect("realms are account/region");
+        Self {
+            account: account.to_owned(),
+            region: region.to_owned(),
+            stack_id: stack.arn(),
+            stack_name: stack.name.clone(),
+        }
+    }
+}
+
 impl CloudFormation {
     /// Reads a stack's template again with the values that the stack gives it.
     pub(crate) fn plan(&self, stack: &Stack, settings: &Settings) -> Result<Plan, Fault> {
         let text = self.store.read().get::<model::Template>(&settings.template);
         let text = text.ok_or_else(|| faults::validation("The stack's template is gone"))?;
         let values: BTreeMap<String, Value> = self.unseal(&stack.id, &settings.values)?;
-        let (account, region) = stack.realm.split_once('/').expect("realms are account/region");
-        let pseudo = Pseudo {
-            account: account.to_owned(),
-            region: region.to_owned(),
-            stack_id: stack.arn(),
-            stack_name: stack.name.clone(),
-        };
         let template = Template::load(&text.body, Some(&values))?;
-        Plan::make(template, values, pseudo, settings.tags.clone(), &self.exports(&stack.realm))
+        Plan::make(
+            template,
+            values,
+            Pseudo::of(stack),
+            settings.tags.clone(),
+            &self.exports(&stack.realm),
+        )
     }
 
     /// What stacks of a realm export.

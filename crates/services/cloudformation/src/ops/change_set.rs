@@ -115,6 +115,7 @@ pub(crate) async fn create_change_set(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        direct: false,
     };
     let before = (!review).then_some(&stack.settings);
     let read = request.read(house, ctx, &stack, before).await?;

@@ -29,6 +29,8 @@ pub(super) struct Request {
     pub(super) capabilities: Option<Vec<Capability>>,
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) role: Option<String>,
+    /// There is no change set in which what transforms make could be looked at.
+    pub(super) direct: bool,
 }
 
 /// A template's text, from the request or from S3.
@@ -63,6 +65,61 @@ pub(super) async fn template_text(
             Err(faults::validation("Only one of Template URL or Template Body may be specified."))
         }
     }
+}
+
+/// What the transforms make of a template's text; none when it has none.
+async fn transformed(
+    house: &CloudFormation,
+    ctx: &Context,
+    text: &str,
+    values: &BTreeMap<String, Value>,
+    stack: &Stack,
+) -> Result<Option<String>, Fault> {
+    let mut tree = template::read(text)?;
+    if !template::is_needed(&tree)? {
+        return Ok(None);
+    }
+    let mut snippets = Vec::new();
+    for location in template::locations(&tree)? {
+        let place = located(house, &tree, values, stack, &location)?;
+        let place = place.as_str().map(str::to_owned).ok_or_else(|| {
+            faults::validation(
+                "Transform AWS::Include failed with: The location is not a valid S3 URI.",
+            )
+        })?;
+        let arn = match place.strip_prefix("s3://") {
+            Some(rest) => Some(format!("arn:aws:s3:::{rest}")),
+            None => object(&place).map(|(bucket, key)| format!("arn:aws:s3:::{bucket}/{key}")),
+        };
+        let failed =
+            |why: String| faults::validation(format!("Transform AWS::Include failed with: {why}"));
+        let arn = arn.ok_or_else(|| failed("The location is not a valid S3 URI.".to_owned()))?;
+        let found = house.surroundings().bucket.text(ctx, &arn).await;
+        let found = found.map_err(|error| failed(format!("S3 error: {error}")))?;
+        if found.len() > LONGEST_OBJECT {
+            return Err(failed(format!(
+                "A snippet may not exceed {LONGEST_OBJECT} bytes in size."
+            )));
+        }
+        snippets.push(template::read(&found)?);
+    }
+    template::include(&mut tree, snippets)?;
+    Ok(Some(template::finish(tree)?.to_string()))
+}
+
+/// What a snippet's location comes to; it may refer to parameters.
+fn located(
+    house: &CloudFormation,
+    tree: &Json,
+    values: &BTreeMap<String, Value>,
+    stack: &Stack,
+    location: &Json,
+) -> Result<Json, Fault> {
+    let outside = house.exports(&stack.realm);
+    let (bare, values) = (Template::bare(tree)?, values.clone());
+    let plan = Plan::make(bare, values, Pseudo::of(stack), BTreeMap::new(), &outside)?;
+    let nothing = Unmade(&plan.template);
+    plan.scope(&nothing, &outside).value(location)
 }
 
 /// The text that lies at an S3 URL, which the request calls `name`.
@@ -124,7 +181,7 @@ impl Request {
         stack: &Stack,
         before: Option<&Settings>,
     ) -> Result<Read, Fault> {
-        let (kept, text) = match (self.use_previous, before) {
+        let text = match (self.use_previous, before) {
             (true, Some(_)) if self.body.is_some() || self.url.is_some() => {
                 return Err(faults::validation(
                     "Only one of Template URL, Template Body or UsePreviousTemplate may be specified.",
@@ -134,39 +191,44 @@ impl Request {
                 let found = house.store.read().get::<Kept>(&before.template);
                 let found =
                     found.ok_or_else(|| faults::validation("The stack's template is gone"))?;
-                (None, found.body.clone())
+                found.given().to_owned()
             }
             (true, None) => {
                 return Err(faults::validation(
                     "No previous template: the stack does not exist yet.",
                 ));
             }
-            (false, _) => {
-                let text = template_text(house, ctx, self.body, self.url).await?;
-                (Some(Kept { id: house.world.uuid(), body: text.clone() }), text)
-            }
+            (false, _) => template_text(house, ctx, self.body, self.url).await?,
         };
         let previous = match before {
             Some(before) => house.unseal(&stack.id, &before.values)?,
             None => BTreeMap::new(),
         };
         let catalog = &house.surroundings().catalog;
-        let declared_only = Template::load(&text, None)?;
-        if declared_only.declared_transforms.is_empty() {
+        let (seen, whole_seen) = Template::look(&text)?;
+        if whole_seen && seen.declared_transforms.is_empty() {
             // A template that is no good is told before what is given to it.
-            template::check(&declared_only, catalog)?;
+            template::check(&seen, catalog)?;
         }
         let declared = Template::parameters(&template::read(&text)?)?;
         let values = values(house, ctx, &declared, self.parameters, &previous).await?;
-        let template = Template::load(&text, Some(&values))?;
+        // Transforms are carried out each time, also of a template that the stack has.
+        let processed = transformed(house, ctx, &text, &values, stack).await?;
+        let template = Template::load(processed.as_ref().unwrap_or(&text), Some(&values))?;
         template::check(&template, catalog)?;
+        let kept = match (self.use_previous, processed) {
+            (true, None) => None,
+            (_, Some(body)) => Some(Kept { id: house.world.uuid(), body, original: Some(text) }),
+            (false, None) => Some(Kept { id: house.world.uuid(), body: text, original: None }),
+        };
         let capabilities: Vec<String> = self
             .capabilities
             .unwrap_or_default()
             .iter()
             .map(|one| one.as_str().to_owned())
             .collect();
-        acknowledged(&template, &capabilities)?;
+        let expands = !seen.declared_transforms.is_empty() || !whole_seen;
+        acknowledged(&template, expands && self.direct, &capabilities)?;
         let tags = match (self.tags, before) {
             (None, Some(before)) => before.tags.clone(),
             (tags, _) => tag_map(tags)?,
@@ -206,15 +268,8 @@ fn whole(
     values: BTreeMap<String, Value>,
     tags: BTreeMap<String, String>,
 ) -> Result<Plan, Fault> {
-    let (account, region) = stack.realm.split_once('/').expect("realms are account/region");
-    let pseudo = Pseudo {
-        account: account.to_owned(),
-        region: region.to_owned(),
-        stack_id: stack.arn(),
-        stack_name: stack.name.clone(),
-    };
     let outside = house.exports(&stack.realm);
-    let plan = Plan::make(template, values, pseudo, tags, &outside)?;
+    let plan = Plan::make(template, values, Pseudo::of(stack), tags, &outside)?;
     let made = plan.resources().map(|(_, resource)| resource);
     template::known_types(made, &house.surroundings().catalog)?;
     let unmade = Unmade(&plan.template);
@@ -249,13 +304,19 @@ fn conditional_references(plan: &Plan, scope: &Scope) -> Result<(), Fault> {
 }
 
 /// Whether the caller has acknowledged what the template may do.
-fn acknowledged(template: &Template, given: &[String]) -> Result<(), Fault> {
-    let Some((needed, _)) = template::capabilities(template) else { return Ok(()) };
-    let enough = given.iter().any(|one| one == "CAPABILITY_NAMED_IAM" || one == needed);
-    if enough {
-        return Ok(());
+fn acknowledged(template: &Template, expands: bool, given: &[String]) -> Result<(), Fault> {
+    let has = |name: &str| given.iter().any(|one| one == name);
+    let identities = template::capabilities(template).map(|(needed, _)| needed);
+    let identities = identities.filter(|needed| !has("CAPABILITY_NAMED_IAM") && !has(needed));
+    let expansion = Some("CAPABILITY_AUTO_EXPAND").filter(|needed| expands && !has(needed));
+    let missing: Vec<&str> = identities.into_iter().chain(expansion).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => Err(faults::insufficient_capabilities(format!(
+            "Requires capabilities : [{}]",
+            missing.join(", ")
+        ))),
     }
-    Err(faults::insufficient_capabilities(format!("Requires capabilities : [{needed}]")))
 }
 
 pub(super) fn tag_map(tags: Option<Vec<Tag>>) -> Result<BTreeMap<String, String>, Fault> {

@@ -167,6 +167,7 @@ pub(crate) async fn create(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        direct: true,
     };
     let read = request.read(house, ctx, &stack, None).await?;
     (stack.settings, stack.parent) = (read.settings, parent);
@@ -219,6 +220,7 @@ pub(crate) async fn update_stack(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        direct: true,
     };
     let read = request.read(house, ctx, &stack, Some(&stack.settings)).await?;
     if !house.is_update(&stack, &read)? {

@@ -30,8 +30,10 @@ pub(crate) async fn validate_template(
 ) -> Result<ValidateTemplateOutput, Fault> {
     ctx.authorise("cloudformation:ValidateTemplate", "*")?;
     let text = template_text(house, ctx, input.template_body, input.template_url).await?;
-    let template = Template::load(&text, None)?;
-    template::check(&template, &house.surroundings().catalog)?;
+    let (template, whole) = Template::look(&text)?;
+    if whole {
+        template::check(&template, &house.surroundings().catalog)?;
+    }
     let (capabilities, capabilities_reason) = needed(&template);
     let parameters = template.parameters.iter().map(|(name, parameter)| TemplateParameter {
         parameter_key: Some(name.clone()),
@@ -56,15 +58,17 @@ pub(crate) async fn get_template_summary(
     let text = match &input.stack_name {
         Some(name) => {
             let stack = find(house, ctx, "GetTemplateSummary", name)?;
-            body(house, &stack.settings.template)?
+            kept(house, &stack.settings.template)?.given().to_owned()
         }
         None => {
             ctx.authorise("cloudformation:GetTemplateSummary", "*")?;
             template_text(house, ctx, input.template_body, input.template_url).await?
         }
     };
-    let template = Template::load(&text, None)?;
-    template::check(&template, &house.surroundings().catalog)?;
+    let (template, whole) = Template::look(&text)?;
+    if whole {
+        template::check(&template, &house.surroundings().catalog)?;
+    }
     let (capabilities, capabilities_reason) = needed(&template);
     let parameters = template.parameters.iter().map(|(name, parameter)| ParameterDeclaration {
         parameter_key: Some(name.clone()),
@@ -91,14 +95,14 @@ pub(crate) async fn get_template_summary(
     })
 }
 
-/// A template's text. A stack that is only reviewed has an empty one.
-fn body(house: &CloudFormation, id: &str) -> Result<String, Fault> {
+/// A template. A stack that is only reviewed has an empty one.
+fn kept(house: &CloudFormation, id: &str) -> Result<Arc<Kept>, Fault> {
     if id.is_empty() {
-        return Ok("{}".to_owned());
+        let (id, body, original) = (String::new(), "{}".to_owned(), None);
+        return Ok(Arc::new(Kept { id, body, original }));
     }
     let kept = house.store.read().get::<Kept>(id);
-    kept.map(|kept| kept.body.clone())
-        .ok_or_else(|| faults::validation("The stack's template is gone"))
+    kept.ok_or_else(|| faults::validation("The stack's template is gone"))
 }
 
 pub(crate) async fn get_template(
@@ -119,8 +123,13 @@ pub(crate) async fn get_template(
             ));
         }
     };
+    let kept = kept(house, &id)?;
+    let body = match input.template_stage {
+        Some(TemplateStage::Processed) => &kept.body,
+        _ => kept.given(),
+    };
     Ok(GetTemplateOutput {
-        template_body: Some(body(house, &id)?),
+        template_body: Some(body.to_owned()),
         stages_available: Some(vec![TemplateStage::Original, TemplateStage::Processed]),
     })
 }

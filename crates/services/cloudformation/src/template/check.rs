@@ -13,9 +13,7 @@ use wire::Fault;
 /// Checks that everything a template refers to is there.
 pub(crate) fn check(template: &Template, catalog: &Catalog) -> Result<(), Fault> {
     if let Some(transform) = template.transforms.first() {
-        return Err(crate::faults::validation(format!(
-            "Neargate does not support the transform {transform}"
-        )));
+        return Err(super::transform::unknown(transform));
     }
     // One with a condition may never be made; that is seen when the conditions are known.
     let sure = template.resources.values().filter(|resource| resource.condition.is_none());

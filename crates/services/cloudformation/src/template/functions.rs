@@ -62,9 +62,7 @@ fn plain(scope: &Scope, name: &str, argument: &Json) -> Result<Json, Fault> {
         "Fn::ToJsonString" => Ok(json!(argument.to_string())),
         "Fn::Transform" => {
             let name = argument.get("Name").map(resource::text).unwrap_or_default();
-            Err(crate::faults::validation(format!(
-                "Neargate does not support the transform {name}"
-            )))
+            Err(super::transform::unknown(&name))
         }
         _ => Err(error(format!(
             "Encountered unsupported function: {name} Supported functions are: [Fn::Base64, Fn::GetAtt, Fn::GetAZs, \

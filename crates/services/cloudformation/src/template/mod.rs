@@ -1,6 +1,7 @@
 //! Templates: read, checked, and evaluated.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/template-anatomy.html>
 
+mod attempt;
 mod check;
 mod evaluate;
 mod extensions;
@@ -8,12 +9,16 @@ mod functions;
 mod parameters;
 mod read;
 mod rules;
+mod transform;
 
+pub use attempt::attempt;
 pub(crate) use check::{capabilities, check, known_types};
 pub(crate) use evaluate::{KNOWN_AFTER_APPLY, Outside, Pseudo, Resources, Scope, conditions};
 pub(crate) use parameters::{Given, Parameter, Value, values};
 pub(crate) use read::read;
 pub(crate) use rules::assert_rules;
+use transform::sketch;
+pub(crate) use transform::{finish, include, is_needed, locations};
 
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
@@ -105,7 +110,7 @@ impl Template {
     ) -> Result<Self, Fault> {
         let tree = read(text)?;
         if !transforms(tree.get("Transform"))?.iter().any(|name| name == extensions::NAME) {
-            return Self::parse(&tree);
+            return Self::parse(&tree)?.with_resources();
         }
         let declared = Self::parameters(&tree)?;
         let lists = |name: &str| {
@@ -118,7 +123,25 @@ impl Template {
         let mut template = Self::parse(&extensions::expand(&tree, &lists)?)?;
         template.transforms.retain(|name| name != extensions::NAME);
         template.declared_transforms = transforms(tree.get("Transform"))?;
-        Ok(template)
+        template.with_resources()
+    }
+
+    fn with_resources(self) -> Result<Self, Fault> {
+        match self.resources.is_empty() {
+            true => Err(malformed("At least one Resources member must be defined.")),
+            false => Ok(self),
+        }
+    }
+
+    /// A template's text as far as it can be seen before its transforms are carried out, and whether that is all.
+    pub(crate) fn look(text: &str) -> Result<(Self, bool), Fault> {
+        let tree = read(text)?;
+        if !transform::is_needed(&tree)? {
+            return Ok((Self::load(text, None)?, true));
+        }
+        let mut template = Self::parse(&sketch(&tree)?)?;
+        template.declared_transforms = transforms(tree.get("Transform"))?;
+        Ok((template, false))
     }
 
     /// What a template's text declares as parameters.
@@ -163,9 +186,6 @@ impl Template {
         }
         let (parameters, resources, outputs) =
             (part("Parameters")?, part("Resources")?, part("Outputs")?);
-        if resources.is_empty() {
-            return Err(malformed("At least one Resources member must be defined."));
-        }
         for (name, count, most) in [
             ("resources", resources.len(), MOST_RESOURCES),
             ("parameters", parameters.len(), MOST_OTHERS),
@@ -337,48 +357,9 @@ impl Output {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::cell::{Cell, RefCell};
-
-    struct Nothing;
-
-    impl Outside for Nothing {
-        fn export(&self, _: &str) -> Option<String> {
-            None
-        }
-    }
-
-    impl Resources for Nothing {
-        fn physical(&self, _: &str) -> Option<Json> {
-            Some(Json::String("id".to_owned()))
-        }
-        fn attribute(&self, _: &str, _: &str) -> Option<Json> {
-            None
-        }
-    }
 
     fn evaluated(text: &str) -> Result<Map<String, Json>, Fault> {
-        let template = Template::load(text, None)?;
-        let declared = &template.parameters;
-        let (values, _) = values(declared, &BTreeMap::new(), &BTreeMap::new())?;
-        let of = |text: &str| text.to_owned();
-        let pseudo = Pseudo {
-            account: of("123456789012"),
-            region: of("us-east-1"),
-            stack_id: of("arn"),
-            stack_name: of("s"),
-        };
-        let conditions = conditions(&template, &values, &pseudo, &Nothing)?;
-        let scope = Scope {
-            template: &template,
-            values: &values,
-            pseudo: &pseudo,
-            conditions: &conditions,
-            resources: &Nothing,
-            outside: &Nothing,
-            imported: RefCell::default(),
-            made: Cell::default(),
-        };
-        scope.map(&template.resources["R"].properties)
+        attempt(text).map(|mut all| all.remove("R").unwrap_or_default())
     }
 
     #[test]
@@ -456,7 +437,7 @@ mod tests {
         #[test]
         fn any_text_is_read_or_refused(text in prop_oneof![texts(), any::<String>()]) {
             // What it comes to does not matter: nothing may panic or hang.
-            let _ = Template::load(&text, None);
+            let _ = attempt(&text);
             let resource = format!("Resources: {{R: {{Type: A, Properties: {{V: {text}}}}}}}");
             let _ = evaluated(&resource);
         }

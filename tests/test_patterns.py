@@ -1,0 +1,135 @@
+"""The patterns of `neargate new`: each is deployed, changed, broken, rolled back and deleted, and leaves nothing."""
+
+import json
+
+import pytest
+
+from test_cloudformation import PAGE, PATTERNS, Stacks, fetch
+from test_service_balanced import LISTENER
+
+# Beside the account's own; what is deleted with a stack and told of as INACTIVE is not among them.
+KINDS = {
+    "ec2": [
+        ("describe_security_groups", "SecurityGroups", "GroupId"),
+        ("describe_network_interfaces", "NetworkInterfaces", "NetworkInterfaceId"),
+    ],
+    "ecs": [("list_clusters", "clusterArns", None), ("list_task_definitions", "taskDefinitionArns", None)],
+    "elbv2": [
+        ("describe_load_balancers", "LoadBalancers", "LoadBalancerArn"),
+        ("describe_target_groups", "TargetGroups", "TargetGroupArn"),
+    ],
+    "iam": [("list_roles", "Roles", "RoleName")],
+    "logs": [("describe_log_groups", "logGroups", "logGroupName")],
+    "servicediscovery": [("list_namespaces", "Namespaces", "Id")],
+}
+
+
+@pytest.fixture
+def pattern(stack, tmp_path):
+    return Pattern(stack, tmp_path)
+
+
+class Pattern:
+    """A stack of a pattern's."""
+
+    def __init__(self, stack, directory):
+        self.stack, self.neargate, self.directory = stack, stack.neargate, directory
+        self.stacks = Stacks(stack.neargate)
+        # The session's own tasks may be ending, and their interfaces with them.
+        self.stack.ecs.list_tasks(cluster="tests")
+        self.before = self.everything()
+
+    def everything(self):
+        found = {}
+        for service, calls in KINDS.items():
+            client = self.neargate.client(service)
+            for call, list_, key in calls:
+                all_ = client.get_paginator(call).paginate() if client.can_paginate(call) else [getattr(client, call)()]
+                found[call] = {one[key] if key else one for page in all_ for one in page[list_]}
+        return found
+
+    def deploy(self, pattern, **parameters):
+        """`neargate new`, and what it says to do next."""
+        path = self.directory / f"{pattern}.yaml"
+        if not path.exists():
+            self.neargate.cli("new", pattern, str(self.directory))
+        self.name = self.name if hasattr(self, "name") else self.stacks.name(pattern)
+        return self.neargate.aws(
+            "cloudformation", "deploy", "--stack-name", self.name, "--template-file", str(path), "--capabilities", "CAPABILITY_IAM",
+            "--parameter-overrides", *[f"{key}={value}" for key, value in parameters.items()], check=False,
+        )
+
+    def says(self, words):
+        return ",".join(["/bin/busybox", "sh", "-c", PAGE.format(words)])
+
+    def live(self, pattern, look, **parameters):
+        subnets = ",".join([subnet["SubnetId"] for subnet in self.stack.ec2.describe_subnets()["Subnets"]][:2])
+        common = {"Image": self.stack.image, "Vpc": self.stack.vpc, "Subnets": subnets, **parameters}
+        done = self.deploy(pattern, Command=self.says("one"), **common)
+        assert done.returncode == 0, (done.stderr, self.stacks.told(self.name))
+        assert look() == "one"
+        done = self.deploy(pattern, Command=self.says("two"), **common)
+        assert done.returncode == 0, (done.stderr, self.stacks.told(self.name))
+        assert look() == "two"
+        # A version that cannot start: the circuit breaker ends it, the stack goes back, and the old one still serves.
+        done = self.deploy(pattern, Command="/bin/no-such-command", **common)
+        assert done.returncode != 0
+        assert self.stacks.describe(self.name)["StackStatus"] == "UPDATE_ROLLBACK_COMPLETE", self.stacks.told(self.name)
+        failed = [event for event in self.stacks.told(self.name) if event[1] == "UPDATE_FAILED"]
+        assert [event[0] for event in failed] == ["Service"] and "ECS Deployment Circuit Breaker was triggered" in failed[0][2]
+        assert look() == "two"
+        self.stacks.delete(self.name)
+        after = self.everything()
+        assert {kind: names - self.before[kind] for kind, names in after.items() if names - self.before[kind]} == {}
+
+
+def test_a_web_service(pattern):
+    pattern.live("web-service", lambda: fetch(pattern.stacks.outputs(pattern.name)["Url"]), ListenerPort=LISTENER)
+
+
+def test_a_blue_green_service(pattern):
+    def look():
+        page = fetch(pattern.stacks.outputs(pattern.name)["Url"])
+        assert fetch(pattern.stacks.outputs(pattern.name)["TestUrl"]) == page
+        return page
+
+    pattern.live("blue-green-service", look, ListenerPort=LISTENER, TestPort=LISTENER + 1, BakeTimeInMinutes=0)
+
+
+def test_a_tcp_service(pattern):
+    def look():
+        host, port = pattern.stacks.outputs(pattern.name)["Address"].split(":")
+        return fetch(f"http://{host}:{port}/")
+
+    pattern.live("tcp-service", look, ListenerPort=LISTENER)
+
+
+def test_an_internal_service(pattern):
+    stack = pattern.stack
+
+    def look():
+        outputs = pattern.stacks.outputs(pattern.name)
+        command = f"timeout 3 wget -q -O - {outputs['Url']} || echo nothing"
+        client = stack.run(stack.container(command=command), groups=[outputs["ClientGroup"]])
+        stack.status(client, "STOPPED")
+        stranger = stack.run(stack.container(command=command))
+        stack.status(stranger, "STOPPED")
+        assert [line for line in stack.lines(stranger) if line != "Terminated"] == ["nothing"]
+        [page] = [line for line in stack.lines(client) if line != "Terminated"]
+        return page
+
+    pattern.live("internal-service", look, Namespace="patterns", PublicAddresses="ENABLED")
+
+
+def test_patterns_are_listed_and_nothing_is_overwritten(neargate, tmp_path):
+    listed = neargate.cli("new").stdout
+    for path in PATTERNS.glob("*.yaml"):
+        assert f"\n{path.stem} " in f"\n{listed}"
+    assert {one["name"] for one in json.loads(neargate.cli("--output", "json", "new").stdout)} == {p.stem for p in PATTERNS.glob("*.yaml")}
+    neargate.cli("new", "network", str(tmp_path / "mine"))
+    copied = tmp_path / "mine" / "network.yaml"
+    assert copied.read_text() == (PATTERNS / "network.yaml").read_text()
+    copied.write_text("mine")
+    again = neargate.cli("new", "network", str(tmp_path / "mine"), check=False)
+    assert again.returncode == 1 and "File exists" in again.stderr and copied.read_text() == "mine"
+    assert "there is no pattern" in neargate.cli("new", "nope", check=False).stderr
