@@ -8,22 +8,19 @@ moto keeps objects in memory. The disk's figure is what writing the same bytes t
 
 import concurrent.futures
 import hashlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import boto3
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
+from peer import THEIRS, beside_moto
+
 NEARGATE = Path(sys.argv[1]).resolve()
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 SMALL, COUNT, AT_ONCE = os.urandom(4096), 1000, 8
 LARGE = 1 << 30
 
@@ -83,32 +80,14 @@ def main():
         with open(large, "wb") as file:
             for _ in range(LARGE >> 20):
                 file.write(os.urandom(1 << 20))
-        words = [NEARGATE, "--data-dir", work / "data", "serve", "--listen", "127.0.0.1:4610"]
-        serve = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", "4611"], **QUIET)
-        try:
-            assert "ready" in serve.stdout.readline()
-            while True:
-                try:
-                    urllib.request.urlopen("http://127.0.0.1:4611/", timeout=5)
-                    break
-                except urllib.error.HTTPError:
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            env = json.loads(subprocess.run([NEARGATE, "--data-dir", work / "data", "--output", "json", "env"], check=True, capture_output=True).stdout)
+        with beside_moto(NEARGATE, work) as env:
             ours = figures(env["AWS_ENDPOINT_URL"], env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], large, work)
-            theirs = figures("http://127.0.0.1:4611", "key", "secret", large, work)
+            theirs = figures(f"http://127.0.0.1:{THEIRS}", "key", "secret", large, work)
             files = work / "files"
             files.mkdir()
             bare = disk(large, files)
-            for what, mine in ours.items():
-                print(f"| {what} | {mine:.2f} s | moto {theirs[what]:.2f} s | {mine / theirs[what]:.2f} | the disk {bare[what]:.2f} s |")
-        finally:
-            subprocess.run([NEARGATE, "--data-dir", work / "data", "down"], **QUIET)
-            serve.wait(timeout=60)
-            moto.kill()
-            moto.wait()
+        for what, mine in ours.items():
+            print(f"| {what} | {mine:.2f} s | moto {theirs[what]:.2f} s | {mine / theirs[what]:.2f} | the disk {bare[what]:.2f} s |")
 
 
 main()

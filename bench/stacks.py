@@ -13,15 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import ClientError
 
+from peer import OURS, QUIET, THEIRS, beside_moto
+
 NEARGATE = Path(sys.argv[1]).resolve()
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 COUNT = 200
 
 
@@ -129,31 +129,14 @@ def push(ecr, work):
 
 def main():
     work = Path(tempfile.mkdtemp())
-    words = [NEARGATE, "--data-dir", work / "data", "serve", "--listen", "127.0.0.1:4610"]
-    serve = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", "4611"], **QUIET)
-    try:
-        assert "ready" in serve.stdout.readline()
-        while True:
-            try:
-                urllib.request.urlopen("http://127.0.0.1:4611/", timeout=5)
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.05)
-        env = json.loads(subprocess.run([NEARGATE, "--data-dir", work / "data", "--output", "json", "env"], check=True, capture_output=True).stdout)
-        ours = figures(4610, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
-        theirs = figures(4611, "key", "secret")
+    with beside_moto(NEARGATE, work) as env:
+        ours = figures(OURS, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"])
+        theirs = figures(THEIRS, "key", "secret")
         for what, mine in ours.items():
             print(f"| {what} | {mine:.3f} s | moto, in memory only {theirs[what]:.3f} s | {mine / theirs[what]:.2f} |")
         served, same = web_service(env, work)
         print(f"| web-service.yaml, from the request to its page | {served:.2f} s | | |")
         print(f"| an update of it that changes nothing | {same:.3f} s | | |")
-    finally:
-        subprocess.run([NEARGATE, "--data-dir", work / "data", "down"], **QUIET)
-        serve.wait(timeout=60)
-        moto.kill()
 
 
 main()

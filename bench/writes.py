@@ -10,17 +10,15 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from peer import OURS, THEIRS, beside_moto
+
 NEARGATE = Path(sys.argv[1]).resolve()
-QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 CLIENTS, THREADS = 32, 2
 LUA = """
 local ffi = require("ffi")
@@ -88,29 +86,12 @@ def main():
     work = Path(tempfile.mkdtemp())
     script = work / "writes.lua"
     script.write_text(LUA)
-    words = [NEARGATE, "--data-dir", work / "data", "serve", "--listen", "127.0.0.1:4610"]
-    serve = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", "4611"], **QUIET)
-    try:
-        assert "ready" in serve.stdout.readline()
-        while True:
-            try:
-                urllib.request.urlopen("http://127.0.0.1:4611/", timeout=5)
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                time.sleep(0.05)
-        env = json.loads(subprocess.run([NEARGATE, "--data-dir", work / "data", "--output", "json", "env"], check=True, capture_output=True).stdout)
+    with beside_moto(NEARGATE, work) as env:
         mine, others = 30_000, 3_000
-        signed(mine, 4610, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], work / "ours")
-        signed(others, 4611, "key", "secret", work / "theirs")
-        ours, theirs = rate(4610, mine, work / "ours", script), rate(4611, others, work / "theirs", script)
+        signed(mine, OURS, env["AWS_ACCESS_KEY_ID"], env["AWS_SECRET_ACCESS_KEY"], work / "ours")
+        signed(others, THEIRS, "key", "secret", work / "theirs")
+        ours, theirs = rate(OURS, mine, work / "ours", script), rate(THEIRS, others, work / "theirs", script)
         print(f"| durable writes through the API, {CLIENTS} clients | {ours:,.0f}/s | moto, in memory only {theirs:,.0f}/s | {ours / theirs:.1f} |")
-    finally:
-        subprocess.run([NEARGATE, "--data-dir", work / "data", "down"], **QUIET)
-        serve.wait(timeout=60)
-        moto.kill()
 
 
 main()
