@@ -275,7 +275,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_included_is_told() {
-        let template = |name: &str| json!({"Resources": {"Fn::Transform": {"Name": name, "Parameters": {"Location": "s3://b/k"}}}});
+        let template = |name: &str| {
+            let parameters = json!({"Location": "s3://b/k"});
+            json!({"Resources": {"Fn::Transform": {"Name": name, "Parameters": parameters}}})
+        };
         let nested = template("AWS::Include");
         let told = done(template("AWS::Include"), &[nested]).unwrap_err();
         assert_eq!(told, "Transform AWS::Include failed with: a snippet includes another.");

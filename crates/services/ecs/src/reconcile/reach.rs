@@ -52,29 +52,31 @@ fn image(
     let region = region(task);
     if own && !reaches(Destination::Service("ecr.api")) {
         return Err(format!(
-            "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot pull registry auth \
-             from Amazon ECR: There is a connection issue between the task and Amazon ECR. Check your task network \
-             configuration. RequestError: send request failed caused by: Post \"https://api.ecr.{region}.amazonaws.com/\": \
-             dial tcp: i/o timeout"
+            "ResourceInitializationError: unable to pull secrets or registry auth: The task cannot \
+             pull registry auth from Amazon ECR: There is a connection issue between the task and \
+             Amazon ECR. Check your task network configuration. RequestError: send request failed \
+             caused by: Post \"https://api.ecr.{region}.amazonaws.com/\": dial tcp: i/o timeout"
         ));
     }
     let registry = if own { Destination::Service("ecr.dkr") } else { Destination::Outside };
     if !reaches(registry) {
+        let host = reference.registry();
         return Err(format!(
-            "CannotPullContainerError: The task cannot pull {name} from the registry {}. There is a connection issue \
-             between the task and the registry. Check your task network configuration. : failed to resolve ref \
-             {reference}: failed to do request: Head \"https://{}/v2/{}/manifests/{}\": dial tcp: i/o timeout",
-            reference.registry(),
-            reference.registry(),
+            "CannotPullContainerError: The task cannot pull {name} from the registry {host}. There is \
+             a connection issue between the task and the registry. Check your task network \
+             configuration. : failed to resolve ref {reference}: failed to do request: Head \
+             \"https://{host}/v2/{}/manifests/{}\": dial tcp: i/o timeout",
             reference.repository(),
             reference.selector(),
         ));
     }
     if own && !reaches(Destination::Service("s3")) {
+        let layers =
+            format!("https://prod-{region}-starport-layer-bucket.s3.{region}.amazonaws.com/");
         return Err(format!(
-            "CannotPullContainerError: ref pull has been retried 5 time(s): failed to copy: httpReadSeeker: failed \
-             open: failed to do request: Get \"https://prod-{region}-starport-layer-bucket.s3.{region}.amazonaws.com/\": \
-             dial tcp: i/o timeout"
+            "CannotPullContainerError: ref pull has been retried 5 time(s): failed to copy: \
+             httpReadSeeker: failed open: failed to do request: Get \"{layers}\": dial tcp: i/o \
+             timeout"
         ));
     }
     Ok(())
@@ -95,16 +97,18 @@ fn rest(
             true => (
                 "secretsmanager",
                 format!(
-                    "from asm: service call has been retried 5 time(s): failed to fetch secret {source} from secrets manager"
+                    "from asm: service call has been retried 5 time(s): failed to fetch secret \
+                     {source} from secrets manager"
                 ),
             ),
             false => ("ssm", "from ssm: service call has been retried 5 time(s)".to_owned()),
         };
         if !reaches(service) {
             return Err(format!(
-                "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
-                 failed: unable to retrieve secret {words}: RequestCanceled: request context canceled caused by: context \
-                 deadline exceeded. Please check your task network configuration."
+                "ResourceInitializationError: unable to pull secrets or registry auth: execution \
+                 resource retrieval failed: unable to retrieve secret {words}: RequestCanceled: request \
+                 context canceled caused by: context deadline exceeded. Please check your task network \
+                 configuration."
             ));
         }
     }
@@ -122,9 +126,9 @@ fn rest(
     let driver = definition.log_configuration.as_ref().map(|log| log.log_driver.as_str());
     if driver == Some("awslogs") && !reaches("logs") {
         return Err(format!(
-            "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: failed \
-             to create Cloudwatch log stream: RequestError: send request failed caused by: Post \
-             \"https://logs.{}.amazonaws.com/\": dial tcp: i/o timeout : exit status 1",
+            "ResourceInitializationError: failed to validate logger args: create stream has been \
+             retried 1 times: failed to create Cloudwatch log stream: RequestError: send request \
+             failed caused by: Post \"https://logs.{}.amazonaws.com/\": dial tcp: i/o timeout : exit status 1",
             region(task)
         ));
     }
