@@ -690,7 +690,9 @@ def test_loops_make_resources(neargate, stacks):
     stacks.create(name, looped, Capabilities=["CAPABILITY_AUTO_EXPAND"])
     assert neargate.client("ssm").get_parameter(Name=stacks.physical(name, "Pb"))["Parameter"]["Value"] == f"is b of {name}"
     assert stacks.outputs(name) == {"Count": "2", "Text": json.dumps({"x": stacks.physical(name, "Pb")}, separators=(",", ":"))}
-    stacks.update(name, looped, Parameters=[{"ParameterKey": "Names", "ParameterValue": "b,c,d"}])
+    more = dict(Parameters=[{"ParameterKey": "Names", "ParameterValue": "b,c,d"}])
+    refused("InsufficientCapabilitiesException", "Requires capabilities : [CAPABILITY_AUTO_EXPAND]", stacks.api.update_stack, StackName=name, TemplateBody=json.dumps(looped), **more)
+    stacks.update(name, looped, Capabilities=["CAPABILITY_AUTO_EXPAND"], **more)
     listed = stacks.api.list_stack_resources(StackName=name)["StackResourceSummaries"]
     assert [one["LogicalResourceId"] for one in listed] == ["Pb", "Pc", "Pd"]
     stacks.delete(name)

@@ -104,7 +104,13 @@ async fn transformed(
         snippets.push(template::read(&found)?);
     }
     template::include(&mut tree, snippets)?;
-    Ok(Some(template::finish(tree)?.to_string()))
+    let body = template::finish(tree)?.to_string();
+    match body.len() > LONGEST_OBJECT {
+        true => Err(faults::validation(format!(
+            "Template may not exceed {LONGEST_OBJECT} bytes in size after its transforms."
+        ))),
+        false => Ok(Some(body)),
+    }
 }
 
 /// What a snippet's location comes to; it may refer to parameters.
