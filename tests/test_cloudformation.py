@@ -521,7 +521,7 @@ def test_templates_are_looked_at_before_anything_is_done(stacks):
         ("Resources: {A: {Type: 'AWS::ECS::Cluster', Properties: {ClusterName: !GetAtt B.Arn}}}", "references undefined resource B"),
         ("Resources: {A: {Type: 'AWS::ECS::Cluster'}}\nOutputs: {O: {Value: !GetAtt A.Nope}}", "does not support attribute {Nope}"),
         ("Resources: {A: {Type: 'AWS::ECS::Cluster', Properties: {ClusterName: !If [Nope, a, b]}}}", "unresolved condition dependency Nope in Fn::If"),
-        ("Transform: Nope\nResources: {A: {Type: 'AWS::ECS::Cluster'}}", "Neargate does not support the transform Nope"),
+        ("Transform: Nope\nResources: {A: {Type: 'AWS::ECS::Cluster'}}", "No transform named Nope found."),
     ]:
         refused("ValidationError", told, api.validate_template, TemplateBody=words)
     circle = template({"A": {"Type": "AWS::ECS::Cluster", "DependsOn": "B"}, "B": {"Type": "AWS::ECS::Cluster", "DependsOn": "A"}})

@@ -164,7 +164,9 @@ def test_endpoints_are_checked(neargate):
     refused("InvalidSubnetID.NotFound", "does not exist", ec2.create_vpc_endpoint, **{**interface, "SubnetIds": ["subnet-1"]})
     refused("InvalidGroup.NotFound", "does not exist", ec2.create_vpc_endpoint, SecurityGroupIds=["sg-1"], **interface)
     closed = '{"Statement":[{"Effect":"Allow","Principal":"*","Action":"logs:*","Resource":"*"}]}'
-    refused("UnsupportedOperation", "policies of VPC endpoints", ec2.create_vpc_endpoint, PolicyDocument=closed, **interface)
+    for policy in [closed, '{"Statement":[]}', closed.replace("logs:*", "*").replace('"Resource"', '"Condition":{},"Resource"')]:
+        refused("UnsupportedOperation", "policies of VPC endpoints", ec2.create_vpc_endpoint, PolicyDocument=policy, **interface)
+    refused("InvalidPolicyDocument", "Invalid policy", ec2.create_vpc_endpoint, PolicyDocument="nothing", **interface)
     made = ec2.create_vpc_endpoint(
         ClientToken="once", TagSpecifications=[{"ResourceType": "vpc-endpoint", "Tags": [{"Key": "a", "Value": "b"}]}], **interface
     )["VpcEndpoint"]

@@ -76,7 +76,7 @@ fn check_policy(policy: Option<&str>) -> Result<(), Fault> {
             && ["Action", "Principal", "Resource"].iter().all(|name| is_all(&statement[*name]))
             && statement.get("Condition").is_none()
     };
-    match statements.iter().all(open) {
+    match !statements.is_empty() && statements.iter().all(open) {
         true => Ok(()),
         false => Err(faults::of(
             "UnsupportedOperation",
