@@ -143,6 +143,11 @@ def test_what_fargate_needs_of_aws_is_reached_by_private_link(neargate, stack):
     stacks.update("linked", (PATTERNS / "network.yaml").read_text(), Parameters=by("NAT"))
     assert [one["ServiceName"] for one in ec2.describe_vpc_endpoints()["VpcEndpoints"]] == ["com.amazonaws.us-east-1.s3"]
     assert stopped() == ["runs"]
+    # What an endpoint cannot become is told, not passed over.
+    changed = (PATTERNS / "network.yaml").read_text().replace("VpcEndpointType: Gateway", "VpcEndpointType: Gateway\n      IpAddressType: ipv4")
+    with pytest.raises(AssertionError):
+        stacks.update("linked", changed, Parameters=by("NAT"))
+    assert any("cannot change the property IpAddressType" in (event[2] or "") for event in stacks.told("linked"))
     stacks.delete("linked")
     assert ec2.describe_vpc_endpoints()["VpcEndpoints"] == []
 

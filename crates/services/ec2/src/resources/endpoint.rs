@@ -1,12 +1,10 @@
 //! VPC endpoints.
 
-use super::{retag, tag_specifications};
+use super::{EC2, one, retag, tag_specifications};
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, text};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
-
-const EC2: &str = "ec2";
 
 pub(super) struct VpcEndpoint;
 
@@ -51,10 +49,8 @@ impl ResourceType for VpcEndpoint {
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
         let ask = json!({"VpcEndpointIds": [id]});
-        let answer = request.find(EC2, "DescribeVpcEndpoints", ask).await?;
-        let Some(found) = answer.and_then(|answer| answer["VpcEndpoints"].get(0).cloned()) else {
-            return Ok(State::Missing);
-        };
+        let found = one(request, "DescribeVpcEndpoints", ask, "VpcEndpoints").await?;
+        let Some(found) = found else { return Ok(State::Missing) };
         Ok(State::ready(json!({
             "Id": id,
             "CreationTimestamp": found["CreationTimestamp"],
@@ -70,6 +66,11 @@ impl ResourceType for VpcEndpoint {
         old: &Properties,
         mut new: Properties,
     ) -> Result<(), Failure> {
+        for name in ["DnsOptions", "IpAddressType"] {
+            if new.differ(old, &[name]) {
+                return Err(Failure::not_updatable(name));
+            }
+        }
         retag(request, id, old, &new).await?;
         policy(&mut new);
         let mut ask = json!({

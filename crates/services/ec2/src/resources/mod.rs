@@ -31,6 +31,19 @@ pub fn types() -> Types {
     }
 }
 
+const EC2: &str = "ec2";
+
+/// The only one of what an answer lists, if there is one.
+async fn one(
+    request: &Request,
+    operation: &str,
+    ask: Json,
+    list: &str,
+) -> Result<Option<Json>, Failure> {
+    let answer = request.find(EC2, operation, ask).await?;
+    Ok(answer.and_then(|answer| answer[list].get(0).cloned()))
+}
+
 /// The tags of a template as operations take them that make something.
 fn tag_specifications(properties: &mut Properties, kind: &str) {
     if let Some(tags) = properties.take("Tags") {
@@ -47,12 +60,12 @@ async fn retag(
     let (set, gone) = new.tag_changes(old);
     if !gone.is_empty() {
         let tags: Vec<Json> = gone.iter().map(|key| json!({"Key": key})).collect();
-        request.call("ec2", "DeleteTags", json!({"Resources": [id], "Tags": tags})).await?;
+        request.call(EC2, "DeleteTags", json!({"Resources": [id], "Tags": tags})).await?;
     }
     if !set.is_empty() {
         let tags: Vec<Json> =
             set.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
-        request.call("ec2", "CreateTags", json!({"Resources": [id], "Tags": tags})).await?;
+        request.call(EC2, "CreateTags", json!({"Resources": [id], "Tags": tags})).await?;
     }
     Ok(())
 }

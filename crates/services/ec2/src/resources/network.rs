@@ -1,22 +1,9 @@
 //! VPCs, and what leads out of them.
 
-use super::{retag, tag_specifications};
+use super::{EC2, one, retag, tag_specifications};
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, text};
 use serde_json::{Value as Json, json};
-
-const EC2: &str = "ec2";
-
-/// The only one of what an answer lists, if there is one.
-async fn one(
-    request: &Request,
-    operation: &str,
-    ask: Json,
-    list: &str,
-) -> Result<Option<Json>, Failure> {
-    let answer = request.find(EC2, operation, ask).await?;
-    Ok(answer.and_then(|answer| answer[list].get(0).cloned()))
-}
 
 pub(super) struct Vpc;
 
