@@ -71,6 +71,9 @@ pub(crate) enum ServeError {
     Images(#[from] images::DiskError),
     #[error("cannot open the objects of S3")]
     Objects(#[from] s3::OpenError),
+    /// The git repositories are not to be had.
+    #[error(transparent)]
+    Repositories(#[from] codecommit::OpenError),
     #[error("cannot read the registries' configuration")]
     Registries(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot find this program")]

@@ -4,6 +4,7 @@ use super::{ServeError, Settings, connect, engines, load_balancing};
 use acm::Acm;
 use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
+use codecommit::{CodeCommit, GitDoor};
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, Neighbours, Surroundings};
@@ -33,6 +34,7 @@ pub(super) struct House {
     pub(super) logs: Arc<Logs>,
     acm: Arc<Acm>,
     stacks: Arc<CloudFormation>,
+    codecommit: Arc<CodeCommit>,
     discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
@@ -76,9 +78,13 @@ impl House {
         )?;
         let events = LogStore::open(&directory.join("logs"), world.clone())?;
         let blobs = BlobStore::open(&directory.join("registry"), &world)?;
+        let (git, door) = (directory.join("codecommit"), address.port());
+        let codecommit =
+            CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, domain, door)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
+            codecommit,
             stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
             logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
@@ -102,6 +108,7 @@ impl House {
             iam::api::service(self.iam.clone()),
             acm::api::service(self.acm.clone()),
             cloudformation::api::service(self.stacks.clone()),
+            codecommit::api::service(self.codecommit.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
             servicediscovery::api::service(self.discovery.clone()),
             ec2::api::service(self.ec2.clone()),
@@ -113,8 +120,11 @@ impl House {
             ssm::api::service(self.ssm.clone()),
             secretsmanager::api::service(self.secrets.clone()),
         ];
-        let raw: Vec<Arc<dyn RawHandler>> =
-            vec![Arc::new(Registry(self.ecr.clone())), Arc::new(s3::Door::new(self.s3.clone()))];
+        let raw: Vec<Arc<dyn RawHandler>> = vec![
+            Arc::new(GitDoor(self.codecommit.clone())),
+            Arc::new(Registry(self.ecr.clone())),
+            Arc::new(s3::Door::new(self.s3.clone())),
+        ];
         Front::new(services, raw, self.iam.clone(), world.clone(), Limits::default())
     }
 
@@ -143,6 +153,7 @@ impl House {
         self.scaling.start(Arc::new(connect::Services { ecs, elb }));
         self.logs.start();
         self.acm.start();
+        self.codecommit.start();
         self.ecr.start();
         self.s3.start();
         self.ssm.start();
@@ -160,6 +171,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
     types.extend([
         acm::resources::types(),
         application_autoscaling::resources::types(),
+        codecommit::resources::types(),
         ec2::resources::types(),
         ecr::resources::types(),
         ecs::resources::types(),

@@ -2,7 +2,7 @@
 
 use crate::{
     Iam, aws_managed,
-    model::{AccessKey, Grants, Policy, Role, User},
+    model::{AccessKey, Grants, Policy, Role, ServiceCredential, User},
     policy::{Document, Effect, Kind, Malformed, Request, evaluate},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -22,6 +22,16 @@ pub(crate) fn lower(keys: &[(String, Vec<String>)]) -> BTreeMap<String, Vec<Stri
     keys.iter().map(|(key, values)| (key.to_ascii_lowercase(), values.clone())).collect()
 }
 
+fn user_principal(user: &User) -> Principal {
+    Principal {
+        account: user.account.clone(),
+        arn: user.arn(),
+        user_id: user.id.clone(),
+        kind: PrincipalKind::User { name: user.name.clone() },
+        session_policies: Vec::new(),
+    }
+}
+
 impl Iam {
     pub(crate) fn user(&self, account: &str, name: &str) -> Option<Arc<User>> {
         self.store.read().get::<User>(&User::key_of(account, name))
@@ -36,7 +46,38 @@ impl Iam {
     }
 
     pub(crate) fn secret_text(&self) -> String {
-        self.world.text(40, SECRET_LETTERS)
+        self.secret_of_length(40)
+    }
+
+    pub(crate) fn secret_of_length(&self, length: usize) -> String {
+        self.world.text(length, SECRET_LETTERS)
+    }
+
+    /// Whose name and password for `service` (`codecommit.amazonaws.com`) these are, if they are anyone's.
+    pub fn service_login(
+        &self,
+        service: &str,
+        user_name: &str,
+        password: &str,
+    ) -> Option<Principal> {
+        let snapshot = self.store.read();
+        let mut all = snapshot.scan::<ServiceCredential>();
+        let found = all.find(|one| one.service == service && one.service_user == user_name)?;
+        let context = ServiceCredential::seal_context(&found.id);
+        let kept = match self.sealer.open(&context, &found.password) {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(credential = found.id, %error, "a password cannot be unsealed");
+                return None;
+            }
+        };
+        // How long it takes does not depend on where they differ.
+        let differ = kept.iter().zip(password.as_bytes()).fold(0, |all, (a, b)| all | (a ^ b));
+        if kept.len() != password.len() || differ != 0 || !found.active {
+            return None;
+        }
+        let user = self.user(&found.account, &found.user)?;
+        Some(user_principal(&user))
     }
 
     /// A key of the account's administrator, for `neargate env`: `given`, or the one that is there, or a random one.
@@ -194,14 +235,7 @@ impl Identity for Iam {
             return Err(Denial::Unknown);
         }
         let secret = self.secret_of(&key).ok_or(Denial::Unknown)?;
-        let principal = Principal {
-            account: key.account.clone(),
-            arn: user.arn(),
-            user_id: user.id.clone(),
-            kind: PrincipalKind::User { name: user.name.clone() },
-            session_policies: Vec::new(),
-        };
-        Ok(Credential { secret, principal })
+        Ok(Credential { secret, principal: user_principal(&user) })
     }
 
     fn decide_with_resource_policy(

@@ -40,6 +40,7 @@ impl Iam {
     pub fn new(store: Store, world: World, sealer: Arc<Sealer>) -> Result<Arc<Self>, ReadError> {
         store.declare::<model::User>()?;
         store.declare::<model::AccessKey>()?;
+        store.declare::<model::ServiceCredential>()?;
         store.declare::<model::Role>()?;
         store.declare::<model::Policy>()?;
         Ok(Arc::new(Self { store, world, sealer, documents: Mutex::default() }))

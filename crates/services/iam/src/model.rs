@@ -76,6 +76,41 @@ impl Record for AccessKey {
     }
 }
 
+/// A user's name and password for one service: git's, for CodeCommit.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ServiceCredential {
+    /// `ACCA…`.
+    pub id: String,
+    /// The account.
+    pub account: String,
+    /// The user that it belongs to.
+    pub user: String,
+    /// `codecommit.amazonaws.com`.
+    pub service: String,
+    /// `NAME-at-ACCOUNT`, `NAME+1-at-ACCOUNT` for the second.
+    pub service_user: String,
+    /// The password, sealed with [`ServiceCredential::seal_context`].
+    pub password: Sealed,
+    /// Whether it may be used.
+    pub active: bool,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl ServiceCredential {
+    /// What the password of the credential with this id is sealed for.
+    pub fn seal_context(id: &str) -> String {
+        format!("iam.service_credential {id}")
+    }
+}
+
+impl Record for ServiceCredential {
+    const TABLE: &'static str = "iam.service_credential";
+    fn key(&self) -> String {
+        self.id.clone()
+    }
+}
+
 /// An IAM role.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Role {

@@ -456,6 +456,76 @@ pub fn service(state: Arc<crate::Iam>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_SERVICE_SPECIFIC_CREDENTIAL, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_specific_credential::create_service_specific_credential(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_SERVICE_SPECIFIC_CREDENTIAL, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_specific_credential::delete_service_specific_credential(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_SERVICE_SPECIFIC_CREDENTIALS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_specific_credential::list_service_specific_credentials(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_RESET_SERVICE_SPECIFIC_CREDENTIAL, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_specific_credential::reset_service_specific_credential(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_UPDATE_SERVICE_SPECIFIC_CREDENTIAL, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::service_specific_credential::update_service_specific_credential(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_USER, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -794,6 +864,41 @@ pub static OP_LIST_ROLE_TAGS: wire::Operation = wire::Operation {
     result_wrapper: "ListRoleTagsResult",
     http: ("POST", "/"),
 };
+pub static OP_CREATE_SERVICE_SPECIFIC_CREDENTIAL: wire::Operation = wire::Operation {
+    name: "CreateServiceSpecificCredential",
+    input: &S_CREATE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST,
+    output: &S_CREATE_SERVICE_SPECIFIC_CREDENTIAL_RESPONSE,
+    result_wrapper: "CreateServiceSpecificCredentialResult",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_SERVICE_SPECIFIC_CREDENTIAL: wire::Operation = wire::Operation {
+    name: "DeleteServiceSpecificCredential",
+    input: &S_DELETE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_SERVICE_SPECIFIC_CREDENTIALS: wire::Operation = wire::Operation {
+    name: "ListServiceSpecificCredentials",
+    input: &S_LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST,
+    output: &S_LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE,
+    result_wrapper: "ListServiceSpecificCredentialsResult",
+    http: ("POST", "/"),
+};
+pub static OP_RESET_SERVICE_SPECIFIC_CREDENTIAL: wire::Operation = wire::Operation {
+    name: "ResetServiceSpecificCredential",
+    input: &S_RESET_SERVICE_SPECIFIC_CREDENTIAL_REQUEST,
+    output: &S_RESET_SERVICE_SPECIFIC_CREDENTIAL_RESPONSE,
+    result_wrapper: "ResetServiceSpecificCredentialResult",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_SERVICE_SPECIFIC_CREDENTIAL: wire::Operation = wire::Operation {
+    name: "UpdateServiceSpecificCredential",
+    input: &S_UPDATE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_CREATE_USER: wire::Operation = wire::Operation {
     name: "CreateUser",
     input: &S_CREATE_USER_REQUEST,
@@ -1064,6 +1169,34 @@ impl IntoValue for CreateRoleResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateServiceSpecificCredentialRequest {
+    pub user_name: String,
+    pub service_name: String,
+    pub credential_age_days: Option<i32>,
+}
+
+impl FromValue for CreateServiceSpecificCredentialRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            user_name: fields.required(0),
+            service_name: fields.required(1),
+            credential_age_days: fields.optional(2),
+        }
+    }
+}
+#[derive(Default, Clone, PartialEq)]
+pub struct CreateServiceSpecificCredentialResponse {
+    pub service_specific_credential: Option<ServiceSpecificCredential>,
+}
+
+impl IntoValue for CreateServiceSpecificCredentialResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service_specific_credential.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateUserRequest {
     pub path: Option<String>,
     pub user_name: String,
@@ -1149,6 +1282,18 @@ impl FromValue for DeleteRoleRequest {
     fn from_value(value: Value) -> Self {
         let mut fields: Fields = value.fields();
         Self { role_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteServiceSpecificCredentialRequest {
+    pub user_name: Option<String>,
+    pub service_specific_credential_id: String,
+}
+
+impl FromValue for DeleteServiceSpecificCredentialRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { user_name: fields.optional(0), service_specific_credential_id: fields.required(1) }
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -1628,6 +1773,44 @@ impl IntoValue for ListRolesResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServiceSpecificCredentialsRequest {
+    pub user_name: Option<String>,
+    pub service_name: Option<String>,
+    pub all_users: Option<bool>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+impl FromValue for ListServiceSpecificCredentialsRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            user_name: fields.optional(0),
+            service_name: fields.optional(1),
+            all_users: fields.optional(2),
+            marker: fields.optional(3),
+            max_items: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListServiceSpecificCredentialsResponse {
+    pub service_specific_credentials: Option<Vec<ServiceSpecificCredentialMetadata>>,
+    pub marker: Option<String>,
+    pub is_truncated: Option<bool>,
+}
+
+impl IntoValue for ListServiceSpecificCredentialsResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.service_specific_credentials.map(IntoValue::into_value),
+            self.marker.map(IntoValue::into_value),
+            self.is_truncated.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ListUserPoliciesRequest {
     pub user_name: String,
     pub marker: Option<String>,
@@ -1873,6 +2056,29 @@ impl FromValue for PutUserPolicyRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct ResetServiceSpecificCredentialRequest {
+    pub user_name: Option<String>,
+    pub service_specific_credential_id: String,
+}
+
+impl FromValue for ResetServiceSpecificCredentialRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { user_name: fields.optional(0), service_specific_credential_id: fields.required(1) }
+    }
+}
+#[derive(Default, Clone, PartialEq)]
+pub struct ResetServiceSpecificCredentialResponse {
+    pub service_specific_credential: Option<ServiceSpecificCredential>,
+}
+
+impl IntoValue for ResetServiceSpecificCredentialResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.service_specific_credential.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Role {
     pub path: Option<String>,
     pub role_name: Option<String>,
@@ -1916,6 +2122,64 @@ impl IntoValue for RoleLastUsed {
         Value::Structure(vec![
             self.last_used_date.map(IntoValue::into_value),
             self.region.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Default, Clone, PartialEq)]
+pub struct ServiceSpecificCredential {
+    pub create_date: Option<world::Timestamp>,
+    pub expiration_date: Option<world::Timestamp>,
+    pub service_name: Option<String>,
+    pub service_user_name: Option<String>,
+    pub service_password: Option<String>,
+    pub service_credential_alias: Option<String>,
+    pub service_credential_secret: Option<String>,
+    pub service_specific_credential_id: Option<String>,
+    pub user_name: Option<String>,
+    pub status: Option<StatusType>,
+}
+
+impl IntoValue for ServiceSpecificCredential {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.create_date.map(IntoValue::into_value),
+            self.expiration_date.map(IntoValue::into_value),
+            self.service_name.map(IntoValue::into_value),
+            self.service_user_name.map(IntoValue::into_value),
+            self.service_password.map(IntoValue::into_value),
+            self.service_credential_alias.map(IntoValue::into_value),
+            self.service_credential_secret.map(IntoValue::into_value),
+            self.service_specific_credential_id.map(IntoValue::into_value),
+            self.user_name.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ServiceSpecificCredentialMetadata {
+    pub user_name: Option<String>,
+    pub status: Option<StatusType>,
+    pub service_user_name: Option<String>,
+    pub service_credential_alias: Option<String>,
+    pub create_date: Option<world::Timestamp>,
+    pub expiration_date: Option<world::Timestamp>,
+    pub service_specific_credential_id: Option<String>,
+    pub service_name: Option<String>,
+}
+
+impl IntoValue for ServiceSpecificCredentialMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.user_name.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.service_user_name.map(IntoValue::into_value),
+            self.service_credential_alias.map(IntoValue::into_value),
+            self.create_date.map(IntoValue::into_value),
+            self.expiration_date.map(IntoValue::into_value),
+            self.service_specific_credential_id.map(IntoValue::into_value),
+            self.service_name.map(IntoValue::into_value),
         ])
     }
 }
@@ -2053,6 +2317,23 @@ impl IntoValue for UpdateRoleResponse {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdateServiceSpecificCredentialRequest {
+    pub user_name: Option<String>,
+    pub service_specific_credential_id: String,
+    pub status: StatusType,
+}
+
+impl FromValue for UpdateServiceSpecificCredentialRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            user_name: fields.optional(0),
+            service_specific_credential_id: fields.required(1),
+            status: fields.required(2),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct User {
     pub path: Option<String>,
@@ -2571,6 +2852,56 @@ static S_CREATE_ROLE_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST: Shape = Shape {
+    name: "CreateServiceSpecificCredentialRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "ServiceName",
+            shape: &S_SERVICE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CredentialAgeDays",
+            query: "CredentialAgeDays",
+            xml: "CredentialAgeDays",
+            shape: &S_CREDENTIAL_AGE_DAYS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused(
+                "credentials of CodeCommit, the only ones there are, do not expire",
+            ),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_SERVICE_SPECIFIC_CREDENTIAL_RESPONSE: Shape = Shape {
+    name: "CreateServiceSpecificCredentialResponse",
+    kind: Kind::Structure(&[Member {
+        name: "ServiceSpecificCredential",
+        query: "ServiceSpecificCredential",
+        xml: "ServiceSpecificCredential",
+        shape: &S_SERVICE_SPECIFIC_CREDENTIAL,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREATE_USER_REQUEST: Shape = Shape {
     name: "CreateUserRequest",
     kind: Kind::Structure(&[
@@ -2728,6 +3059,31 @@ static S_DELETE_ROLE_REQUEST: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST: Shape = Shape {
+    name: "DeleteServiceSpecificCredentialRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceSpecificCredentialId",
+            query: "ServiceSpecificCredentialId",
+            xml: "ServiceSpecificCredentialId",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIAL_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3650,6 +4006,92 @@ static S_LIST_ROLES_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_LIST_SERVICE_SPECIFIC_CREDENTIALS_REQUEST: Shape = Shape {
+    name: "ListServiceSpecificCredentialsRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "ServiceName",
+            shape: &S_SERVICE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AllUsers",
+            query: "AllUsers",
+            xml: "AllUsers",
+            shape: &S_ALL_USERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("credentials are listed one user at a time"),
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxItems",
+            query: "MaxItems",
+            xml: "MaxItems",
+            shape: &S_MAX_ITEMS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_SERVICE_SPECIFIC_CREDENTIALS_RESPONSE: Shape = Shape {
+    name: "ListServiceSpecificCredentialsResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "ServiceSpecificCredentials",
+            query: "ServiceSpecificCredentials",
+            xml: "ServiceSpecificCredentials",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIALS_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_RESPONSE_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IsTruncated",
+            query: "IsTruncated",
+            xml: "IsTruncated",
+            shape: &S_BOOLEAN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LIST_USER_POLICIES_REQUEST: Shape = Shape {
     name: "ListUserPoliciesRequest",
     kind: Kind::Structure(&[
@@ -4092,6 +4534,45 @@ static S_PUT_USER_POLICY_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_RESET_SERVICE_SPECIFIC_CREDENTIAL_REQUEST: Shape = Shape {
+    name: "ResetServiceSpecificCredentialRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceSpecificCredentialId",
+            query: "ServiceSpecificCredentialId",
+            xml: "ServiceSpecificCredentialId",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIAL_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_RESET_SERVICE_SPECIFIC_CREDENTIAL_RESPONSE: Shape = Shape {
+    name: "ResetServiceSpecificCredentialResponse",
+    kind: Kind::Structure(&[Member {
+        name: "ServiceSpecificCredential",
+        query: "ServiceSpecificCredential",
+        xml: "ServiceSpecificCredential",
+        shape: &S_SERVICE_SPECIFIC_CREDENTIAL,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ROLE: Shape = Shape {
     name: "Role",
     kind: Kind::Structure(&[
@@ -4220,6 +4701,192 @@ static S_ROLE_LAST_USED: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_SPECIFIC_CREDENTIAL: Shape = Shape {
+    name: "ServiceSpecificCredential",
+    kind: Kind::Structure(&[
+        Member {
+            name: "CreateDate",
+            query: "CreateDate",
+            xml: "CreateDate",
+            shape: &S_DATE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ExpirationDate",
+            query: "ExpirationDate",
+            xml: "ExpirationDate",
+            shape: &S_DATE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "ServiceName",
+            shape: &S_SERVICE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceUserName",
+            query: "ServiceUserName",
+            xml: "ServiceUserName",
+            shape: &S_SERVICE_USER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServicePassword",
+            query: "ServicePassword",
+            xml: "ServicePassword",
+            shape: &S_SERVICE_PASSWORD,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceCredentialAlias",
+            query: "ServiceCredentialAlias",
+            xml: "ServiceCredentialAlias",
+            shape: &S_SERVICE_CREDENTIAL_ALIAS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceCredentialSecret",
+            query: "ServiceCredentialSecret",
+            xml: "ServiceCredentialSecret",
+            shape: &S_SERVICE_CREDENTIAL_SECRET,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceSpecificCredentialId",
+            query: "ServiceSpecificCredentialId",
+            xml: "ServiceSpecificCredentialId",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIAL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Status",
+            query: "Status",
+            xml: "Status",
+            shape: &S_STATUS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_SPECIFIC_CREDENTIAL_METADATA: Shape = Shape {
+    name: "ServiceSpecificCredentialMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Status",
+            query: "Status",
+            xml: "Status",
+            shape: &S_STATUS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceUserName",
+            query: "ServiceUserName",
+            xml: "ServiceUserName",
+            shape: &S_SERVICE_USER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceCredentialAlias",
+            query: "ServiceCredentialAlias",
+            xml: "ServiceCredentialAlias",
+            shape: &S_SERVICE_CREDENTIAL_ALIAS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CreateDate",
+            query: "CreateDate",
+            xml: "CreateDate",
+            shape: &S_DATE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ExpirationDate",
+            query: "ExpirationDate",
+            xml: "ExpirationDate",
+            shape: &S_DATE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceSpecificCredentialId",
+            query: "ServiceSpecificCredentialId",
+            xml: "ServiceSpecificCredentialId",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIAL_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceName",
+            query: "ServiceName",
+            xml: "ServiceName",
+            shape: &S_SERVICE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_SPECIFIC_CREDENTIALS_LIST_TYPE: Shape = Shape {
+    name: "ServiceSpecificCredentialsListType",
+    kind: Kind::List {
+        member: &S_SERVICE_SPECIFIC_CREDENTIAL_METADATA,
+        item: "member",
+        flattened: false,
+    },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -4472,6 +5139,40 @@ static S_UPDATE_ROLE_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_UPDATE_SERVICE_SPECIFIC_CREDENTIAL_REQUEST: Shape = Shape {
+    name: "UpdateServiceSpecificCredentialRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "UserName",
+            query: "UserName",
+            xml: "UserName",
+            shape: &S_USER_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ServiceSpecificCredentialId",
+            query: "ServiceSpecificCredentialId",
+            xml: "ServiceSpecificCredentialId",
+            shape: &S_SERVICE_SPECIFIC_CREDENTIAL_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Status",
+            query: "Status",
+            xml: "Status",
+            shape: &S_STATUS_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_USER: Shape = Shape {
     name: "User",
     kind: Kind::Structure(&[
@@ -4576,6 +5277,8 @@ static S_ACCESS_KEY_SECRET_TYPE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: true,
 };
+static S_ALL_USERS: Shape =
+    Shape { name: "allUsers", kind: Kind::Boolean, constraint: Constraint::NONE, sensitive: false };
 static S_ARN_TYPE: Shape = Shape {
     name: "arnType",
     kind: Kind::String { values: &[] },
@@ -4598,6 +5301,12 @@ static S_BOOLEAN_TYPE: Shape = Shape {
     name: "booleanType",
     kind: Kind::Boolean,
     constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREDENTIAL_AGE_DAYS: Shape = Shape {
+    name: "credentialAgeDays",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(1), max: Some(36600), pattern: None },
     sensitive: false,
 };
 static S_DATE_TYPE: Shape = Shape {
@@ -4795,6 +5504,49 @@ static S_ROLE_NAME_TYPE: Shape = Shape {
             &P
         }),
     },
+    sensitive: false,
+};
+static S_SERVICE_CREDENTIAL_ALIAS: Shape = Shape {
+    name: "serviceCredentialAlias",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(0), max: Some(200), pattern: None },
+    sensitive: false,
+};
+static S_SERVICE_CREDENTIAL_SECRET: Shape = Shape {
+    name: "serviceCredentialSecret",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: true,
+};
+static S_SERVICE_NAME: Shape = Shape {
+    name: "serviceName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SERVICE_PASSWORD: Shape = Shape {
+    name: "servicePassword",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: true,
+};
+static S_SERVICE_SPECIFIC_CREDENTIAL_ID: Shape = Shape {
+    name: "serviceSpecificCredentialId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: Some(20),
+        max: Some(128),
+        pattern: Some({
+            static P: Pattern = Pattern::new("[\\w]+");
+            &P
+        }),
+    },
+    sensitive: false,
+};
+static S_SERVICE_USER_NAME: Shape = Shape {
+    name: "serviceUserName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(0), max: Some(200), pattern: None },
     sensitive: false,
 };
 static S_STATUS_TYPE: Shape = Shape {

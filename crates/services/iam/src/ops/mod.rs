@@ -7,4 +7,5 @@ pub(crate) mod inline_policy;
 mod listing;
 pub(crate) mod policy;
 pub(crate) mod role;
+pub(crate) mod service_specific_credential;
 pub(crate) mod user;

@@ -5,7 +5,7 @@ use crate::{
     Iam,
     api::*,
     faults,
-    model::{AccessKey, Grants, User as Record},
+    model::{AccessKey, Grants, ServiceCredential, User as Record},
 };
 use std::{collections::BTreeMap, sync::Arc};
 use wire::{Context, Fault, PrincipalKind};
@@ -117,6 +117,10 @@ pub(crate) async fn delete_user(
             let keys = tx.scan::<AccessKey>();
             if keys.into_iter().any(|key| key.account == account && key.user == user.name) {
                 return Err(faults::conflict("delete access keys"));
+            }
+            let credentials = tx.scan::<ServiceCredential>();
+            if credentials.into_iter().any(|one| one.account == account && one.user == user.name) {
+                return Err(faults::conflict("delete service specific credentials"));
             }
             if !user.grants.inline.is_empty() {
                 return Err(faults::conflict("delete policies"));

@@ -1,0 +1,90 @@
+//! CodeCommit: git repositories over HTTP, and AWS's API to what is in them. Records are `codecommit.*`; the
+//! repositories themselves are git's, bare, one directory each, and everything that is done to them is done by the
+//! installed git.
+
+pub mod api {
+    //! Requests and answers, as AWS defines them.
+    mod generated;
+    pub use generated::*;
+}
+mod commands;
+mod door;
+mod draft;
+mod faults;
+mod git;
+mod login;
+pub mod model;
+mod names;
+mod objects;
+mod ops;
+pub mod resources;
+mod settle;
+
+pub use door::GitDoor;
+
+use git::Git;
+use iam::Iam;
+use model::{References, Repository};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+use store::{ReadError, Store};
+use thiserror::Error;
+use world::World;
+
+/// The service's state.
+pub struct CodeCommit {
+    store: Store,
+    world: World,
+    iam: Arc<Iam>,
+    git: Git,
+    /// What follows `git-codecommit.REGION` in clone URLs: `.localhost:4566`.
+    host: String,
+    /// One repository's references are compared with what was told by one at a time.
+    settling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Why the service cannot be.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// A record cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The repositories' directory cannot be made.
+    #[error("the directory of git repositories: {0}")]
+    Directory(#[from] std::io::Error),
+}
+
+impl CodeCommit {
+    /// The service over `store`, with its repositories in `directory`. Clone URLs are
+    /// `http://git-codecommit.REGION.DOMAIN:PORT/v1/repos/NAME`, where the front door listens.
+    pub fn new(
+        store: Store,
+        world: World,
+        iam: Arc<Iam>,
+        directory: &Path,
+        domain: &str,
+        port: u16,
+    ) -> Result<Arc<Self>, OpenError> {
+        store.declare::<Repository>()?;
+        store.declare::<References>()?;
+        std::fs::create_dir_all(directory)?;
+        let git = Git::new(directory.to_owned(), world.clone());
+        let host = format!(".{domain}:{port}");
+        let settling = Mutex::default();
+        Ok(Arc::new(Self { store, world, iam, git, host, settling }))
+    }
+
+    /// Begins to bring repositories and records together again after a crash.
+    pub fn start(self: &Arc<Self>) {
+        let codecommit = self.clone();
+        self.world.spawn("repositories' tidying", async move { settle::tidy(codecommit).await });
+    }
+
+    pub(crate) fn clone_url(&self, repository: &Repository) -> String {
+        let region = repository.region();
+        format!("http://git-codecommit.{region}{}/v1/repos/{}", self.host, repository.name)
+    }
+}

@@ -1,0 +1,112 @@
+//! After references changed: the records follow, and the world is told.
+//!
+//! Git's own references are the truth. Whoever changed some (a push, the API) settles before it answers; a change whose
+//! answer a crash cut off is settled at the next start. So each change is told once, however it came about.
+
+use crate::{
+    CodeCommit,
+    git::{Bare, GitError},
+    model::{References, Repository},
+    names::BRANCH,
+    objects,
+};
+use std::{collections::BTreeMap, sync::Arc};
+use wire::Fault;
+
+/// What a repository without a default branch takes as one, of the branches that it now has.
+fn first_branch(references: &BTreeMap<String, String>) -> Option<&str> {
+    let branches = || references.keys().filter_map(|name| name.strip_prefix(BRANCH));
+    let usual = ["main", "master"].into_iter().find(|usual| branches().any(|name| name == *usual));
+    usual.or_else(|| branches().next())
+}
+
+impl CodeCommit {
+    /// Brings the records of the repository with this id up to what git has.
+    pub(crate) async fn settle(&self, id: &str) -> Result<(), Fault> {
+        let lock = self.settling.lock().expect("nothing panics with the lock held");
+        let lock = { lock }.entry(id.to_owned()).or_default().clone();
+        let _turn = lock.lock().await;
+        let bare = self.git.bare(id);
+        let now = objects::references(&bare).await?;
+        let snapshot = self.store.read();
+        let told = snapshot.get::<References>(id).unwrap_or_default();
+        let Some(repository) = self.by_id(id) else { return Ok(()) };
+        if told.told == now {
+            return Ok(());
+        }
+        let chosen = match &repository.default_branch {
+            None => first_branch(&now).map(str::to_owned),
+            Some(_) => None,
+        };
+        if let Some(branch) = &chosen {
+            point_head(&bare, branch).await?;
+        }
+        let (id, at) = (id.to_owned(), self.world.now());
+        self.store
+            .write(move |tx| {
+                // It may have got another name meanwhile, or be gone.
+                let found = tx.scan::<Repository>().find(|repository| repository.id == id);
+                let Some(repository) = found else { return Ok(()) };
+                tx.update::<Repository>(
+                    &Repository::key_of(&repository.realm, &repository.name),
+                    |repository| {
+                        repository.modified = at;
+                        if chosen.is_some() {
+                            repository.default_branch = chosen;
+                        }
+                    },
+                );
+                tx.put(References { repository: id, told: now });
+                Ok::<_, Fault>(())
+            })
+            .await
+    }
+
+    pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Repository>> {
+        self.store.read().scan::<Repository>().find(|repository| repository.id == id)
+    }
+}
+
+/// Lets `HEAD` name the branch, so that a clone checks it out.
+pub(crate) async fn point_head(bare: &Bare, branch: &str) -> Result<(), GitError> {
+    bare.run(&["symbolic-ref", "HEAD", &format!("{BRANCH}{branch}")]).await.map(|_| ())
+}
+
+/// At the start: directories without a record go, records without a directory get one, and every repository is settled.
+pub(crate) async fn tidy(codecommit: Arc<CodeCommit>) {
+    if let Err(error) = remove_strays(&codecommit).await {
+        tracing::error!(%error, "directories of deleted repositories could not be removed");
+    }
+    let all: Vec<_> = codecommit.store.read().scan::<Repository>().collect();
+    for repository in all {
+        let settled = async {
+            let bare = codecommit.git.bare(&repository.id);
+            if !bare.path().exists() {
+                bare.init().await?;
+            }
+            if let Some(branch) = &repository.default_branch {
+                point_head(&bare, branch).await?;
+            }
+            codecommit.settle(&repository.id).await
+        };
+        if let Err(fault) = settled.await {
+            tracing::error!(
+                repository = repository.name,
+                fault = fault.message,
+                "a repository is not as it should be"
+            );
+        }
+    }
+}
+
+async fn remove_strays(codecommit: &CodeCommit) -> std::io::Result<()> {
+    let mut entries = tokio::fs::read_dir(codecommit.git.directory()).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_suffix(".git"));
+        if id.is_some_and(|id| codecommit.by_id(id).is_none()) {
+            tokio::fs::remove_dir_all(entry.path()).await?;
+        }
+    }
+    Ok(())
+}
