@@ -9,6 +9,7 @@ use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, Neighbours, Surroundings};
 use elbv2::ElbV2;
+use events::Events;
 use iam::Iam;
 use images::BlobStore;
 use logs::Logs;
@@ -35,6 +36,7 @@ pub(super) struct House {
     acm: Arc<Acm>,
     stacks: Arc<CloudFormation>,
     codecommit: Arc<CodeCommit>,
+    events: Arc<Events>,
     discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
@@ -85,6 +87,7 @@ impl House {
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
+            events: Events::new(store.clone(), world.clone(), iam.clone())?,
             stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
             logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
@@ -115,6 +118,7 @@ impl House {
             ecr::api::service(self.ecr.clone()),
             ecs::api::service(self.ecs.clone()),
             elbv2::api::service(self.elb.clone()),
+            events::api::service(self.events.clone()),
             application_autoscaling::api::service(self.scaling.clone()),
             logs::api::service(self.logs.clone()),
             ssm::api::service(self.ssm.clone()),
@@ -154,6 +158,7 @@ impl House {
         self.logs.start();
         self.acm.start();
         self.codecommit.start();
+        self.events.start(front.clone());
         self.ecr.start();
         self.s3.start();
         self.ssm.start();
@@ -176,6 +181,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         ecr::resources::types(),
         ecs::resources::types(),
         elbv2::resources::types(),
+        events::resources::types(),
         iam::resources::types(),
         logs::resources::types(),
         s3::resources::types(s3),

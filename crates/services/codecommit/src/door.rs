@@ -184,7 +184,10 @@ impl CodeCommit {
         let bare = self.git.bare(&repository.id);
         let child =
             bare.http_backend(&environment(&head, &ctx), call.path()).map_err(Fault::from)?;
-        let pushed = (call.service == Service::Push && !call.advertise).then_some(repository);
+        let pushed = (call.service == Service::Push && !call.advertise).then(|| output::Push {
+            repository: repository.id.clone(),
+            caller: ctx.principal.arn.clone(),
+        });
         let parts = output::start(self.clone(), child, input, pushed, permit).await?;
         let (status, headers, answer) = parts;
         let mut response = Response::new(BodyExt::boxed(answer));

@@ -250,7 +250,7 @@ impl<'a> Draft<'a> {
         if !swap(self.bare, self.branch, old, &commit).await? {
             return Err(faults::outdated(self.branch));
         }
-        codecommit.settle(repository).await?;
+        codecommit.settle(repository, Some(&ctx.principal.arn)).await?;
         Ok((commit, tree))
     }
 

@@ -70,6 +70,7 @@ impl CodeCommit {
     ) -> Result<Arc<Self>, OpenError> {
         store.declare::<Repository>()?;
         store.declare::<References>()?;
+        events::declare(&store)?;
         std::fs::create_dir_all(directory)?;
         let git = Git::new(directory.to_owned(), world.clone());
         let host = format!(".{domain}:{port}");

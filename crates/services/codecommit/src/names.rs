@@ -1,5 +1,6 @@
 //! What repositories, references and paths may be called.
-//! <https://docs.aws.amazon.com/codecommit/latest/userguide/limits.html>, <https://git-scm.com/docs/git-check-ref-format>
+//! <https://docs.aws.amazon.com/codecommit/latest/userguide/limits.html>,
+//! <https://git-scm.com/docs/git-check-ref-format>
 
 use crate::faults;
 use wire::Fault;

@@ -7,22 +7,66 @@ use crate::{
     CodeCommit,
     git::{Bare, GitError},
     model::{References, Repository},
-    names::BRANCH,
+    names::{BRANCH, TAG},
     objects,
 };
-use std::{collections::BTreeMap, sync::Arc};
+use events::Event;
+use serde_json::{Value as Json, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use wire::Fault;
 
+type Tips = BTreeMap<String, String>;
+
 /// What a repository without a default branch takes as one, of the branches that it now has.
-fn first_branch(references: &BTreeMap<String, String>) -> Option<&str> {
+fn first_branch(references: &Tips) -> Option<&str> {
     let branches = || references.keys().filter_map(|name| name.strip_prefix(BRANCH));
     let usual = ["main", "master"].into_iter().find(|usual| branches().any(|name| name == *usual));
     usual.or_else(|| branches().next())
 }
 
+/// What is told of each reference that changed.
+/// <https://docs.aws.amazon.com/codecommit/latest/userguide/monitoring-events.html>
+fn changes(repository: &Repository, before: &Tips, now: &Tips, caller: Option<&str>) -> Vec<Json> {
+    let names: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let changed = names.into_iter().filter(|name| before.get(*name) != now.get(*name));
+    let detail = |full: &String| {
+        let (kind, name) = match (full.strip_prefix(BRANCH), full.strip_prefix(TAG)) {
+            (Some(branch), _) => ("branch", branch),
+            (_, Some(tag)) => ("tag", tag),
+            // Notes, others' pull requests: AWS tells nothing of them.
+            _ => return None,
+        };
+        let (old, new) = (before.get(full), now.get(full));
+        let event = match (old, new) {
+            (None, _) => "referenceCreated",
+            (_, None) => "referenceDeleted",
+            _ => "referenceUpdated",
+        };
+        let mut detail = json!({
+            "event": event, "repositoryName": repository.name, "repositoryId": repository.id,
+            "referenceType": kind, "referenceName": name, "referenceFullName": full,
+        });
+        let more = [("commitId", new.or(old).map(String::as_str)), ("callerUserArn", caller)];
+        for (name, value) in more {
+            if let Some(value) = value {
+                detail[name] = json!(value);
+            }
+        }
+        if let (Some(old), Some(_)) = (old, new) {
+            detail["oldCommitId"] = json!(old);
+        }
+        Some(detail)
+    };
+    changed.filter_map(detail).collect()
+}
+
 impl CodeCommit {
-    /// Brings the records of the repository with this id up to what git has.
-    pub(crate) async fn settle(&self, id: &str) -> Result<(), Fault> {
+    /// Brings the records of the repository with this id up to what git has, and tells what `caller` (an ARN, where it
+    /// is known) changed.
+    pub(crate) async fn settle(&self, id: &str, caller: Option<&str>) -> Result<(), Fault> {
         let lock = self.settling.lock().expect("nothing panics with the lock held");
         let lock = { lock }.entry(id.to_owned()).or_default().clone();
         let _turn = lock.lock().await;
@@ -41,7 +85,8 @@ impl CodeCommit {
         if let Some(branch) = &chosen {
             point_head(&bare, branch).await?;
         }
-        let (id, at) = (id.to_owned(), self.world.now());
+        let details = changes(&repository, &told.told, &now, caller);
+        let (id, at, world) = (id.to_owned(), self.world.now(), self.world.clone());
         self.store
             .write(move |tx| {
                 // It may have got another name meanwhile, or be gone.
@@ -56,6 +101,18 @@ impl CodeCommit {
                         }
                     },
                 );
+                for detail in details {
+                    let event = Event {
+                        id: world.uuid(),
+                        realm: repository.realm.clone(),
+                        source: "aws.codecommit".to_owned(),
+                        detail_type: "CodeCommit Repository State Change".to_owned(),
+                        time: at,
+                        resources: vec![repository.arn()],
+                        detail,
+                    };
+                    events::tell(tx, &world, &event);
+                }
                 tx.put(References { repository: id, told: now });
                 Ok::<_, Fault>(())
             })
@@ -87,7 +144,7 @@ pub(crate) async fn tidy(codecommit: Arc<CodeCommit>) {
             if let Some(branch) = &repository.default_branch {
                 point_head(&bare, branch).await?;
             }
-            codecommit.settle(&repository.id).await
+            codecommit.settle(&repository.id, None).await
         };
         if let Err(fault) = settled.await {
             tracing::error!(

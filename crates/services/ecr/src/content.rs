@@ -6,6 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use images::{BlobError, Digest, Manifest, blobs::Upload};
+use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -13,6 +14,7 @@ use std::{
 };
 use store::{Snapshot, Tx};
 use wire::Fault;
+use world::World;
 
 /// A pull is recorded at most so often for an image.
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html>
@@ -101,7 +103,14 @@ impl Ecr {
         let stored = self.blobs.put(&actual, push.bytes.clone()).await;
         stored.map_err(|error| faults::blob(&push.place, error))?;
         let Push { place, tag, must_be_new, .. } = push;
-        self.store.write(move |tx| put(tx, &place, image, tag, must_be_new)).await
+        let world = self.world.clone();
+        self.store
+            .write(move |tx| {
+                let put = put(tx, &place, image, tag.clone(), must_be_new)?;
+                tell(tx, &world, &place, "PUSH", &put.digest, tag.as_deref());
+                Ok(put)
+            })
+            .await
     }
 
     fn describe(&self, push: &Push, digest: Digest, manifest: &Manifest) -> Image {
@@ -241,14 +250,44 @@ pub(crate) fn upload_id(upload: &Upload) -> String {
     format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..])
 }
 
-/// Removes one name of an image; with its last name goes the image. Tells which it was.
-pub(crate) fn untag(tx: &mut Tx, place: &Place, tag: &str) -> Option<Digest> {
+/// Tells EventBridge of an image that came or went.
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-eventbridge.html>
+fn tell(
+    tx: &mut Tx,
+    world: &World,
+    place: &Place,
+    action: &str,
+    digest: &Digest,
+    tag: Option<&str>,
+) {
+    let mut detail = json!({
+        "result": "SUCCESS", "repository-name": place.name, "image-digest": digest.to_string(),
+        "action-type": action,
+    });
+    if let Some(tag) = tag {
+        detail["image-tag"] = json!(tag);
+    }
+    let event = events::Event {
+        id: world.uuid(),
+        realm: place.realm.clone(),
+        source: "aws.ecr".to_owned(),
+        detail_type: "ECR Image Action".to_owned(),
+        time: world.now(),
+        resources: Vec::new(),
+        detail,
+    };
+    events::tell(tx, world, &event);
+}
+
+/// Removes one name of an image; with its last name goes the image. Answers which it was.
+pub(crate) fn untag(tx: &mut Tx, world: &World, place: &Place, tag: &str) -> Option<Digest> {
     let digest = tx.get::<Tag>(&place.key_of(tag))?.digest.clone();
     tx.delete::<Tag>(&place.key_of(tag));
     let others = tx.scan_prefix::<Tag>(&place.prefix()).any(|other| other.digest == digest);
     if !others && referencing(tx, place, &digest).is_empty() {
         tx.delete::<Image>(&place.key_of(&digest));
     }
+    tell(tx, world, place, "DELETE", &digest, Some(tag));
     Some(digest)
 }
 
@@ -258,12 +297,21 @@ pub(crate) fn referencing(tx: &Tx, place: &Place, digest: &Digest) -> Vec<Digest
     images.filter(|image| image.images.contains(digest)).map(|image| image.digest.clone()).collect()
 }
 
-/// Removes an image with all of its names, and tells them.
-pub(crate) fn delete(tx: &mut Tx, place: &Place, digest: &Digest) -> BTreeSet<String> {
+/// Removes an image with all of its names, and answers them.
+pub(crate) fn delete(
+    tx: &mut Tx,
+    world: &World,
+    place: &Place,
+    digest: &Digest,
+) -> BTreeSet<String> {
     let tags = tx.scan_prefix::<Tag>(&place.prefix()).filter(|tag| tag.digest == *digest);
     let tags: BTreeSet<String> = tags.map(|tag| tag.tag.clone()).collect();
     for tag in &tags {
         tx.delete::<Tag>(&place.key_of(tag));
+        tell(tx, world, place, "DELETE", digest, Some(tag));
+    }
+    if tags.is_empty() {
+        tell(tx, world, place, "DELETE", digest, None);
     }
     tx.delete::<Image>(&place.key_of(digest));
     tags

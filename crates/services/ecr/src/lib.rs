@@ -57,6 +57,7 @@ impl Ecr {
         blobs: BlobStore,
         listens: SocketAddr,
     ) -> Result<Arc<Self>, ReadError> {
+        events::declare(&store)?;
         store.declare::<Repository>()?;
         store.declare::<Image>()?;
         store.declare::<Tag>()?;

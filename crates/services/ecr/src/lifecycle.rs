@@ -16,7 +16,7 @@ use std::{
 };
 use store::Tx;
 use wire::Fault;
-use world::Timestamp;
+use world::{Timestamp, World};
 
 /// AWS promises a day; an hour is easier to wait for.
 const ROUND: Duration = Duration::from_secs(3600);
@@ -231,14 +231,14 @@ pub(crate) async fn drive(ecr: Arc<Ecr>) {
 impl Ecr {
     /// Applies the repository's lifecycle policy, if it has one, at this moment.
     pub(crate) async fn apply_lifecycle(&self, place: &Place) -> Result<(), Fault> {
-        let (place, now) = (place.clone(), self.world.now());
+        let (place, now, world) = (place.clone(), self.world.now(), self.world.clone());
         self.store
             .write(move |tx| {
                 let repository = tx.get::<Repository>(&place.key());
                 let text = repository.and_then(|repository| repository.lifecycle.clone());
                 let Some(text) = text else { return Ok(()) };
                 match LifecyclePolicy::parse(&text) {
-                    Ok(policy) => expire(tx, &place, &policy, now),
+                    Ok(policy) => expire(tx, &world, &place, &policy, now),
                     Err(error) => {
                         tracing::error!(
                             error,
@@ -256,7 +256,7 @@ impl Ecr {
     }
 }
 
-fn expire(tx: &mut Tx, place: &Place, policy: &LifecyclePolicy, now: Timestamp) {
+fn expire(tx: &mut Tx, world: &World, place: &Place, policy: &LifecyclePolicy, now: Timestamp) {
     let mut tags = by_image(tx.scan_prefix::<Tag>(&place.prefix()));
     let images: Vec<(Arc<Image>, Vec<String>)> = tx
         .scan_prefix::<Image>(&place.prefix())
@@ -273,7 +273,7 @@ fn expire(tx: &mut Tx, place: &Place, policy: &LifecyclePolicy, now: Timestamp) 
     let about: Vec<Digest> = about.map(|(image, _)| image.digest.clone()).collect();
     gone.extend(about);
     for digest in gone {
-        content::delete(tx, place, &digest);
+        content::delete(tx, world, place, &digest);
         tracing::info!(repository = place.key(), %digest, "an image expired");
     }
 }

@@ -20,6 +20,7 @@ mod reconcile;
 pub mod resources;
 mod scaling;
 mod surroundings;
+mod tell;
 mod validate;
 
 pub use operator::{ExecError, InterruptError};
@@ -89,6 +90,7 @@ impl Ecs {
         images: Images,
         engine: Engine,
     ) -> Result<Arc<Self>, ReadError> {
+        events::declare(&store)?;
         store.declare::<model::Cluster>()?;
         store.declare::<model::Family>()?;
         store.declare::<model::TaskDefinition>()?;

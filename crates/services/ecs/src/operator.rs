@@ -4,6 +4,7 @@ use crate::{
     Ecs,
     api::TaskStopCode,
     model::{LastStatus, Launch, Task},
+    tell::change_task,
 };
 use std::sync::Arc;
 use store::Record;
@@ -68,10 +69,10 @@ impl Ecs {
         if task.launch != Launch::CapacityProvider(SPOT.to_owned()) {
             return Err(InterruptError::NotSpot);
         }
-        let (key, now) = (task.key(), self.world.now());
+        let (key, now, world) = (task.key(), self.world.now(), self.world.clone());
         self.store
             .write(move |tx| {
-                tx.update::<Task>(&key, |task| {
+                change_task(tx, &world, &key, |task| {
                     task.stop(TaskStopCode::SpotInterruption, INTERRUPTED, now);
                 });
                 Ok::<_, store::DiskFault>(())

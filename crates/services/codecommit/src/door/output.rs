@@ -1,7 +1,7 @@
 //! What `git http-backend` answers, handed on as it comes.
 
 use super::{Input, Refusal};
-use crate::{CodeCommit, git::GitError, model::Repository};
+use crate::{CodeCommit, git::GitError};
 use bytes::{Bytes, BytesMut};
 use hyper::{
     HeaderMap, StatusCode,
@@ -29,6 +29,14 @@ const PAUSE: Duration = Duration::from_secs(300);
 /// Read at once, in bytes.
 const STEP: usize = 64 << 10;
 
+/// What is settled when an exchange is over.
+pub(super) struct Push {
+    /// The repository's id.
+    pub repository: String,
+    /// The ARN of who pushes.
+    pub caller: String,
+}
+
 /// The rest of an answer, frame by frame.
 pub(super) struct Answer(mpsc::Receiver<Result<Bytes, io::Error>>);
 
@@ -50,7 +58,7 @@ pub(super) async fn start(
     codecommit: Arc<CodeCommit>,
     mut child: Child,
     input: Input,
-    pushed: Option<Arc<Repository>>,
+    pushed: Option<Push>,
     permit: OwnedSemaphorePermit,
 ) -> Result<(StatusCode, HeaderMap, Answer), Refusal> {
     let piped = || Fault::from(GitError::Answer("no pipes"));
@@ -73,7 +81,7 @@ pub(super) async fn start(
             handed?;
             child.wait().await?;
             match &pushed {
-                Some(repository) => codecommit.after_push(repository).await,
+                Some(push) => codecommit.after_push(push).await,
                 None => Ok(()),
             }
         };
@@ -87,9 +95,10 @@ pub(super) async fn start(
 }
 
 impl CodeCommit {
-    async fn after_push(self: &Arc<Self>, repository: &Repository) -> Result<(), io::Error> {
-        self.settle(&repository.id).await.map_err(|fault| io::Error::other(fault.message))?;
-        let bare = self.git.bare(&repository.id);
+    async fn after_push(self: &Arc<Self>, push: &Push) -> Result<(), io::Error> {
+        let settled = self.settle(&push.repository, Some(&push.caller)).await;
+        settled.map_err(|fault| io::Error::other(fault.message))?;
+        let bare = self.git.bare(&push.repository);
         self.world.spawn("a repository's maintenance", async move {
             if let Err(error) = bare.maintain().await {
                 tracing::warn!(%error, "a repository was not maintained");

@@ -65,7 +65,7 @@ pub(crate) async fn create_branch(
     if !swap(&bare, branch, NOTHING, &commit).await? {
         return Err(exists());
     }
-    codecommit.settle(&repository.id).await
+    codecommit.settle(&repository.id, Some(&ctx.principal.arn)).await
 }
 
 pub(crate) async fn delete_branch(
@@ -87,7 +87,7 @@ pub(crate) async fn delete_branch(
     };
     let reference = format!("{BRANCH}{branch}");
     bare.run(&["update-ref", "-d", "--end-of-options", &reference, &commit]).await?;
-    codecommit.settle(&repository.id).await?;
+    codecommit.settle(&repository.id, Some(&ctx.principal.arn)).await?;
     let deleted = BranchInfo { branch_name: Some(branch.clone()), commit_id: Some(commit) };
     Ok(DeleteBranchOutput { deleted_branch: Some(deleted) })
 }

@@ -78,11 +78,12 @@ impl Ecr {
 
     pub(super) async fn delete_manifest(&self, call: &Call, place: Place, asked: Asked) -> Reply {
         self.enter(call, &place, "ecr:BatchDeleteImage")?;
+        let world = self.world.clone();
         self.store
             .write(move |tx| {
                 let digest = match &asked {
                     Asked::Tag(tag) => {
-                        let gone = content::untag(tx, &place, tag);
+                        let gone = content::untag(tx, &world, &place, tag);
                         return gone.map(drop).ok_or_else(|| asked.fault(&place).into());
                     }
                     Asked::Digest(digest) => digest,
@@ -95,7 +96,7 @@ impl Ecr {
                         "The image is part of an index; delete that first.",
                     ));
                 }
-                content::delete(tx, &place, digest);
+                content::delete(tx, &world, &place, digest);
                 Ok(())
             })
             .await?;

@@ -231,13 +231,13 @@ pub(crate) async fn batch_delete_image(
 ) -> Result<BatchDeleteImageResponse, Fault> {
     let registry = input.registry_id.as_deref();
     let found = ecr.find(ctx, registry, &input.repository_name, "ecr:BatchDeleteImage")?;
-    let place = found.place.clone();
+    let (place, world) = (found.place.clone(), ecr.world.clone());
     let (gone, failures) = ecr
         .store
         .write(move |tx| {
             let (mut gone, mut failures) = (Vec::new(), Vec::new());
             for id in &input.image_ids {
-                match delete(tx, &place, id) {
+                match delete(tx, &world, &place, id) {
                     Ok(ids) => gone.extend(ids),
                     Err(code) => failures.push(failure(id, code)),
                 }
@@ -251,6 +251,7 @@ pub(crate) async fn batch_delete_image(
 /// By tag, that name goes, and with the last name the image; by digest, the image with all of its names.
 fn delete(
     tx: &mut store::Tx,
+    world: &world::World,
     place: &Place,
     id: &ImageIdentifier,
 ) -> Result<Vec<ImageIdentifier>, ImageFailureCode> {
@@ -260,13 +261,13 @@ fn delete(
         |digest| tx.get::<model::Image>(&place.key_of(digest)),
     )?;
     if let (Some(tag), None) = (&id.image_tag, &id.image_digest) {
-        content::untag(tx, place, tag);
+        content::untag(tx, world, place, tag);
         return Ok(vec![identifier(&image.digest, Some(tag.clone()))]);
     }
     if !content::referencing(tx, place, &image.digest).is_empty() {
         return Err(ImageFailureCode::ImageReferencedByManifestList);
     }
-    let tags = content::delete(tx, place, &image.digest);
+    let tags = content::delete(tx, world, place, &image.digest);
     if tags.is_empty() {
         return Ok(vec![identifier(&image.digest, None)]);
     }

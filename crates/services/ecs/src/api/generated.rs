@@ -1171,11 +1171,15 @@ impl IntoValue for AssignPublicIp {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Attachment {
+    #[serde(rename = "id", skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub r#type: Option<String>,
+    #[serde(rename = "status", skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
+    #[serde(rename = "details", skip_serializing_if = "Option::is_none")]
     pub details: Option<Vec<KeyValuePair>>,
 }
 
@@ -2000,9 +2004,13 @@ impl IntoValue for Compatibility {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Connectivity {
+    #[serde(rename = "CONNECTED")]
     Connected,
+    #[serde(rename = "DISCONNECTED")]
     Disconnected,
 }
 impl Connectivity {
@@ -2029,24 +2037,41 @@ impl IntoValue for Connectivity {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Container {
+    #[serde(rename = "containerArn", skip_serializing_if = "Option::is_none")]
     pub container_arn: Option<String>,
+    #[serde(rename = "taskArn", skip_serializing_if = "Option::is_none")]
     pub task_arn: Option<String>,
+    #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    #[serde(rename = "image", skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    #[serde(rename = "imageDigest", skip_serializing_if = "Option::is_none")]
     pub image_digest: Option<String>,
+    #[serde(rename = "runtimeId", skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<String>,
+    #[serde(rename = "lastStatus", skip_serializing_if = "Option::is_none")]
     pub last_status: Option<String>,
+    #[serde(rename = "exitCode", skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    #[serde(rename = "reason", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(rename = "networkBindings", skip_serializing_if = "Option::is_none")]
     pub network_bindings: Option<Vec<NetworkBinding>>,
+    #[serde(rename = "networkInterfaces", skip_serializing_if = "Option::is_none")]
     pub network_interfaces: Option<Vec<NetworkInterface>>,
+    #[serde(rename = "healthStatus", skip_serializing_if = "Option::is_none")]
     pub health_status: Option<HealthStatus>,
+    #[serde(rename = "managedAgents", skip_serializing_if = "Option::is_none")]
     pub managed_agents: Option<Vec<ManagedAgent>>,
+    #[serde(rename = "cpu", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
+    #[serde(rename = "memory", skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    #[serde(rename = "memoryReservation", skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<String>,
+    #[serde(rename = "gpuIds", skip_serializing_if = "Option::is_none")]
     pub gpu_ids: Option<Vec<String>>,
 }
 
@@ -4353,10 +4378,15 @@ impl IntoValue for HealthCheck {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum HealthStatus {
+    #[serde(rename = "HEALTHY")]
     Healthy,
+    #[serde(rename = "UNHEALTHY")]
     Unhealthy,
+    #[serde(rename = "UNKNOWN")]
     Unknown,
 }
 impl HealthStatus {
@@ -5321,11 +5351,15 @@ impl IntoValue for LogDriver {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ManagedAgent {
+    #[serde(rename = "lastStartedAt", skip_serializing_if = "Option::is_none")]
     pub last_started_at: Option<world::Timestamp>,
+    #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<ManagedAgentName>,
+    #[serde(rename = "reason", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    #[serde(rename = "lastStatus", skip_serializing_if = "Option::is_none")]
     pub last_status: Option<String>,
 }
 
@@ -5340,8 +5374,11 @@ impl IntoValue for ManagedAgent {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum ManagedAgentName {
+    #[serde(rename = "ExecuteCommandAgent")]
     ExecuteCommandAgent,
 }
 impl ManagedAgentName {
@@ -5956,13 +5993,19 @@ impl IntoValue for NetworkBandwidthGbpsRequest {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NetworkBinding {
+    #[serde(rename = "bindIP", skip_serializing_if = "Option::is_none")]
     pub bind_ip: Option<String>,
+    #[serde(rename = "containerPort", skip_serializing_if = "Option::is_none")]
     pub container_port: Option<i32>,
+    #[serde(rename = "hostPort", skip_serializing_if = "Option::is_none")]
     pub host_port: Option<i32>,
+    #[serde(rename = "protocol", skip_serializing_if = "Option::is_none")]
     pub protocol: Option<TransportProtocol>,
+    #[serde(rename = "containerPortRange", skip_serializing_if = "Option::is_none")]
     pub container_port_range: Option<String>,
+    #[serde(rename = "hostPortRange", skip_serializing_if = "Option::is_none")]
     pub host_port_range: Option<String>,
 }
 
@@ -5997,10 +6040,13 @@ impl IntoValue for NetworkConfiguration {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct NetworkInterface {
+    #[serde(rename = "attachmentId", skip_serializing_if = "Option::is_none")]
     pub attachment_id: Option<String>,
+    #[serde(rename = "privateIpv4Address", skip_serializing_if = "Option::is_none")]
     pub private_ipv4_address: Option<String>,
+    #[serde(rename = "ipv6Address", skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<String>,
 }
 
@@ -8331,44 +8377,81 @@ impl IntoValue for TargetType {
     }
 }
 
-#[derive(Default, Clone, PartialEq)]
+#[derive(Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Task {
+    #[serde(rename = "attachments", skip_serializing_if = "Option::is_none")]
     pub attachments: Option<Vec<Attachment>>,
+    #[serde(rename = "attributes", skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<Attribute>>,
+    #[serde(rename = "availabilityZone", skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
+    #[serde(rename = "capacityProviderName", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_name: Option<String>,
+    #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
+    #[serde(rename = "connectivity", skip_serializing_if = "Option::is_none")]
     pub connectivity: Option<Connectivity>,
+    #[serde(rename = "connectivityAt", skip_serializing_if = "Option::is_none")]
     pub connectivity_at: Option<world::Timestamp>,
+    #[serde(rename = "containerInstanceArn", skip_serializing_if = "Option::is_none")]
     pub container_instance_arn: Option<String>,
+    #[serde(rename = "containers", skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<Container>>,
+    #[serde(rename = "cpu", skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
+    #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<world::Timestamp>,
+    #[serde(rename = "desiredStatus", skip_serializing_if = "Option::is_none")]
     pub desired_status: Option<String>,
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
+    #[serde(rename = "executionStoppedAt", skip_serializing_if = "Option::is_none")]
     pub execution_stopped_at: Option<world::Timestamp>,
+    #[serde(rename = "group", skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
+    #[serde(rename = "healthStatus", skip_serializing_if = "Option::is_none")]
     pub health_status: Option<HealthStatus>,
+    #[serde(rename = "inferenceAccelerators", skip_serializing_if = "Option::is_none")]
     pub inference_accelerators: Option<Vec<InferenceAccelerator>>,
+    #[serde(rename = "lastStatus", skip_serializing_if = "Option::is_none")]
     pub last_status: Option<String>,
+    #[serde(rename = "launchType", skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
+    #[serde(rename = "memory", skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    #[serde(rename = "overrides", skip_serializing_if = "Option::is_none")]
     pub overrides: Option<TaskOverride>,
+    #[serde(rename = "platformVersion", skip_serializing_if = "Option::is_none")]
     pub platform_version: Option<String>,
+    #[serde(rename = "platformFamily", skip_serializing_if = "Option::is_none")]
     pub platform_family: Option<String>,
+    #[serde(rename = "pullStartedAt", skip_serializing_if = "Option::is_none")]
     pub pull_started_at: Option<world::Timestamp>,
+    #[serde(rename = "pullStoppedAt", skip_serializing_if = "Option::is_none")]
     pub pull_stopped_at: Option<world::Timestamp>,
+    #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<world::Timestamp>,
+    #[serde(rename = "startedBy", skip_serializing_if = "Option::is_none")]
     pub started_by: Option<String>,
+    #[serde(rename = "stopCode", skip_serializing_if = "Option::is_none")]
     pub stop_code: Option<TaskStopCode>,
+    #[serde(rename = "stoppedAt", skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<world::Timestamp>,
+    #[serde(rename = "stoppedReason", skip_serializing_if = "Option::is_none")]
     pub stopped_reason: Option<String>,
+    #[serde(rename = "stoppingAt", skip_serializing_if = "Option::is_none")]
     pub stopping_at: Option<world::Timestamp>,
+    #[serde(rename = "tags", skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<Tag>>,
+    #[serde(rename = "taskArn", skip_serializing_if = "Option::is_none")]
     pub task_arn: Option<String>,
+    #[serde(rename = "taskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub task_definition_arn: Option<String>,
+    #[serde(rename = "version", skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
+    #[serde(rename = "ephemeralStorage", skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<EphemeralStorage>,
+    #[serde(rename = "fargateEphemeralStorage", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage: Option<TaskEphemeralStorage>,
 }
 
@@ -8664,9 +8747,11 @@ impl IntoValue for TaskDefinitionStatus {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskEphemeralStorage {
+    #[serde(rename = "sizeInGiB", skip_serializing_if = "Option::is_none")]
     pub size_in_gi_b: Option<i32>,
+    #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
 }
 

@@ -379,6 +379,11 @@ impl Task {
         format!("arn:aws:ecs:{region}:{account}:task-definition/{}:{}", self.family, self.revision)
     }
 
+    /// The key of its task definition's record.
+    pub fn definition_key(&self) -> String {
+        super::TaskDefinition::key_of(&self.realm, &self.family, self.revision)
+    }
+
     /// Moves to `next`, which must lie ahead: a task never goes back.
     pub fn advance(&mut self, next: LastStatus, now: Timestamp) {
         if next <= self.last_status {

@@ -65,9 +65,17 @@ pub(super) fn cluster(ecs: &Ecs, cluster: &model::Cluster, shown: &Shown) -> Clu
 }
 
 pub(super) fn task(ecs: &Ecs, task: &model::Task, with_tags: bool) -> Task {
-    let key = model::TaskDefinition::key_of(&task.realm, &task.family, task.revision);
-    let definition = ecs.store.read().get::<model::TaskDefinition>(&key);
-    let document = definition.as_ref().map(|definition| &definition.document);
+    let definition = ecs.store.read().get::<model::TaskDefinition>(&task.definition_key());
+    task_of(definition.as_deref(), task, with_tags)
+}
+
+/// [`task`] where its definition is at hand.
+pub(crate) fn task_of(
+    definition: Option<&model::TaskDefinition>,
+    task: &model::Task,
+    with_tags: bool,
+) -> Task {
+    let document = definition.map(|definition| &definition.document);
     let (cpu, memory) =
         (document.and_then(|d| d.cpu.clone()), document.and_then(|d| d.memory.clone()));
     let overrides = &task.overrides;

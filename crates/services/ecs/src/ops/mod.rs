@@ -1,7 +1,7 @@
 //! Handlers: authorise, validate, commit, answer.
 
 pub(crate) mod account_setting;
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod capacity_provider;
 pub(crate) mod cluster;
 pub(crate) mod connect;

@@ -18,6 +18,7 @@ use crate::{
         self, Connect, Controller, Revision, Service as Record, ServiceStatus, Tags,
         TaskDefinition, TaskSet, TaskSetStatus,
     },
+    tell::put_service,
 };
 use std::{collections::VecDeque, sync::Arc};
 use store::{Record as _, Tx};
@@ -119,7 +120,7 @@ pub(crate) async fn create_service(
             Controller::Ecs => begin(&ecs_of_write, tx, &mut service, revision)?,
             _ => first_set(&ecs_of_write, &mut service, revision),
         }
-        tx.put(service.clone());
+        put_service(tx, &ecs_of_write.world, service.clone());
         Ok::<_, Fault>(service)
     });
     let service = answer::service(ecs, &written.await?, true);
@@ -356,7 +357,7 @@ pub(crate) async fn update_service(
             return Ok(service);
         }
         update(&ecs_of_write, tx, part, &mut service, &cluster, definition.as_deref(), input)?;
-        tx.put(service.clone());
+        put_service(tx, &ecs_of_write.world, service.clone());
         Ok(service)
     });
     let service = answer::service(ecs, &written.await?, true);

@@ -15,6 +15,7 @@ use crate::{
         Cluster as ClusterRecord, LastStatus, Launch, PLATFORM, Tags, Task as Record,
         TaskDefinition,
     },
+    tell::put_task,
     validate,
 };
 use std::sync::Arc;
@@ -57,6 +58,7 @@ pub(crate) async fn run_task(
     let template = template(ecs, ctx, &cluster, &definition, input)?;
     let mut tasks = vec![template; usize::try_from(count).unwrap_or(1)];
     tasks.iter_mut().for_each(|task| task.number(&ecs.world));
+    let world = ecs.world.clone();
     let written = ecs.store.write(move |tx| {
         if let Some(token) = &tasks[0].client_token {
             let prefix = format!("{}/{}/", tasks[0].realm, tasks[0].cluster);
@@ -73,7 +75,7 @@ pub(crate) async fn run_task(
                 };
             }
         }
-        tasks.iter().for_each(|task| tx.put(task.clone()));
+        tasks.iter().for_each(|task| put_task(tx, &world, task.clone()));
         Ok::<Vec<Record>, Fault>(tasks)
     });
     let tasks = written.await?;
@@ -263,13 +265,13 @@ pub(crate) async fn stop_task(
     active_cluster(ecs, ctx, &cluster)?;
     let key = found.ok_or_else(faults::no_task)?.key();
     let reason = input.reason.unwrap_or_else(|| "Task stopped by user".to_owned());
-    let now = ctx.now;
+    let (now, world) = (ctx.now, ecs.world.clone());
     let stopped = ecs.store.write(move |tx| {
         let task = tx.get::<Record>(&key).ok_or_else(faults::no_task)?;
         let mut task = Arc::unwrap_or_clone(task);
         if task.last_status != LastStatus::Stopped {
             task.stop(TaskStopCode::UserInitiated, &reason, now);
-            tx.put(task.clone());
+            put_task(tx, &world, task.clone());
         }
         Ok::<_, Fault>(task)
     });

@@ -13,6 +13,7 @@ use crate::{
     model::{
         Service, ServiceDeployment, ServiceRevision, ServiceStatus, Tags, Task, TaskDefinition,
     },
+    tell::{change_task, put_service, put_task},
 };
 use elbv2::ElbV2;
 use plan::{Plan, Seen, Start, Traffic, plan};
@@ -155,7 +156,7 @@ async fn give_up(ecs: &Arc<Ecs>, key: String, reason: String) -> Result<(), Disk
         }
         (ongoing.reason, ongoing.updated_at) = (Some(reason), now);
         tx.put(ongoing);
-        tx.put(service);
+        put_service(tx, &world, service);
         Ok::<_, DiskFault>(())
     });
     write.await
@@ -200,7 +201,7 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     let mut drained = Vec::new();
     for (id, reason) in stop {
         let code = TaskStopCode::ServiceSchedulerInitiated;
-        tx.update::<Task>(&format!("{prefix}{id}"), |task| task.stop(code, &reason, now));
+        change_task(tx, world, &format!("{prefix}{id}"), |task| task.stop(code, &reason, now));
         if let Some(task) = tx.get::<Task>(&format!("{prefix}{id}")) {
             drained.extend(targets::drain(tx, &task, now));
             registries::drain(tx, &task);
@@ -214,7 +215,7 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
         let Some(mut task) = task(tx, &service, wanted, now) else { continue };
         task.number(world);
         started.push(format!("(task {})", task.id));
-        tx.put(task);
+        put_task(tx, world, task);
     }
     if !started.is_empty() {
         let what = format!("has started {} tasks: {}.", started.len(), started.join(" "));
@@ -229,7 +230,7 @@ fn apply(tx: &mut Tx, plan: Plan, world: &World, now: Timestamp) {
     if service.status == ServiceStatus::Inactive {
         forget_history(tx, &service);
     }
-    tx.put(service);
+    put_service(tx, world, service);
 }
 
 /// A service's history goes with it, and so does what it was called in Service Connect.

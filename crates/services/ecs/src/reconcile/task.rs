@@ -14,6 +14,7 @@ use crate::{
     api::{SettingName, TaskStopCode},
     endpoints,
     model::{self, LastStatus, Task, TaskDefinition},
+    tell::change_task,
 };
 use ec2::{InterfaceError, InterfaceRequest};
 use runtime::EngineError;
@@ -116,7 +117,7 @@ pub(super) async fn change(
 ) -> Result<(), Trouble> {
     ecs.store
         .write(|tx| {
-            tx.update::<Task>(key, change);
+            change_task(tx, &ecs.world, key, change);
             Ok::<_, DiskFault>(())
         })
         .await
