@@ -5,6 +5,7 @@ use acm::Acm;
 use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
 use codecommit::{CodeCommit, GitDoor};
+use codepipeline::CodePipeline;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, Neighbours, Surroundings};
@@ -37,6 +38,7 @@ pub(super) struct House {
     stacks: Arc<CloudFormation>,
     codecommit: Arc<CodeCommit>,
     events: Arc<Events>,
+    pipelines: Arc<CodePipeline>,
     discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
@@ -83,17 +85,22 @@ impl House {
         let (git, door) = (directory.join("codecommit"), address.port());
         let codecommit =
             CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, domain, door)?;
+        let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?;
+        let (sources, artifacts) = (codecommit.clone(), s3.clone());
+        let pipelines =
+            CodePipeline::new(store.clone(), world.clone(), iam.clone(), sources, artifacts)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
+            pipelines,
+            s3,
             events: Events::new(store.clone(), world.clone(), iam.clone())?,
             stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
             logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
             secrets: SecretsManager::new(store.clone(), world.clone(), sealed.0, sealed.1)?,
             ecr: Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?,
-            s3: S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?,
             scaling: AutoScaling::new(store, world)?,
             acm,
             discovery,
@@ -112,6 +119,7 @@ impl House {
             acm::api::service(self.acm.clone()),
             cloudformation::api::service(self.stacks.clone()),
             codecommit::api::service(self.codecommit.clone()),
+            codepipeline::api::service(self.pipelines.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
             servicediscovery::api::service(self.discovery.clone()),
             ec2::api::service(self.ec2.clone()),
@@ -159,6 +167,7 @@ impl House {
         self.acm.start();
         self.codecommit.start();
         self.events.start(front.clone());
+        self.pipelines.start(front.clone());
         self.ecr.start();
         self.s3.start();
         self.ssm.start();
@@ -177,6 +186,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         acm::resources::types(),
         application_autoscaling::resources::types(),
         codecommit::resources::types(),
+        codepipeline::resources::types(),
         ec2::resources::types(),
         ecr::resources::types(),
         ecs::resources::types(),

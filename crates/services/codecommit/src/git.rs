@@ -26,6 +26,8 @@ const COMMAND_TIME: Duration = Duration::from_secs(60);
 const MAINTENANCE_TIME: Duration = Duration::from_secs(600);
 /// The most that a command of the API may answer, in bytes.
 const MOST_OUTPUT: u64 = 64 << 20;
+/// The largest archive of a commit, in bytes.
+const MOST_ARCHIVE: u64 = 256 << 20;
 /// The most bytes of one push: the largest repository that AWS's own limits describe is far beyond what one push may
 /// bring, which is 2 GB.
 const MOST_PUSH: &str = "2147483648";
@@ -156,7 +158,13 @@ impl Bare {
     /// Lets git pack what has come loose, if it finds that it is time.
     pub(crate) async fn maintain(&self) -> Result<(), GitError> {
         let quietly = ["gc", "--auto", "--quiet"];
-        self.feed_within(MAINTENANCE_TIME, &quietly, b"", &[]).await.map(|_| ())
+        self.feed_within((MAINTENANCE_TIME, MOST_OUTPUT), &quietly, b"", &[]).await.map(|_| ())
+    }
+
+    /// The files of a commit, zipped.
+    pub(crate) async fn archive(&self, commit: &str) -> Result<Vec<u8>, GitError> {
+        let zipped = ["archive", "--format=zip", "--end-of-options", commit];
+        self.feed_within((MAINTENANCE_TIME, MOST_ARCHIVE), &zipped, b"", &[]).await
     }
 
     /// The standard output of a git command.
@@ -176,12 +184,12 @@ impl Bare {
         input: &[u8],
         environment: &[(&str, &str)],
     ) -> Result<Vec<u8>, GitError> {
-        self.feed_within(COMMAND_TIME, arguments, input, environment).await
+        self.feed_within((COMMAND_TIME, MOST_OUTPUT), arguments, input, environment).await
     }
 
     async fn feed_within(
         &self,
-        time: Duration,
+        (time, most): (Duration, u64),
         arguments: &[&str],
         input: &[u8],
         environment: &[(&str, &str)],
@@ -190,10 +198,10 @@ impl Bare {
         let name = arguments.first().copied().unwrap_or_default().to_owned();
         let mut command = command(&self.path);
         let child = command.args(arguments).envs(environment.iter().copied()).spawn()?;
-        let answered = self.git.world.timeout(time, converse(child, input));
+        let answered = self.git.world.timeout(time, converse(child, input, most));
         let Some(answered) = answered.await else { return Err(GitError::Slow(name)) };
         let (status, output, message) = answered?;
-        if output.len() as u64 > MOST_OUTPUT {
+        if output.len() as u64 > most {
             return Err(GitError::Large(name));
         }
         match status.success() {
@@ -221,7 +229,7 @@ type Answer = (std::process::ExitStatus, Vec<u8>, String);
 
 /// Writes, reads both outputs to their ends, and waits. An input that is not read to its end is no error: the status
 /// tells.
-async fn converse(mut child: Child, input: &[u8]) -> Result<Answer, GitError> {
+async fn converse(mut child: Child, input: &[u8], most: u64) -> Result<Answer, GitError> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let write = async {
         if let Some(mut stdin) = stdin {
@@ -235,7 +243,7 @@ async fn converse(mut child: Child, input: &[u8]) -> Result<Answer, GitError> {
     let (mut output, mut message) = (Vec::new(), Vec::new());
     let read = async {
         match stdout {
-            Some(stdout) => stdout.take(MOST_OUTPUT + 1).read_to_end(&mut output).await,
+            Some(stdout) => stdout.take(most + 1).read_to_end(&mut output).await,
             None => Ok(0),
         }
     };

@@ -32,6 +32,7 @@ use std::{
 };
 use store::{ReadError, Store};
 use thiserror::Error;
+use wire::{Context, Fault};
 use world::World;
 
 /// The service's state.
@@ -82,6 +83,26 @@ impl CodeCommit {
     pub fn start(self: &Arc<Self>) {
         let codecommit = self.clone();
         self.world.spawn("repositories' tidying", async move { settle::tidy(codecommit).await });
+    }
+
+    /// The commit that a branch of the repository has in `realm` (`account/region`), for those who follow it.
+    pub fn tip(&self, realm: &str, repository: &str, branch: &str) -> Option<String> {
+        let snapshot = self.store.read();
+        let repository = snapshot.get::<Repository>(&Repository::key_of(realm, repository))?;
+        let references = snapshot.get::<References>(&repository.id)?;
+        references.told.get(&format!("{}{branch}", names::BRANCH)).cloned()
+    }
+
+    /// The files of a commit, zipped, if the caller may have them (`codecommit:UploadArchive`, as pipelines need).
+    pub async fn archive(
+        &self,
+        ctx: &Context,
+        repository: &str,
+        commit: &str,
+    ) -> Result<Vec<u8>, Fault> {
+        let (_, bare) = ops::open(self, ctx, repository, "codecommit:UploadArchive")?;
+        let commit = objects::resolve(&bare, commit).await?;
+        Ok(bare.archive(&commit).await?)
     }
 
     pub(crate) fn clone_url(&self, repository: &Repository) -> String {

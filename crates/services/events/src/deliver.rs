@@ -153,6 +153,14 @@ async fn attempt(events: &Arc<Events>, delivery: &Delivery) -> Result<(), Failed
             let principal = principal(events, target)?;
             run_task(events, delivery, &principal, region, &text).await
         }
+        Kind::Pipeline { region, name, .. } => {
+            let principal = principal(events, target)?;
+            // The same delivery, tried again after a crash, begins nothing more.
+            let request = json!({"name": name, "clientRequestToken": delivery.id});
+            let start = ("codepipeline", "StartPipelineExecution");
+            call(events, &principal, region, start, request).await?;
+            Ok(())
+        }
         Kind::LogGroup { account, region, name } => {
             let principal = Principal {
                 account: account.to_owned(),
@@ -184,6 +192,7 @@ async fn call(
     let identity = events.iam.clone();
     let mut ctx = Context::internal(principal.clone(), region, events.world.now(), identity);
     ctx.request_id = events.world.uuid();
+    ctx.user_agent = SERVICE.to_owned();
     events.front().call(ctx, service, operation, request).await
 }
 

@@ -18,6 +18,7 @@ pub mod resources;
 mod target;
 mod tell;
 
+pub use target::SERVICE;
 pub use tell::{Event, is_heeded, tell};
 
 use iam::Iam;

@@ -3,14 +3,16 @@
 use crate::{api::Target, faults, input};
 use wire::{Context, Fault};
 
-/// EventBridge's own name in policies.
-pub(crate) const SERVICE: &str = "events.amazonaws.com";
+/// EventBridge's own name in policies, and as a caller of other services (as CloudTrail shows it on AWS).
+pub const SERVICE: &str = "events.amazonaws.com";
 
 /// A target, by its ARN.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Kind<'a> {
     /// Tasks are run on it.
     Cluster { account: &'a str, region: &'a str },
+    /// It is run.
+    Pipeline { account: &'a str, region: &'a str, name: &'a str },
     /// Events are written to it.
     LogGroup { account: &'a str, region: &'a str, name: &'a str },
 }
@@ -28,6 +30,9 @@ impl<'a> Kind<'a> {
             {
                 Ok(Self::Cluster { account, region })
             }
+            ["arn", "aws", "codepipeline", region, account, name] => {
+                Ok(Self::Pipeline { account, region, name })
+            }
             ["arn", "aws", "logs", region, account, resource] => {
                 let name = resource.strip_prefix("log-group:");
                 let name = name.map(|name| name.strip_suffix(":*").unwrap_or(name));
@@ -35,7 +40,7 @@ impl<'a> Kind<'a> {
                 Ok(Self::LogGroup { account, region, name })
             }
             ["arn", "aws", service, ..] => Err(format!(
-                "Neargate has no targets of the service {service} yet: ECS clusters and log groups only."
+                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines and log groups only."
             )),
             _ => Err(malformed(arn)),
         }
@@ -47,9 +52,9 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
     let invalid = |message: String| faults::validation(message);
     let kind = Kind::read(&target.arn).map_err(invalid)?;
     let (account, region) = match kind {
-        Kind::Cluster { account, region } | Kind::LogGroup { account, region, .. } => {
-            (account, region)
-        }
+        Kind::Cluster { account, region }
+        | Kind::Pipeline { account, region, .. }
+        | Kind::LogGroup { account, region, .. } => (account, region),
     };
     if (account, region) != (ctx.account(), &*ctx.region) {
         return Err(faults::validation(format!(
@@ -66,20 +71,19 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
         )));
     }
     check_input(target)?;
+    let is_cluster = matches!(kind, Kind::Cluster { .. });
+    if is_cluster != target.ecs_parameters.is_some() {
+        let must = if is_cluster { "must be specified" } else { "not valid" };
+        return Err(faults::validation(format!(
+            "Parameter(s) EcsParameters {must} for target: {}.",
+            target.id
+        )));
+    }
     match kind {
-        Kind::Cluster { .. } => {
-            if target.ecs_parameters.is_none() {
-                return Err(faults::validation(format!(
-                    "Parameter(s) EcsParameters must be specified for target: {}.",
-                    target.id
-                )));
-            }
-            let Some(role) = &target.role_arn else {
-                return Err(faults::validation(format!(
-                    "RoleArn is required for target {}.",
-                    target.arn
-                )));
-            };
+        Kind::Cluster { .. } | Kind::Pipeline { .. } => {
+            let role = target.role_arn.as_ref().ok_or_else(|| {
+                faults::validation(format!("RoleArn is required for target {}.", target.arn))
+            })?;
             ctx.authorise_with("iam:PassRole", role, &[("iam:PassedToService", SERVICE)])
         }
         Kind::LogGroup { name, .. } if !name.starts_with("/aws/events/") => {
@@ -88,9 +92,6 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
                 target.arn
             )))
         }
-        Kind::LogGroup { .. } if target.ecs_parameters.is_some() => Err(faults::validation(
-            format!("Parameter(s) EcsParameters not valid for target: {}.", target.id),
-        )),
         Kind::LogGroup { .. } => Ok(()),
     }
 }

@@ -26,14 +26,25 @@ impl S3 {
     /// The text of the object of an ARN, of at most `longest` bytes, if the principal of `context` may read it.
     pub async fn text(&self, context: &Context, arn: &str, longest: u64) -> Result<String, String> {
         let (bucket, key) = place(arn)?;
+        let bytes = self.bytes(context, bucket, key, longest).await?;
+        String::from_utf8(bytes).map_err(|_| format!("{arn} is not UTF-8"))
+    }
+
+    /// The object, of at most `longest` bytes, if the principal of `context` may read it. The error is for people.
+    pub async fn bytes(
+        &self,
+        context: &Context,
+        bucket: &str,
+        key: &str,
+        longest: u64,
+    ) -> Result<Vec<u8>, String> {
         self.authorise(context, "s3:GetObject", Some(bucket), Some(key)).map_err(told)?;
         let object = self.store.read().get::<Object>(&Object::key_of(bucket, key));
         let object = object.ok_or("NoSuchKey: The specified key does not exist.")?;
         if object.size > longest {
-            return Err(format!("{arn} is longer than {longest} bytes"));
+            return Err(format!("s3://{bucket}/{key} is longer than {longest} bytes"));
         }
-        let bytes = self.contents.read_all(&object.pieces, object.size).await.map_err(told)?;
-        String::from_utf8(bytes).map_err(|_| format!("{arn} is not UTF-8"))
+        self.contents.read_all(&object.pieces, object.size).await.map_err(told)
     }
 }
 

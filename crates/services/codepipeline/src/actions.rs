@@ -1,0 +1,422 @@
+//! Actions are carried out: each provider's way to do what its configuration says.
+
+mod approval;
+mod cloudformation;
+mod ecs;
+mod source;
+
+use crate::{
+    CodePipeline,
+    api::{ActionCategory, ActionDeclaration, ActionExecutionStatus, ActionOwner},
+    artifacts,
+    model::{ActionRun, Artifact, Execution, Revision, Version},
+    tell, variables,
+};
+use serde_json::{Value as Json, json};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use store::DiskFault;
+use wire::{Context, Fault, Identity, Principal};
+use world::Timestamp;
+
+/// The service that roles trust.
+pub(crate) const SERVICE: &str = "codepipeline.amazonaws.com";
+/// How long a role is taken on for.
+const SESSION: Duration = Duration::from_secs(3600);
+/// How often a provider is asked how far it is. It is in the same process: asking costs little.
+const ASK: Duration = Duration::from_millis(200);
+/// The wait after an answer that was the provider's failure, and not the pipeline's.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The providers that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Provider {
+    CodeCommit,
+    Ecr,
+    Manual,
+    Ecs,
+    CloudFormation,
+}
+
+impl Provider {
+    /// The provider of an action, or why there is none.
+    pub(crate) fn of(action: &ActionDeclaration) -> Result<Self, String> {
+        let kind = &action.action_type_id;
+        match (kind.category, kind.owner, kind.provider.as_str()) {
+            (ActionCategory::Source, ActionOwner::Aws, "CodeCommit") => Ok(Self::CodeCommit),
+            (ActionCategory::Source, ActionOwner::Aws, "ECR") => Ok(Self::Ecr),
+            (ActionCategory::Approval, ActionOwner::Aws, "Manual") => Ok(Self::Manual),
+            (ActionCategory::Deploy, ActionOwner::Aws, "ECS") => Ok(Self::Ecs),
+            (ActionCategory::Deploy, ActionOwner::Aws, "CloudFormation") => {
+                Ok(Self::CloudFormation)
+            }
+            (category, owner, provider) => Err(format!(
+                "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit and ECR \
+                 sources, manual approvals, and deployments to ECS and by CloudFormation are built.",
+                category.as_str(),
+                owner.as_str(),
+            )),
+        }
+    }
+
+    /// What the configuration must and may have.
+    pub(crate) fn keys(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::CodeCommit => (
+                &["RepositoryName", "BranchName"],
+                &["PollForSourceChanges", "OutputArtifactFormat"],
+            ),
+            Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
+            Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
+            Self::Ecs => (&["ClusterName", "ServiceName"], &["FileName", "DeploymentTimeout"]),
+            Self::CloudFormation => (
+                &["ActionMode", "StackName"],
+                &[
+                    "TemplatePath",
+                    "TemplateConfiguration",
+                    "ParameterOverrides",
+                    "Capabilities",
+                    "RoleArn",
+                    "ChangeSetName",
+                    "OutputFileName",
+                ],
+            ),
+        }
+    }
+
+    /// How many artifacts may come in and go out.
+    /// <https://docs.aws.amazon.com/codepipeline/latest/userguide/reference-pipeline-structure.html>
+    pub(crate) fn artifacts(
+        self,
+    ) -> (std::ops::RangeInclusive<usize>, std::ops::RangeInclusive<usize>) {
+        match self {
+            Self::CodeCommit | Self::Ecr => (0..=0, 1..=1),
+            Self::Manual => (0..=0, 0..=0),
+            Self::Ecs => (1..=1, 0..=0),
+            Self::CloudFormation => (0..=10, 0..=1),
+        }
+    }
+}
+
+/// Why an action failed, in words that its reader can act on.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    code: &'static str,
+    message: String,
+}
+
+impl Failed {
+    pub(crate) fn job(message: impl Into<String>) -> Self {
+        Self { code: "JobFailed", message: message.into() }
+    }
+
+    pub(crate) fn configuration(message: impl Into<String>) -> Self {
+        Self { code: "ConfigurationError", message: message.into() }
+    }
+
+    pub(crate) fn permission(message: impl Into<String>) -> Self {
+        Self { code: "PermissionError", message: message.into() }
+    }
+
+    pub(crate) fn system(message: impl Into<String>) -> Self {
+        Self { code: "SystemUnavailable", message: message.into() }
+    }
+}
+
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Self {
+        let message = format!("{} ({})", fault.message, fault.code);
+        match &*fault.code {
+            code if code.contains("AccessDenied") => Self::permission(message),
+            _ if !fault.is_sender() => Self::system(message),
+            _ => Self::job(message),
+        }
+    }
+}
+
+/// What an action leaves behind.
+#[derive(Default)]
+pub(crate) struct Done {
+    summary: Option<String>,
+    external: Option<String>,
+    outputs: BTreeMap<String, String>,
+    artifact: Option<(String, Artifact)>,
+    revision: Option<Revision>,
+}
+
+/// An action under way.
+pub(crate) struct Work<'a> {
+    service: &'a Arc<CodePipeline>,
+    /// The execution's key.
+    key: &'a str,
+    execution: Execution,
+    run: ActionRun,
+    version: Arc<Version>,
+    /// Its configuration, with all variables in place.
+    configuration: BTreeMap<String, String>,
+    principal: Principal,
+}
+
+/// Carries an action out until it is done, and writes down what came of it.
+pub(crate) async fn carry_out(service: &Arc<CodePipeline>, key: &str, id: &str) {
+    let outcome = match prepare(service, key, id).await {
+        Some(Ok(work)) => {
+            perform(&work).await.map(|done| (done, work.run.declaration.namespace.clone()))
+        }
+        Some(Err(failed)) => Err(failed),
+        None => return,
+    };
+    let (now, world, id) = (service.world.now(), service.world.clone(), id.to_owned());
+    let written = service.store.write(move |tx| {
+        let Some(execution) = tx.get::<Execution>(key) else { return Ok(()) };
+        let mut execution = Execution::clone(&execution);
+        let at = execution.at;
+        let Some(stage) = execution.stages.get_mut(at) else { return Ok(()) };
+        // It may have been abandoned, or an approval given, meanwhile.
+        let ours = |action: &&mut ActionRun| action.id == id && action.is_under_way();
+        let Some(action) = stage.actions.iter_mut().find(ours) else { return Ok(()) };
+        let name = action.declaration.name.clone();
+        match outcome {
+            Ok((done, namespace)) => {
+                end(action, ActionExecutionStatus::Succeeded, now);
+                action.summary = done.summary.or(action.summary.take());
+                action.external = done.external.or(action.external.take());
+                action.outputs = done.outputs.clone();
+                if let Some(namespace) = namespace {
+                    execution.outputs.insert(namespace, done.outputs);
+                }
+                execution.artifacts.extend(done.artifact);
+                execution.revisions.retain(|revision| revision.action != name);
+                execution.revisions.extend(done.revision);
+            }
+            Err(failed) => {
+                end(action, ActionExecutionStatus::Failed, now);
+                action.error = Some((failed.code.to_owned(), failed.message));
+            }
+        }
+        execution.updated = now;
+        tell::put(tx, &world, execution);
+        Ok::<_, DiskFault>(())
+    });
+    if let Err(error) = written.await {
+        // It is still under way: it is carried out again, from where its progress is.
+        tracing::warn!(%error, "an action's end could not be written down");
+        service.world.sleep(PAUSE).await;
+    }
+}
+
+fn end(action: &mut ActionRun, status: ActionExecutionStatus, now: Timestamp) {
+    action.status = Some(status);
+    action.changed = now;
+}
+
+/// Finds the action, whose turn it may no longer be, and who it is carried out as.
+async fn prepare<'a>(
+    service: &'a Arc<CodePipeline>,
+    key: &'a str,
+    id: &str,
+) -> Option<Result<Work<'a>, Failed>> {
+    let snapshot = service.store.read();
+    let execution = Execution::clone(&*snapshot.get::<Execution>(key)?);
+    let stage = execution.stages.get(execution.at)?;
+    let run = stage.actions.iter().find(|action| action.id == id)?.clone();
+    let version = Version::key_of(&execution.realm, &execution.pipeline, execution.version);
+    let version = snapshot.get::<Version>(&version)?;
+    let empty = BTreeMap::new();
+    let configuration = run.declaration.configuration.as_ref().unwrap_or(&empty);
+    let configuration = match variables::resolve(configuration, &execution) {
+        Ok(configuration) => configuration,
+        Err(name) => {
+            return Some(Err(Failed::configuration(format!(
+                "The variable #{{{name}}} has no value: no action before this one has such an output in such a \
+                 namespace."
+            ))));
+        }
+    };
+    let resolved = configuration.clone();
+    let noted = note(service, key, id, |run| run.resolved = resolved).await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, "an action's configuration could not be written down");
+    }
+    let role = &version.declaration.role_arn;
+    let principal =
+        match principal(service, role, run.declaration.role_arn.as_deref(), &execution).await {
+            Ok(principal) => principal,
+            Err(failed) => return Some(Err(failed)),
+        };
+    Some(Ok(Work { service, key, execution, run, version, configuration, principal }))
+}
+
+/// A session of the pipeline's role, or of the action's, which the pipeline's takes on.
+async fn principal(
+    service: &CodePipeline,
+    role: &str,
+    own: Option<&str>,
+    execution: &Execution,
+) -> Result<Principal, Failed> {
+    let session = service.iam.assume_for_service(role, SERVICE, &execution.id, SESSION);
+    let session = session.map_err(|error| Failed::permission(error.to_string()))?;
+    let Some(own) = own else { return Ok(session.principal) };
+    let (_, region) = execution.realm.split_once('/').unwrap_or_default();
+    let asked = json!({"RoleArn": own, "RoleSessionName": execution.id});
+    let assumed = call(service, &session.principal, region, ("sts", "AssumeRole"), asked).await?;
+    let given = &assumed["Credentials"];
+    let key = given["AccessKeyId"].as_str().unwrap_or_default();
+    let credential =
+        service.iam.credential(key, given["SessionToken"].as_str(), service.world.now());
+    let credential = credential
+        .map_err(|_| Failed::permission(format!("The role {own} could not be taken on.")))?;
+    Ok(credential.principal)
+}
+
+async fn call(
+    service: &CodePipeline,
+    principal: &Principal,
+    region: &str,
+    (other, operation): (&str, &str),
+    request: Json,
+) -> Result<Json, Fault> {
+    let identity = service.iam.clone();
+    let mut ctx = Context::internal(principal.clone(), region, service.world.now(), identity);
+    ctx.request_id = service.world.uuid();
+    service.front().call(ctx, other, operation, request).await
+}
+
+async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
+    match Provider::of(&work.run.declaration).map_err(Failed::configuration)? {
+        Provider::CodeCommit => source::codecommit(work).await,
+        Provider::Ecr => source::ecr(work).await,
+        Provider::Manual => approval::wait(work).await,
+        Provider::Ecs => ecs::deploy(work).await,
+        Provider::CloudFormation => cloudformation::deploy(work).await,
+    }
+}
+
+/// Changes what is written of an action under way.
+async fn note(
+    service: &CodePipeline,
+    key: &str,
+    id: &str,
+    change: impl FnOnce(&mut ActionRun),
+) -> Result<(), DiskFault> {
+    service
+        .store
+        .write(|tx| {
+            tx.update::<Execution>(key, |execution| {
+                let actions = execution.stages.iter_mut().flat_map(|stage| &mut stage.actions);
+                if let Some(action) = actions.into_iter().find(|action| action.id == id) {
+                    change(action);
+                }
+            });
+            Ok(())
+        })
+        .await
+}
+
+impl Work<'_> {
+    fn region(&self) -> &str {
+        self.execution.realm.split_once('/').map_or("", |(_, region)| region)
+    }
+
+    fn context(&self) -> Context {
+        let (principal, now) = (self.principal.clone(), self.service.world.now());
+        Context::internal(principal, self.region(), now, self.service.iam.clone())
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.configuration.get(key).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    fn need(&self, key: &str) -> Result<&str, Failed> {
+        self.get(key).ok_or_else(|| {
+            Failed::configuration(format!("The action's configuration has no value for {key}."))
+        })
+    }
+
+    /// Calls an operation as the action's role. What is the provider's failure is tried again.
+    async fn call(&self, service: &str, operation: &str, request: Json) -> Result<Json, Fault> {
+        loop {
+            let (of, request) = ((service, operation), request.clone());
+            let answer = call(self.service, &self.principal, self.region(), of, request).await;
+            match answer {
+                Err(fault) if !fault.is_sender() && self.is_wanted() => {
+                    tracing::warn!(
+                        service,
+                        operation,
+                        why = fault.message,
+                        "an action's call failed"
+                    );
+                    self.service.world.sleep(PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Whether the action is still to be carried out: it may have been abandoned.
+    fn is_wanted(&self) -> bool {
+        let execution = self.service.store.read().get::<Execution>(self.key);
+        execution.is_some_and(|execution| {
+            let mut actions = execution.stages.iter().flat_map(|stage| &stage.actions);
+            actions.any(|action| action.id == self.run.id && action.is_under_way())
+        })
+    }
+
+    /// Waits a little before a provider is asked again; false when there is no use in asking.
+    async fn again(&self) -> bool {
+        self.service.world.sleep(ASK).await;
+        self.is_wanted()
+    }
+
+    /// Writes down how far it is, so that it goes on from there after a crash.
+    async fn progress(&self, progress: Json, external: Option<String>) -> Result<(), Failed> {
+        let noted = note(self.service, self.key, &self.run.id, |run| {
+            run.progress = progress;
+            run.external = external.or(run.external.take());
+        });
+        noted.await.map_err(|error| Failed::system(error.to_string()))
+    }
+
+    /// The input artifact with this name.
+    fn input(&self, name: &str) -> Result<&Artifact, Failed> {
+        let declared = self.run.declaration.input_artifacts.iter().flatten();
+        if !declared.into_iter().any(|one| one.name == name) {
+            return Err(Failed::configuration(format!(
+                "{name} is not one of the action's input artifacts."
+            )));
+        }
+        self.execution.artifacts.get(name).ok_or_else(|| {
+            Failed::configuration(format!(
+                "No action before this one has made the artifact {name}."
+            ))
+        })
+    }
+
+    /// The text of a file of an input artifact.
+    async fn file(&self, artifact: &str, path: &str) -> Result<String, Failed> {
+        let input = self.input(artifact)?;
+        artifacts::file(&self.service.s3, &self.context(), artifact, input, path).await
+    }
+
+    /// Puts the output artifact, if the action has one, under a key as AWS makes them.
+    async fn put(&self, content: Vec<u8>) -> Result<Option<(String, Artifact)>, Failed> {
+        let output = self.run.declaration.output_artifacts.iter().flatten().next();
+        let Some(output) = output else { return Ok(None) };
+        if content.len() as u64 > artifacts::MOST_BYTES {
+            return Err(Failed::configuration(format!(
+                "The artifact {} has {} bytes; at most {} are possible.",
+                output.name,
+                content.len(),
+                artifacts::MOST_BYTES
+            )));
+        }
+        let bucket = self.version.declaration.artifact_store.as_ref();
+        let bucket = bucket.map(|store| store.location.clone()).unwrap_or_default();
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        // The run's own id: what is put again after a crash takes the place of what was put before.
+        let last = cut(&self.run.id.replace('-', ""), 7);
+        let key = format!("{}/{}/{last}", cut(&self.execution.pipeline, 20), cut(&output.name, 10));
+        let artifact = Artifact { bucket, key };
+        artifacts::put(&self.service.s3, &self.context(), &artifact, content).await?;
+        Ok(Some((output.name.clone(), artifact)))
+    }
+}

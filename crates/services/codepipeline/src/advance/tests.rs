@@ -1,0 +1,241 @@
+use super::*;
+use crate::{
+    api::{StageDeclaration, TriggerType},
+    model::{Disabled, Stop},
+};
+use serde_json::json;
+use std::{cell::Cell, collections::BTreeMap};
+
+const NOW: Timestamp = Timestamp::from_millis(1000);
+
+/// A pipeline whose stages are made of actions by name and order.
+fn pipeline(mode: ExecutionMode, stages: &[&[(&str, i32)]]) -> Pipeline {
+    let action = |(name, order): &(&str, i32)| {
+        let kind = json!({"category": "Deploy", "owner": "AWS", "provider": "ECS", "version": "1"});
+        json!({"name": name, "runOrder": order, "actionTypeId": kind})
+    };
+    let stage = |(at, actions): (usize, &&[(&str, i32)])| {
+        let actions: Vec<_> = actions.iter().map(action).collect();
+        json!({"name": at.to_string(), "actions": actions})
+    };
+    let stages: Vec<_> = stages.iter().enumerate().map(stage).collect();
+    let declaration = json!({
+        "name": "p", "roleArn": "arn:r", "executionMode": mode.as_str(), "stages": stages,
+    });
+    Pipeline {
+        realm: "1/r".to_owned(),
+        declaration: serde_json::from_value(declaration).unwrap(),
+        created: NOW,
+        updated: NOW,
+        tags: BTreeMap::new(),
+        disabled: BTreeMap::new(),
+        begun: 0,
+        seen: BTreeMap::new(),
+    }
+}
+
+/// A pipeline with its executions, which tests move.
+struct Line {
+    pipeline: Pipeline,
+    all: Vec<Execution>,
+    entries: u64,
+    ids: Cell<u64>,
+}
+
+impl Line {
+    fn new(mode: ExecutionMode, stages: &[&[(&str, i32)]]) -> Self {
+        Self { pipeline: pipeline(mode, stages), all: Vec::new(), entries: 0, ids: Cell::new(0) }
+    }
+
+    fn begin(&mut self) -> usize {
+        let number = self.all.len() as u64 + 1;
+        let stage = |stage: &StageDeclaration| StageRun {
+            name: stage.name.clone(),
+            status: None,
+            entered: 0,
+            actions: stage.actions.iter().cloned().map(ActionRun::new).collect(),
+            before: Vec::new(),
+        };
+        self.all.push(Execution {
+            realm: "1/r".to_owned(),
+            pipeline: "p".to_owned(),
+            version: 1,
+            number,
+            id: number.to_string(),
+            mode: self.pipeline.mode(),
+            status: PipelineExecutionStatus::InProgress,
+            trigger: TriggerType::StartPipelineExecution,
+            trigger_detail: String::new(),
+            token: None,
+            started: NOW,
+            updated: NOW,
+            stop: None,
+            variables: BTreeMap::new(),
+            outputs: BTreeMap::new(),
+            artifacts: BTreeMap::new(),
+            revisions: Vec::new(),
+            overrides: Vec::new(),
+            at: 0,
+            waiting: true,
+            stages: self.pipeline.declaration.stages.iter().map(stage).collect(),
+        });
+        self.run();
+        self.all.len() - 1
+    }
+
+    fn run(&mut self) {
+        let id = || {
+            self.ids.set(self.ids.get() + 1);
+            self.ids.get().to_string()
+        };
+        advance(&self.pipeline, &mut self.all, &mut self.entries, NOW, &id);
+        // A stage never holds two at once, and what is at rest stays so.
+        if self.pipeline.mode() != ExecutionMode::Parallel {
+            for at in 0..self.pipeline.declaration.stages.len() {
+                let within = |one: &&Execution| one.is_open() && !one.waiting && one.at == at;
+                assert!(self.all.iter().filter(within).count() <= 1, "two in stage {at}");
+            }
+        }
+        assert!(!advance(&self.pipeline, &mut self.all, &mut self.entries, NOW, &id));
+    }
+
+    fn end(&mut self, execution: usize, action: &str, status: ActionExecutionStatus) {
+        let stages = self.all[execution].stages.iter_mut();
+        let mut actions = stages.flat_map(|stage| &mut stage.actions);
+        let found = actions.find(|run| run.declaration.name == action && run.is_under_way());
+        found.unwrap_or_else(|| panic!("{action} is not under way")).status = Some(status);
+        self.run();
+    }
+
+    fn done(&mut self, execution: usize, action: &str) {
+        self.end(execution, action, ActionExecutionStatus::Succeeded);
+    }
+
+    fn under_way(&self, execution: usize) -> Vec<&str> {
+        let stages = self.all[execution].stages.iter();
+        let actions = stages.flat_map(|stage| &stage.actions).filter(|run| run.is_under_way());
+        actions.map(|run| run.declaration.name.as_str()).collect()
+    }
+
+    fn statuses(&self) -> Vec<PipelineExecutionStatus> {
+        self.all.iter().map(|execution| execution.status).collect()
+    }
+}
+
+use PipelineExecutionStatus::{Failed, InProgress, Stopped, Stopping, Succeeded, Superseded};
+
+const SIMPLE: &[&[(&str, i32)]] = &[&[("source", 1)], &[("deploy", 1)]];
+
+#[test]
+fn actions_run_by_their_order() {
+    let stages: &[&[(&str, i32)]] =
+        &[&[("source", 1)], &[("a", 1), ("b", 1), ("c", 2), ("d", 5)], &[("e", 1)]];
+    let mut line = Line::new(ExecutionMode::Superseded, stages);
+    let one = line.begin();
+    assert_eq!(line.under_way(one), ["source"]);
+    line.done(one, "source");
+    assert_eq!(line.under_way(one), ["a", "b"]);
+    line.done(one, "b");
+    assert_eq!(line.under_way(one), ["a"]);
+    line.done(one, "a");
+    assert_eq!(line.under_way(one), ["c"]);
+    line.done(one, "c");
+    line.done(one, "d");
+    line.done(one, "e");
+    assert_eq!(line.statuses(), [Succeeded]);
+}
+
+#[test]
+fn a_failure_waits_for_what_is_under_way_and_begins_nothing() {
+    let stages: &[&[(&str, i32)]] = &[&[("source", 1)], &[("a", 1), ("b", 1), ("c", 2)]];
+    let mut line = Line::new(ExecutionMode::Superseded, stages);
+    let one = line.begin();
+    line.done(one, "source");
+    line.end(one, "a", ActionExecutionStatus::Failed);
+    assert_eq!((line.statuses(), line.under_way(one)), (vec![InProgress], vec!["b"]));
+    line.done(one, "b");
+    assert_eq!(line.statuses(), [Failed]);
+    assert_eq!(line.all[one].stages[1].status, Some(StageExecutionStatus::Failed));
+    // It holds up nobody.
+    let two = line.begin();
+    line.done(two, "source");
+    assert_eq!(line.under_way(two), ["a", "b"]);
+}
+
+#[test]
+fn the_newest_of_those_that_wait_supersedes_the_others() {
+    let mut line = Line::new(ExecutionMode::Superseded, SIMPLE);
+    let one = line.begin();
+    line.done(one, "source");
+    for _ in 0..3 {
+        let next = line.begin();
+        line.done(next, "source");
+    }
+    assert_eq!(line.statuses(), [InProgress, Superseded, Superseded, InProgress]);
+    assert_eq!(line.under_way(0), ["deploy"]);
+    line.done(0, "deploy");
+    assert_eq!(line.under_way(3), ["deploy"]);
+    line.done(3, "deploy");
+    assert_eq!(line.statuses(), [Succeeded, Superseded, Superseded, Succeeded]);
+}
+
+#[test]
+fn queued_ones_go_in_order_and_parallel_ones_at_once() {
+    let mut line = Line::new(ExecutionMode::Queued, SIMPLE);
+    for _ in 0..3 {
+        line.begin();
+    }
+    assert_eq!([0, 1, 2].map(|one| line.under_way(one).len()), [1, 0, 0]);
+    line.done(0, "source");
+    line.done(1, "source");
+    line.done(2, "source");
+    assert_eq!([0, 1, 2].map(|one| line.under_way(one)), [vec!["deploy"], vec![], vec![]]);
+    line.done(0, "deploy");
+    assert_eq!(line.under_way(1), ["deploy"]);
+    let mut line = Line::new(ExecutionMode::Parallel, SIMPLE);
+    for _ in 0..3 {
+        line.begin();
+    }
+    for one in 0..3 {
+        line.done(one, "source");
+    }
+    assert_eq!(
+        [0, 1, 2].map(|one| line.under_way(one)),
+        [vec!["deploy"], vec!["deploy"], vec!["deploy"]]
+    );
+}
+
+#[test]
+fn nothing_enters_what_is_disabled() {
+    let mut line = Line::new(ExecutionMode::Superseded, SIMPLE);
+    let disabled = Disabled { reason: "x".to_owned(), by: "me".to_owned(), at: NOW };
+    line.pipeline.disabled.insert("1".to_owned(), disabled);
+    let one = line.begin();
+    line.done(one, "source");
+    let two = line.begin();
+    line.done(two, "source");
+    assert_eq!(line.statuses(), [Superseded, InProgress]);
+    assert!(line.under_way(two).is_empty());
+    line.pipeline.disabled.clear();
+    line.run();
+    assert_eq!(line.under_way(two), ["deploy"]);
+}
+
+#[test]
+fn stopping_waits_and_abandoning_does_not() {
+    let stages: &[&[(&str, i32)]] = &[&[("source", 1)], &[("a", 1), ("b", 2)]];
+    for (abandon, between) in [(false, Stopping), (true, Stopped)] {
+        let mut line = Line::new(ExecutionMode::Superseded, stages);
+        let one = line.begin();
+        line.done(one, "source");
+        line.all[one].stop = Some(Stop { abandon, reason: None });
+        line.all[one].status = Stopping;
+        line.run();
+        assert_eq!(line.statuses(), [between]);
+        if !abandon {
+            line.done(one, "a");
+        }
+        assert_eq!(line.statuses(), [Stopped]);
+        assert!(line.under_way(one).is_empty());
+    }
+}

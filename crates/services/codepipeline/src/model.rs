@@ -1,0 +1,289 @@
+//! The durable records of CodePipeline.
+
+use crate::api::{
+    ActionDeclaration, ActionExecutionStatus, ExecutionMode, PipelineDeclaration,
+    PipelineExecutionStatus, SourceRevisionOverride, StageExecutionStatus, TriggerType,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
+use std::collections::BTreeMap;
+use store::Record;
+use world::Timestamp;
+
+/// Between a pipeline's name and what is of it in a key: no name can hold it.
+const BETWEEN: char = '\u{1}';
+
+/// A pipeline.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Pipeline {
+    /// `account/region`.
+    pub realm: String,
+    /// Its stages as they are now; its number of changes is in it.
+    pub declaration: PipelineDeclaration,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it was last changed.
+    pub updated: Timestamp,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+    /// Stages that nothing may enter.
+    pub disabled: BTreeMap<String, Disabled>,
+    /// How many executions were begun.
+    pub begun: u64,
+    /// What sources that are followed had when it was last looked, by action: none, where there was nothing.
+    pub seen: BTreeMap<String, Option<String>>,
+}
+
+/// Why nothing may enter a stage.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Disabled {
+    /// In the words of who disabled it.
+    pub reason: String,
+    /// Their ARN.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Pipeline {
+    /// The record's key.
+    pub fn key_of(realm: &str, name: &str) -> String {
+        format!("{realm}/{name}")
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.declaration.name
+    }
+
+    /// Its version, from 1.
+    pub fn version(&self) -> i32 {
+        self.declaration.version.unwrap_or(1)
+    }
+
+    /// `arn:aws:codepipeline:REGION:ACCOUNT:NAME`.
+    pub fn arn(&self) -> String {
+        let (account, region) = self.realm.split_once('/').expect("realms are account/region");
+        format!("arn:aws:codepipeline:{region}:{account}:{}", self.name())
+    }
+
+    /// How its executions get on with each other.
+    pub fn mode(&self) -> ExecutionMode {
+        self.declaration.execution_mode.unwrap_or(ExecutionMode::Superseded)
+    }
+}
+
+impl Record for Pipeline {
+    const TABLE: &'static str = "codepipeline.pipeline";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.declaration.name)
+    }
+}
+
+/// What a pipeline was in one of its versions.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Version {
+    /// `account/region`.
+    pub realm: String,
+    /// The pipeline, its version in it.
+    pub declaration: PipelineDeclaration,
+}
+
+impl Version {
+    /// What the keys of a pipeline's versions begin with.
+    pub fn prefix_of(realm: &str, pipeline: &str) -> String {
+        format!("{realm}/{pipeline}{BETWEEN}")
+    }
+
+    /// The record's key.
+    pub fn key_of(realm: &str, pipeline: &str, version: i32) -> String {
+        format!("{}{version:010}", Self::prefix_of(realm, pipeline))
+    }
+}
+
+impl Record for Version {
+    const TABLE: &'static str = "codepipeline.version";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.declaration.name, self.declaration.version.unwrap_or(1))
+    }
+}
+
+/// One run of a pipeline.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Execution {
+    /// `account/region`.
+    pub realm: String,
+    /// The pipeline's name.
+    pub pipeline: String,
+    /// The version of the pipeline that it runs.
+    pub version: i32,
+    /// Its number among the pipeline's, from 1.
+    pub number: u64,
+    /// Its id, a UUID.
+    pub id: String,
+    /// How it gets on with others.
+    pub mode: ExecutionMode,
+    /// Where it stands.
+    pub status: PipelineExecutionStatus,
+    /// What began it.
+    pub trigger: TriggerType,
+    /// Who or what that was.
+    pub trigger_detail: String,
+    /// The token that it was begun with.
+    pub token: Option<String>,
+    /// When it was begun.
+    pub started: Timestamp,
+    /// When it last changed.
+    pub updated: Timestamp,
+    /// Whether, and how, it is to stop.
+    pub stop: Option<Stop>,
+    /// The pipeline's variables.
+    pub variables: BTreeMap<String, String>,
+    /// Actions' output variables, by their namespaces.
+    pub outputs: BTreeMap<String, BTreeMap<String, String>>,
+    /// Where artifacts are, by name.
+    pub artifacts: BTreeMap<String, Artifact>,
+    /// What its sources gave.
+    pub revisions: Vec<Revision>,
+    /// What its sources are to give.
+    pub overrides: Vec<SourceRevisionOverride>,
+    /// The stage that it is in, or that it waits to enter.
+    pub at: usize,
+    /// Whether it waits to enter that stage.
+    pub waiting: bool,
+    /// Its stages.
+    pub stages: Vec<StageRun>,
+}
+
+/// How an execution is to stop.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Stop {
+    /// At once, whatever its actions do.
+    pub abandon: bool,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// An object of S3.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Artifact {
+    /// Its bucket.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+}
+
+/// What a source gave.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Revision {
+    /// The source action's name.
+    pub action: String,
+    /// The artifact's name.
+    pub artifact: String,
+    /// A commit, a digest.
+    pub id: String,
+    /// What it says of itself.
+    pub summary: String,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A stage of an execution.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct StageRun {
+    /// Its name.
+    pub name: String,
+    /// Where it stands; none before it is entered.
+    pub status: Option<StageExecutionStatus>,
+    /// When it was last entered, as a number that grows with every entry into any stage of the pipeline.
+    pub entered: u64,
+    /// Its actions.
+    pub actions: Vec<ActionRun>,
+    /// Actions of attempts before the last.
+    pub before: Vec<ActionRun>,
+}
+
+/// An action of an execution.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ActionRun {
+    /// What it is.
+    pub declaration: ActionDeclaration,
+    /// The id of this run of it, a UUID; empty before it began.
+    pub id: String,
+    /// Where it stands; none before it began.
+    pub status: Option<ActionExecutionStatus>,
+    /// When it began.
+    pub started: Timestamp,
+    /// When its status last changed.
+    pub changed: Timestamp,
+    /// Its configuration with all variables in place.
+    pub resolved: BTreeMap<String, String>,
+    /// What an approval is given with.
+    pub token: Option<String>,
+    /// How far it is, in its provider's own terms: what lets it go on after a crash.
+    pub progress: Json,
+    /// What came of it, for people.
+    pub summary: Option<String>,
+    /// Who decided it.
+    pub by: Option<String>,
+    /// What its provider calls what it did.
+    pub external: Option<String>,
+    /// Code and message of what went wrong.
+    pub error: Option<(String, String)>,
+    /// Its output variables.
+    pub outputs: BTreeMap<String, String>,
+}
+
+impl ActionRun {
+    /// One that has not begun.
+    pub fn new(declaration: ActionDeclaration) -> Self {
+        let never = Timestamp::from_millis(0);
+        Self {
+            declaration,
+            id: String::new(),
+            status: None,
+            started: never,
+            changed: never,
+            resolved: BTreeMap::new(),
+            token: None,
+            progress: Json::Null,
+            summary: None,
+            by: None,
+            external: None,
+            error: None,
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    /// Actions of lower order come first.
+    pub fn order(&self) -> i32 {
+        self.declaration.run_order.unwrap_or(1)
+    }
+
+    /// Whether it is under way.
+    pub fn is_under_way(&self) -> bool {
+        self.status == Some(ActionExecutionStatus::InProgress)
+    }
+}
+
+impl Execution {
+    /// What the keys of a pipeline's executions begin with.
+    pub fn prefix_of(realm: &str, pipeline: &str) -> String {
+        format!("{realm}/{pipeline}{BETWEEN}")
+    }
+
+    /// Whether something may still happen to it.
+    pub fn is_open(&self) -> bool {
+        matches!(
+            self.status,
+            PipelineExecutionStatus::InProgress | PipelineExecutionStatus::Stopping
+        )
+    }
+}
+
+impl Record for Execution {
+    const TABLE: &'static str = "codepipeline.execution";
+    fn key(&self) -> String {
+        format!("{}{:020}", Self::prefix_of(&self.realm, &self.pipeline), self.number)
+    }
+}
