@@ -180,7 +180,9 @@ impl CodeCommit {
         if call.service == Service::Push && !call.advertise {
             self.allow_references(&ctx, &repository, &mut input).await?;
         }
-        let permit = self.git.permit().await;
+        let permit = self.git.turn().await.ok_or_else(|| {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "Too many clients are at it; try again.")
+        })?;
         let bare = self.git.bare(&repository.id);
         let child =
             bare.http_backend(&environment(&head, &ctx), call.path()).map_err(Fault::from)?;

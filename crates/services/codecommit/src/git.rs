@@ -18,8 +18,12 @@ use tokio::{
 use wire::{Family, Fault};
 use world::World;
 
-/// So many git processes run at once; more wait.
-const MOST_PROCESSES: usize = 32;
+/// So many commands of the API run at once; more wait.
+const MOST_COMMANDS: usize = 16;
+/// So many clients exchange with git at once. They go at their own pace, so they have a bound of their own.
+const MOST_EXCHANGES: usize = 64;
+/// How long a client waits for its turn.
+const TURN: Duration = Duration::from_secs(30);
 /// How long a command of the API may take.
 const COMMAND_TIME: Duration = Duration::from_secs(60);
 /// How long packing may take.
@@ -83,7 +87,8 @@ impl From<GitError> for Fault {
 pub(crate) struct Git {
     directory: PathBuf,
     world: World,
-    permits: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
+    exchanges: Arc<Semaphore>,
 }
 
 /// One repository on disk.
@@ -95,7 +100,9 @@ pub(crate) struct Bare {
 
 impl Git {
     pub(crate) fn new(directory: PathBuf, world: World) -> Self {
-        Self { directory, world, permits: Arc::new(Semaphore::new(MOST_PROCESSES)) }
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (commands, exchanges) = (semaphore(MOST_COMMANDS), semaphore(MOST_EXCHANGES));
+        Self { directory, world, commands, exchanges }
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -107,10 +114,10 @@ impl Git {
         Bare { git: self.clone(), path: self.directory.join(format!("{id}.git")) }
     }
 
-    /// Waits until one more git may run.
-    pub(crate) async fn permit(&self) -> OwnedSemaphorePermit {
-        let permit = self.permits.clone().acquire_owned().await;
-        permit.expect("the semaphore is never closed")
+    /// Waits until one more client may exchange with git; none when too many do for too long.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = self.world.timeout(TURN, self.exchanges.clone().acquire_owned()).await?;
+        Some(permit.expect("the semaphore is never closed"))
     }
 }
 
@@ -194,7 +201,8 @@ impl Bare {
         input: &[u8],
         environment: &[(&str, &str)],
     ) -> Result<Vec<u8>, GitError> {
-        let _permit = self.git.permit().await;
+        let permit = self.git.commands.acquire().await;
+        let _permit = permit.expect("the semaphore is never closed");
         let name = arguments.first().copied().unwrap_or_default().to_owned();
         let mut command = command(&self.path);
         let child = command.args(arguments).envs(environment.iter().copied()).spawn()?;

@@ -10,8 +10,10 @@ use std::{fmt, net::IpAddr};
 
 /// Deeper patterns and events are refused: what walks them is recursive.
 pub(crate) const DEEPEST: usize = 64;
-/// The most wildcards and alternatives of one pattern bound what matching it costs.
+/// The most entries of one pattern's leaves, and the most of those that read a whole value (wildcards, and what is
+/// alike in any case): they bound what matching costs.
 const MOST_MATCHERS: usize = 1000;
+const MOST_READERS: usize = 50;
 /// Numbers that patterns can be about.
 const LARGEST_NUMBER: f64 = 5e9;
 
@@ -56,7 +58,8 @@ enum Text {
     Same(String),
     PrefixAnyCase(String),
     SuffixAnyCase(String),
-    Wildcard(Vec<char>),
+    /// What stands between its stars.
+    Wildcard(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +86,7 @@ impl Pattern {
         if map.is_empty() {
             return bad("Empty patterns are not allowed");
         }
-        let mut reader = Reader { matchers: 0 };
+        let mut reader = Reader::default();
         reader.object(map, 0).map(Self)
     }
 
@@ -93,8 +96,10 @@ impl Pattern {
     }
 }
 
+#[derive(Default)]
 struct Reader {
     matchers: usize,
+    readers: usize,
 }
 
 impl Reader {
@@ -139,7 +144,14 @@ impl Reader {
         if self.matchers > MOST_MATCHERS {
             return bad("it is too complex");
         }
-        values.into_iter().map(matcher).collect::<Result<_, _>>().map(Node::Leaf)
+        let matchers: Vec<Matcher> = values.into_iter().map(matcher).collect::<Result<_, _>>()?;
+        self.readers += matchers.iter().map(Matcher::readers).sum::<usize>();
+        match self.readers > MOST_READERS {
+            true => bad(
+                "Rule is too complex - try using fewer wildcard characters or fewer ignored cases",
+            ),
+            false => Ok(Node::Leaf(matchers)),
+        }
     }
 }
 
@@ -198,25 +210,25 @@ fn text(kind: &str, value: Json) -> Result<Text, Malformed> {
     }
 }
 
-/// `*` is any text; `\*` and `\\` are themselves. In what is read, a star is '\0'.
+/// `*` is any text; `\*` and `\\` are themselves.
 fn wildcard(value: &str) -> Result<Text, Malformed> {
-    let mut read = Vec::new();
+    let (mut parts, mut part) = (Vec::new(), String::new());
     let mut letters = value.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            '\0' => return bad("wildcard match pattern holds a zero character"),
-            '*' if read.last() == Some(&'\0') => {
-                return bad("Consecutive wildcard characters at pos are not allowed");
+            '*' if part.is_empty() && !parts.is_empty() => {
+                return bad("Consecutive wildcard characters are not allowed");
             }
-            '*' => read.push('\0'),
+            '*' => parts.push(std::mem::take(&mut part)),
             '\\' => match letters.next() {
-                Some(escaped @ ('*' | '\\')) => read.push(escaped),
+                Some(escaped @ ('*' | '\\')) => part.push(escaped),
                 _ => return bad("Invalid escape character in wildcard"),
             },
-            letter => read.push(letter),
+            letter => part.push(letter),
         }
     }
-    Ok(Text::Wildcard(read))
+    parts.push(part);
+    Ok(Text::Wildcard(parts))
 }
 
 fn anything_but(value: Json) -> Result<Matcher, Malformed> {
@@ -310,6 +322,16 @@ impl Node {
 }
 
 impl Matcher {
+    /// How many of its parts read a whole value.
+    fn readers(&self) -> usize {
+        let texts = match self {
+            Self::Text(text) => std::slice::from_ref(text),
+            Self::AnythingButText(texts) => texts,
+            _ => &[],
+        };
+        texts.iter().filter(|text| !matches!(text, Text::Prefix(_) | Text::Suffix(_))).count()
+    }
+
     fn matches(&self, value: Option<&Json>) -> bool {
         // An object is no leaf: it neither exists nor equals anything.
         let Some(value) = value.filter(|value| !value.is_object()) else {
@@ -359,31 +381,18 @@ impl Text {
     }
 }
 
-/// A star takes as little as it can and more when what follows it does not fit: linear in either, never exponential.
-fn wild(pattern: &[char], value: &str) -> bool {
-    let value: Vec<char> = value.chars().collect();
-    let (mut at, mut from) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at < value.len() {
-        match pattern.get(from) {
-            Some('\0') => {
-                star = Some((from, at));
-                from += 1;
-            }
-            Some(letter) if *letter == value[at] => {
-                from += 1;
-                at += 1;
-            }
-            _ => match &mut star {
-                Some((back, taken)) => {
-                    *taken += 1;
-                    (from, at) = (*back + 1, *taken);
-                }
-                None => return false,
-            },
-        }
+/// The first part begins the value, the last ends it, and those between follow each other: each is found once, so it
+/// takes no longer than reading the value.
+fn wild(parts: &[String], value: &str) -> bool {
+    let [first, between @ .., last] = parts else {
+        return parts.first().is_some_and(|whole| whole == value);
+    };
+    let Some(mut rest) = value.strip_prefix(first.as_str()) else { return false };
+    for part in between {
+        let Some(at) = rest.find(part.as_str()) else { return false };
+        rest = &rest[at + part.len()..];
     }
-    pattern[from..].iter().all(|letter| *letter == '\0')
+    rest.ends_with(last.as_str())
 }
 
 fn within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
@@ -519,6 +528,8 @@ mod tests {
             let told = Pattern::read(bad).unwrap_err().to_string();
             assert!(told.starts_with("Event pattern is not valid. Reason: "), "{bad}: {told}");
         }
+        let costly = format!(r#"{{"a": [{}]}}"#, vec![r#"{"wildcard": "*x*"}"#; 51].join(","));
+        assert!(Pattern::read(&costly).unwrap_err().to_string().contains("too complex"));
         let deep = format!("{}[1]{}", "{\"a\":".repeat(100), "}".repeat(100));
         assert!(Pattern::read(&deep).is_err());
     }

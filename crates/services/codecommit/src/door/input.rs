@@ -13,6 +13,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// So many bytes are unpacked at once: what comes of them stays small, whatever they are.
 const STEP: usize = 4096;
 
+/// What is looked at first, in bytes.
+const FIRST_LOOK: usize = 4096;
+
 pub(super) struct Input {
     body: Incoming,
     unpacker: Option<GzDecoder<Vec<u8>>>,
@@ -34,13 +37,16 @@ impl Input {
         &self.seen
     }
 
-    /// Looks at more; false at the end.
+    /// Looks at half as much again, or a first piece; false when the end leaves nothing to look at. Whoever looks at all
+    /// of it each time does so a few times only, however small the pieces are that it comes in.
     pub(super) async fn see_more(&mut self) -> Result<bool, Refusal> {
-        let more = self.read().await?;
-        if let Some(more) = &more {
-            self.seen.extend_from_slice(more);
+        let before = self.seen.len();
+        let enough = before + (before / 2).max(FIRST_LOOK);
+        while self.seen.len() < enough {
+            let Some(more) = self.read().await? else { break };
+            self.seen.extend_from_slice(&more);
         }
-        Ok(more.is_some())
+        Ok(self.seen.len() > before)
     }
 
     /// The next bytes, those that were looked at first.

@@ -3,6 +3,7 @@ use crate::{
     api::{StageDeclaration, TriggerType},
     model::{Disabled, Stop},
 };
+use proptest::prelude::*;
 use serde_json::json;
 use std::{cell::Cell, collections::BTreeMap};
 
@@ -237,5 +238,107 @@ fn stopping_waits_and_abandoning_does_not() {
         }
         assert_eq!(line.statuses(), [Stopped]);
         assert!(line.under_way(one).is_empty());
+    }
+}
+
+/// What happens to a pipeline, in any order.
+#[derive(Clone, Debug)]
+enum Happening {
+    Begin,
+    /// The action under way with this number (modulo how many there are) ends well or not.
+    End(usize, bool),
+    Stop(usize, bool),
+    Toggle(usize),
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        2 => Just(Happening::Begin),
+        6 => (any::<usize>(), prop::bool::weighted(0.85)).prop_map(|(at, well)| Happening::End(at, well)),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(at, abandon)| Happening::Stop(at, abandon)),
+        1 => (1usize..3).prop_map(Happening::Toggle),
+    ]
+}
+
+impl Line {
+    fn all_under_way(&self) -> Vec<(usize, String)> {
+        let each = (0..self.all.len()).flat_map(|one| {
+            self.under_way(one).into_iter().map(move |action| (one, action.to_owned()))
+        });
+        each.collect()
+    }
+
+    fn happen(&mut self, what: Happening) {
+        match what {
+            Happening::Begin => {
+                self.begin();
+            }
+            Happening::End(at, well) => {
+                let under_way = self.all_under_way();
+                if under_way.is_empty() {
+                    return;
+                }
+                let (execution, action) = &under_way[at % under_way.len()];
+                let status = match well {
+                    true => ActionExecutionStatus::Succeeded,
+                    false => ActionExecutionStatus::Failed,
+                };
+                self.end(*execution, action, status);
+            }
+            Happening::Stop(at, abandon) => {
+                let open: Vec<usize> =
+                    (0..self.all.len()).filter(|one| self.all[*one].is_open()).collect();
+                if let Some(one) = open.get(at % open.len().max(1)) {
+                    self.all[*one].stop = Some(Stop { abandon, reason: None });
+                    self.all[*one].status = Stopping;
+                    self.run();
+                }
+            }
+            Happening::Toggle(stage) => {
+                let name = stage.to_string();
+                if self.pipeline.disabled.remove(&name).is_none() {
+                    let disabled =
+                        Disabled { reason: "x".to_owned(), by: "me".to_owned(), at: NOW };
+                    self.pipeline.disabled.insert(name, disabled);
+                }
+                self.run();
+            }
+        }
+    }
+}
+
+proptest! {
+    /// Whatever happens, in whichever order: no two executions are in a stage (`run` asserts it), none is stuck, and
+    /// what went through every stage did so in the order in which it began.
+    #[test]
+    fn nothing_is_lost_or_overtaken(
+        mode in prop_oneof![Just(ExecutionMode::Superseded), Just(ExecutionMode::Queued)],
+        happenings in prop::collection::vec(happening(), 0..60),
+    ) {
+        let stages: &[&[(&str, i32)]] = &[&[("s", 1)], &[("a", 1), ("b", 1), ("c", 2)], &[("d", 1)]];
+        let mut line = Line::new(mode, stages);
+        let mut finished = Vec::new();
+        let look = |line: &Line, finished: &mut Vec<usize>| {
+            for (one, execution) in line.all.iter().enumerate() {
+                if execution.status == Succeeded && !finished.contains(&one) {
+                    finished.push(one);
+                }
+            }
+        };
+        for happening in happenings {
+            line.happen(happening);
+            look(&line, &mut finished);
+        }
+        // Then all goes well, and everything comes to an end.
+        line.pipeline.disabled.clear();
+        line.run();
+        while let Some((execution, action)) = line.all_under_way().into_iter().next() {
+            line.done(execution, &action);
+            look(&line, &mut finished);
+        }
+        prop_assert!(line.all.iter().all(|execution| !execution.is_open()), "one is stuck");
+        prop_assert!(finished.is_sorted(), "one overtook another: {finished:?}");
+        let newest = line.all.last().map(|execution| execution.status);
+        prop_assert!(newest != Some(Superseded), "what is newest is superseded by nothing");
     }
 }
