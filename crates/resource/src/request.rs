@@ -63,8 +63,17 @@ fn kind(code: &str, status: u16) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|word| code.contains(word));
     match () {
         () if status >= 500 => "ServiceInternalError",
-        () if says(&["NotFound", "NoSuch"]) => "NotFound",
-        () if says(&["AlreadyExist", "Duplicate", "AlreadyOwnedByYou"]) => "AlreadyExists",
+        () if says(&["NotFound", "NoSuch", "DoesNotExist"]) => "NotFound",
+        () if says(&[
+            "AlreadyExist",
+            "Duplicate",
+            "AlreadyOwnedByYou",
+            "NameExists",
+            "NameInUse",
+        ]) =>
+        {
+            "AlreadyExists"
+        }
         () if says(&["AccessDenied", "Unauthorized"]) => "AccessDenied",
         () if says(&["LimitExceeded", "TooMany"]) => "ServiceLimitExceeded",
         () => "InvalidRequest",

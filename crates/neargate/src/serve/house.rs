@@ -5,6 +5,7 @@ use acm::Acm;
 use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
 use codecommit::{CodeCommit, GitDoor};
+use codedeploy::CodeDeploy;
 use codepipeline::CodePipeline;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
@@ -39,6 +40,7 @@ pub(super) struct House {
     codecommit: Arc<CodeCommit>,
     events: Arc<Events>,
     pipelines: Arc<CodePipeline>,
+    deployments: Arc<CodeDeploy>,
     discovery: Arc<ServiceDiscovery>,
     ec2: Arc<Ec2>,
     ecr: Arc<Ecr>,
@@ -94,6 +96,7 @@ impl House {
         Ok(Self {
             codecommit,
             pipelines,
+            deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
             s3,
             events: Events::new(store.clone(), world.clone(), iam.clone())?,
             stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
@@ -119,6 +122,7 @@ impl House {
             acm::api::service(self.acm.clone()),
             cloudformation::api::service(self.stacks.clone()),
             codecommit::api::service(self.codecommit.clone()),
+            codedeploy::api::service(self.deployments.clone()),
             codepipeline::api::service(self.pipelines.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
             servicediscovery::api::service(self.discovery.clone()),
@@ -168,6 +172,7 @@ impl House {
         self.codecommit.start();
         self.events.start(front.clone());
         self.pipelines.start(front.clone());
+        self.deployments.start(front.clone());
         self.ecr.start();
         self.s3.start();
         self.ssm.start();
@@ -186,6 +191,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         acm::resources::types(),
         application_autoscaling::resources::types(),
         codecommit::resources::types(),
+        codedeploy::resources::types(),
         codepipeline::resources::types(),
         ec2::resources::types(),
         ecr::resources::types(),

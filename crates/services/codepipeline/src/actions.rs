@@ -2,6 +2,7 @@
 
 mod approval;
 mod cloudformation;
+mod codedeploy;
 mod ecs;
 mod source;
 
@@ -34,6 +35,7 @@ pub(crate) enum Provider {
     Ecr,
     Manual,
     Ecs,
+    CodeDeployToEcs,
     CloudFormation,
 }
 
@@ -46,12 +48,16 @@ impl Provider {
             (ActionCategory::Source, ActionOwner::Aws, "ECR") => Ok(Self::Ecr),
             (ActionCategory::Approval, ActionOwner::Aws, "Manual") => Ok(Self::Manual),
             (ActionCategory::Deploy, ActionOwner::Aws, "ECS") => Ok(Self::Ecs),
+            (ActionCategory::Deploy, ActionOwner::Aws, "CodeDeployToECS") => {
+                Ok(Self::CodeDeployToEcs)
+            }
             (ActionCategory::Deploy, ActionOwner::Aws, "CloudFormation") => {
                 Ok(Self::CloudFormation)
             }
             (category, owner, provider) => Err(format!(
                 "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit and ECR \
-                 sources, manual approvals, and deployments to ECS and by CloudFormation are built.",
+                 sources, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by CloudFormation are \
+                 built.",
                 category.as_str(),
                 owner.as_str(),
             )),
@@ -68,6 +74,26 @@ impl Provider {
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
             Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
             Self::Ecs => (&["ClusterName", "ServiceName"], &["FileName", "DeploymentTimeout"]),
+            Self::CodeDeployToEcs => (
+                &[
+                    "ApplicationName",
+                    "DeploymentGroupName",
+                    "TaskDefinitionTemplateArtifact",
+                    "AppSpecTemplateArtifact",
+                ],
+                &[
+                    "TaskDefinitionTemplatePath",
+                    "AppSpecTemplatePath",
+                    "Image1ArtifactName",
+                    "Image1ContainerName",
+                    "Image2ArtifactName",
+                    "Image2ContainerName",
+                    "Image3ArtifactName",
+                    "Image3ContainerName",
+                    "Image4ArtifactName",
+                    "Image4ContainerName",
+                ],
+            ),
             Self::CloudFormation => (
                 &["ActionMode", "StackName"],
                 &[
@@ -92,6 +118,7 @@ impl Provider {
             Self::CodeCommit | Self::Ecr => (0..=0, 1..=1),
             Self::Manual => (0..=0, 0..=0),
             Self::Ecs => (1..=1, 0..=0),
+            Self::CodeDeployToEcs => (1..=5, 0..=0),
             Self::CloudFormation => (0..=10, 0..=1),
         }
     }
@@ -287,6 +314,7 @@ async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
         Provider::Ecr => source::ecr(work).await,
         Provider::Manual => approval::wait(work).await,
         Provider::Ecs => ecs::deploy(work).await,
+        Provider::CodeDeployToEcs => codedeploy::deploy(work).await,
         Provider::CloudFormation => cloudformation::deploy(work).await,
     }
 }

@@ -88,6 +88,16 @@ pub(crate) static ALL: &[Managed] = &[
     },
     Managed {
         path: "/",
+        name: "AWSCodeDeployRoleForECS",
+        document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecs:DescribeServices",
+"ecs:CreateTaskSet","ecs:UpdateServicePrimaryTaskSet","ecs:DeleteTaskSet","elasticloadbalancing:DescribeTargetGroups",
+"elasticloadbalancing:DescribeListeners","elasticloadbalancing:ModifyListener","elasticloadbalancing:DescribeRules",
+"elasticloadbalancing:ModifyRule","lambda:InvokeFunction","cloudwatch:DescribeAlarms","sns:Publish","s3:GetObject",
+"s3:GetObjectVersion"],"Resource":"*"},{"Effect":"Allow","Action":"iam:PassRole","Resource":"*","Condition":{"StringLike":
+{"iam:PassedToService":["ecs-tasks.amazonaws.com"]}}}]}"#,
+    },
+    Managed {
+        path: "/",
         name: "AmazonECSInfrastructureRolePolicyForLoadBalancers",
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":[
 "elasticloadbalancing:DescribeListeners","elasticloadbalancing:DescribeRules","elasticloadbalancing:DescribeTargetGroups",

@@ -37,8 +37,8 @@ impl Input {
         &self.seen
     }
 
-    /// Looks at half as much again, or a first piece; false when the end leaves nothing to look at. Whoever looks at all
-    /// of it each time does so a few times only, however small the pieces are that it comes in.
+    /// Looks at half as much again, or a first piece; false when the end leaves nothing to look at. Whoever looks at
+    /// all of it each time does so a few times only, however small the pieces are that it comes in.
     pub(super) async fn see_more(&mut self) -> Result<bool, Refusal> {
         let before = self.seen.len();
         let enough = before + (before / 2).max(FIRST_LOOK);
