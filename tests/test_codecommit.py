@@ -44,7 +44,7 @@ class Git:
             name, password = login
             helper = f"!f() {{ echo username={name}; echo password={password}; }}; f"
         else:
-            helper = f"!{ROOT}/.venv/bin/aws codecommit credential-helper get --ignore-host-check $@ #"
+            helper = f"!{ROOT}/.venv/bin/aws codecommit credential-helper get --ignore-host-check #"
         config += [("credential.helper", helper), ("credential.UseHttpPath", "true")]
         self.environment = {
             "PATH": os.environ["PATH"],

@@ -10,8 +10,9 @@ from botocore.exceptions import ClientError
 
 from conftest import PORT, Neargate, Stack, build, eventually, push, upload
 from test_cloudformation import Stacks
+from test_codecommit import refused
 from test_events import Listening
-from test_pipelines import Pipelines, deploy, refused, source, trust
+from test_pipelines import Pipelines, deploy, source, trust
 from test_service_balanced import LISTENER, Balanced, Load, fetch
 
 # A minute of AWS's is 0.6 s here.

@@ -3,24 +3,14 @@
 import json
 import os
 import time
-from contextlib import contextmanager
 
 import pytest
-from botocore.exceptions import ClientError
 
 from conftest import PORT, Neargate, eventually, push
 from test_cloudformation import Stacks
-from test_codecommit import Git
+from test_codecommit import Git, refused
 
 ACCOUNT_ARN = "arn:aws:{}:us-east-1:{}:{}"
-
-
-@contextmanager
-def refused(code, says=""):
-    with pytest.raises(ClientError) as error:
-        yield
-    answer = error.value.response["Error"]
-    assert answer["Code"] == code and says in answer["Message"], answer
 
 
 class Listening:

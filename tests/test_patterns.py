@@ -1,11 +1,24 @@
 """The patterns of `neargate new`: each is deployed, changed, broken, rolled back and deleted, and leaves nothing."""
 
 import json
+import os
 
 import pytest
 
+from conftest import eventually
 from test_cloudformation import PAGE, PATTERNS, Stacks, fetch
-from test_service_balanced import LISTENER
+from test_codecommit import Git
+from test_service_balanced import LISTENER, Load
+
+APPSPEC = """
+version: 0.0
+Resources:
+  - TargetService:
+      Type: AWS::ECS::Service
+      Properties:
+        TaskDefinition: <TASK_DEFINITION>
+        LoadBalancerInfo: {ContainerName: web, ContainerPort: 8080}
+"""
 
 # Beside the account's own; what is deleted with a stack and told of as INACTIVE is not among them.
 KINDS = {
@@ -76,6 +89,9 @@ class Pattern:
         assert [event[0] for event in failed] == ["Service"] and "ECS Deployment Circuit Breaker was triggered" in failed[0][2]
         assert look() == "two"
         self.stacks.delete(self.name)
+        self.nothing_is_left()
+
+    def nothing_is_left(self):
         after = self.everything()
         # The tests' own clients.
         after["list_task_definitions"] = {arn for arn in after["list_task_definitions"] if "task-definition/family-" not in arn}
@@ -118,6 +134,52 @@ def test_an_internal_service(pattern):
         return page
 
     pattern.live("internal-service", look, Namespace="patterns", PublicAddresses="ENABLED")
+
+
+def test_a_pushed_service(pattern, tmp_path):
+    """A push of taskdef.json and appspec.yaml replaces what runs, under load; a version that does not start does not."""
+    stack, neargate = pattern.stack, pattern.neargate
+    s3, codepipeline = neargate.client("s3"), neargate.client("codepipeline")
+    bucket = f"pushed-{os.urandom(4).hex()}"
+    s3.create_bucket(Bucket=bucket)
+    subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
+    more = dict(ListenerPort=LISTENER, TestPort=LISTENER + 1, RepositoryName="pushed", ArtifactBucket=bucket, TerminationWait=0)
+    common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "Command": pattern.says("one"), **more}
+    pattern.stacks.create(**pattern.given("pushed-service", **common))
+    outputs = pattern.stacks.outputs(pattern.name)
+    assert fetch(outputs["Url"]) == "one" == fetch(outputs["TestUrl"])
+    described = stack.ecs.describe_task_definition(taskDefinition=outputs["Definition"])["taskDefinition"]
+    keep = ["family", "cpu", "memory", "executionRoleArn", "networkMode", "requiresCompatibilities", "containerDefinitions"]
+    taskdef = {key: described[key] for key in keep}
+
+    def executions():
+        found = codepipeline.list_pipeline_executions(pipelineName=outputs["Pipeline"])
+        return found["pipelineExecutionSummaries"][::-1]
+
+    def shipped(number):
+        found = executions()[number:]
+        return found[0] if found and found[0]["status"] not in ["InProgress", "Stopping"] else None
+
+    git = Git(neargate, tmp_path / "git")
+    tree = git.work(outputs["CloneUrl"])
+    git.commit(tree, "appspec.yaml", APPSPEC)
+    host, port = outputs["Url"].removeprefix("http://").rstrip("/").split(":")
+    with Load(host, int(port)) as load:
+        taskdef["containerDefinitions"][0]["command"] = pattern.says("two").split(",")
+        git.commit(tree, "taskdef.json", json.dumps(taskdef))
+        git("push", "-q", "origin", "main", cwd=tree)
+        assert eventually(lambda: shipped(1), "the push is shipped", 120)["status"] == "Succeeded", executions()
+        assert fetch(outputs["Url"]) == "two"
+        git.commit(tree, "taskdef.json", "{")
+        git("push", "-q", "origin", "main", cwd=tree)
+        failed = eventually(lambda: shipped(2), "the push is looked at", 60)
+        assert failed["status"] == "Failed" and "taskdef.json" in failed["statusSummary"], failed
+    assert load.failures == [] and load.bodies == {"one", "two"}, load.failures[:3]
+    pattern.stacks.delete(pattern.name)
+    # What a pipeline has registered stays, as on AWS.
+    for arn in stack.ecs.list_task_definitions(familyPrefix=described["family"])["taskDefinitionArns"]:
+        stack.ecs.deregister_task_definition(taskDefinition=arn)
+    pattern.nothing_is_left()
 
 
 def test_patterns_are_listed_and_nothing_is_overwritten(neargate, tmp_path):

@@ -7,23 +7,13 @@ import random
 import time
 import urllib.request
 import zipfile
-from contextlib import contextmanager
 
 import pytest
-from botocore.exceptions import ClientError
 
 from conftest import PORT, Neargate, build, eventually, upload
 from test_cloudformation import Stacks
-from test_codecommit import Git
+from test_codecommit import Git, refused
 from test_events import Listening
-
-
-@contextmanager
-def refused(code, says=""):
-    with pytest.raises(ClientError) as error:
-        yield
-    answer = error.value.response["Error"]
-    assert answer["Code"] == code and says in answer["Message"], answer
 
 
 def trust(service):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a stack whose service is replaced under load: what `make demo` shows. Needs root, neargate and the AWS CLI
+# From nothing to a stack whose service is replaced under load, and to one that a push replaces: what `make demo` shows. Needs root, neargate and the AWS CLI
 # on PATH.
 # It works in a data directory of its own and takes everything away again.
 set -euo pipefail
@@ -83,6 +83,53 @@ aws cloudformation describe-stack-events --stack-name hello --output text \
 aws ecs describe-services --cluster "$cluster" --services "$service" --query 'reverse(services[0].events[0:6].message)' \
     --output text | tr '\t' '\n'
 
+say "deploying patterns/pushed-service.yaml: a service with a repository, a pipeline and blue/green deployments of its own"
+aws s3 mb "s3://pushed-$account" >/dev/null
+aws cloudformation deploy --stack-name pushed --template-file ../../patterns/pushed-service.yaml --capabilities CAPABILITY_IAM \
+    --parameter-overrides "Image=$repository:latest" "Vpc=$vpc" "Subnets=$subnets" "ListenerPort=$((port + 1))" \
+    "TestPort=$((port + 2))" RepositoryName=hello "ArtifactBucket=pushed-$account" TerminationWait=0 \
+    "Command=/bin/busybox,sh,-c,GREETING='Hello from the stack' exec /bin/busybox sh /start"
+output() { aws cloudformation describe-stacks --stack-name pushed --output text --query "Stacks[0].Outputs[?OutputKey=='$1'].OutputValue"; }
+url=$(output Url) clone=$(output CloneUrl) pipeline=$(output Pipeline)
+curl -s --fail --retry 10 --retry-connrefused --retry-delay 1 "$url"
+
+say "git push to $clone"
+mkdir "$work/app"
+cat > "$work/app/appspec.yaml" <<END
+version: 0.0
+Resources:
+  - TargetService:
+      Type: AWS::ECS::Service
+      Properties:
+        TaskDefinition: <TASK_DEFINITION>
+        LoadBalancerInfo: {ContainerName: web, ContainerPort: 8080}
+END
+aws ecs describe-task-definition --task-definition "$(output Definition)" --query 'taskDefinition.{family:family,cpu:cpu,
+    memory:memory,networkMode:networkMode,requiresCompatibilities:requiresCompatibilities,executionRoleArn:executionRoleArn,
+    containerDefinitions:containerDefinitions}' | sed "s/Hello from the stack/Hello from a push/" > "$work/app/taskdef.json"
+in_app() { git -C "$work/app" -c user.name=Demo -c user.email=demo@example.com -c credential.UseHttpPath=true \
+    -c credential.helper= -c 'credential.helper=!aws codecommit credential-helper get --ignore-host-check #' "$@"; }
+in_app init -q --initial-branch=main
+in_app add -A
+in_app commit -q -m "The first version from here"
+rm -f "$work/enough"
+while [ ! -e "$work/enough" ]; do
+    curl -s -o - -w '%{http_code}\n' --max-time 10 "$url" | tr '\n' ' ' || true
+    echo
+done > "$work/answers.pushed" &
+in_app push -q "$clone" main
+status() { aws codepipeline list-pipeline-executions --pipeline-name "$pipeline" --output text \
+    --query 'pipelineExecutionSummaries[?trigger.triggerType==`CloudWatchEvent`].[status]'; }
+until [ -n "$(status)" ] && [ "$(status)" != InProgress ]; do sleep 1; done
+touch "$work/enough"
+wait
+aws codepipeline list-action-executions --pipeline-name "$pipeline" --output text \
+    --query 'actionExecutionDetails[].[stageName,actionName,status,output.executionResult.externalExecutionSummary]'
+curl -s --fail "$url"
+total=$(wc -l < "$work/answers.pushed")
+lost=$(grep -vc ' 200 $' "$work/answers.pushed" || true)
+echo "$total requests, $lost failed"
+
 say "neargate status"
 neargate status
-[ "$bad" = 0 ]
+[ "$bad" = 0 ] && [ "$lost" = 0 ] && [ "$(status)" = Succeeded ]

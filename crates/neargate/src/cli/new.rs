@@ -28,8 +28,14 @@ macro_rules! patterns {
     };
 }
 
-static PATTERNS: &[Pattern] =
-    patterns!["blue-green-service", "internal-service", "network", "tcp-service", "web-service",];
+static PATTERNS: &[Pattern] = patterns![
+    "blue-green-service",
+    "internal-service",
+    "network",
+    "pushed-service",
+    "tcp-service",
+    "web-service",
+];
 
 impl Pattern {
     fn description(&self) -> &'static str {

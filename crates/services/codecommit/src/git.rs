@@ -1,7 +1,7 @@
 //! The installed git, run as a child process: the repositories on disk are its, and so is all that is done to them.
 //!
 //! No repository's or user's configuration has a say: the environment is ours, hooks are off, and what a client names
-//! goes in by standard input or behind `--end-of-options`.
+//! goes in by standard input, as an id that was looked up, or behind `refs/heads/`.
 
 use std::{
     path::{Path, PathBuf},
@@ -170,7 +170,7 @@ impl Bare {
 
     /// The files of a commit, zipped.
     pub(crate) async fn archive(&self, commit: &str) -> Result<Vec<u8>, GitError> {
-        let zipped = ["archive", "--format=zip", "--end-of-options", commit];
+        let zipped = ["archive", "--format=zip", commit];
         self.feed_within((MAINTENANCE_TIME, MOST_ARCHIVE), &zipped, b"", &[]).await
     }
 

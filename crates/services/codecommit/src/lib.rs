@@ -27,6 +27,8 @@ use iam::Iam;
 use model::{References, Repository};
 use std::{
     collections::HashMap,
+    fs::DirBuilder,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -72,7 +74,7 @@ impl CodeCommit {
         store.declare::<Repository>()?;
         store.declare::<References>()?;
         events::declare(&store)?;
-        std::fs::create_dir_all(directory)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let git = Git::new(directory.to_owned(), world.clone());
         let host = format!(".{domain}:{port}");
         let settling = Mutex::default();

@@ -129,7 +129,7 @@ pub(crate) fn person(text: &str) -> (&str, &str, &str) {
 pub(crate) async fn tree(bare: &Bare, tree: &str, all: bool) -> Result<Vec<Entry>, GitError> {
     let mut arguments = vec!["ls-tree", "-z", "-l"];
     arguments.extend(all.then_some("-r"));
-    arguments.extend(["--end-of-options", tree]);
+    arguments.push(tree);
     entries(&bare.run(&arguments).await?)
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn entry(
     commit: &str,
     path: &str,
 ) -> Result<Option<Entry>, GitError> {
-    let output = bare.run(&["ls-tree", "-z", "-l", "--end-of-options", commit, "--", path]).await?;
+    let output = bare.run(&["ls-tree", "-z", "-l", commit, "--", path]).await?;
     Ok(entries(&output)?.into_iter().find(|entry| entry.path == path))
 }
 
@@ -166,7 +166,7 @@ pub(crate) async fn differences(
 ) -> Result<Vec<Difference>, GitError> {
     let mut arguments =
         vec!["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", "--no-commit-id"];
-    arguments.extend(["--end-of-options", before, after, "--"]);
+    arguments.extend([before, after, "--"]);
     arguments.extend(paths);
     let output = bare.run(&arguments).await?;
     let mut fields = output.split(|byte| *byte == 0).filter(|field| !field.is_empty());

@@ -20,8 +20,6 @@ use world::Timestamp;
 const ROUND: Duration = Duration::from_secs(60);
 /// The wait after a disk that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How often the neighbours are asked. They are in the same process: asking costs little.
-const ASK: Duration = Duration::from_millis(200);
 
 /// What a phase came to.
 pub(crate) enum Flow {
@@ -73,7 +71,7 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
             None => match steps::step(service, &deployment).await {
                 Ok(Flow::Wait(most)) => {
                     tokio::select! {
-                        () = service.world.sleep(most.clamp(Duration::from_millis(1), ASK)) => {}
+                        () = service.world.sleep(most.clamp(Duration::from_millis(1), ROUND)) => {}
                         () = watch.changed() => {}
                     }
                     Ok(())

@@ -22,7 +22,7 @@ const SESSION: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long green may take to become steady.
 const INSTALL_MINUTES: u32 = 60;
-/// How long something is waited for that nothing but ECS can hasten.
+/// How often ECS is asked how far it is. It is in the same process: asking costs little.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Why a deployment cannot go on.

@@ -16,6 +16,7 @@ use crate::{
 use serde_json::{Value as Json, json};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use store::DiskFault;
+use tokio::sync::SemaphorePermit;
 use wire::{Context, Fault, Identity, Principal};
 use world::Timestamp;
 
@@ -404,6 +405,12 @@ impl Work<'_> {
         noted.await.map_err(|error| Failed::system(error.to_string()))
     }
 
+    /// Waits until one more artifact may be in memory.
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        let turn = self.service.artifacts.acquire().await;
+        turn.expect("the semaphore is never closed")
+    }
+
     /// The input artifact with this name.
     fn input(&self, name: &str) -> Result<&Artifact, Failed> {
         let declared = self.run.declaration.input_artifacts.iter().flatten();
@@ -422,6 +429,7 @@ impl Work<'_> {
     /// The text of a file of an input artifact.
     async fn file(&self, artifact: &str, path: &str) -> Result<String, Failed> {
         let input = self.input(artifact)?;
+        let _turn = self.turn().await;
         artifacts::file(&self.service.s3, &self.context(), artifact, input, path).await
     }
 

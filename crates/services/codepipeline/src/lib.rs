@@ -29,8 +29,12 @@ use model::{Execution, Pipeline, Version};
 use s3::S3;
 use std::sync::{Arc, OnceLock};
 use store::{ReadError, Store};
+use tokio::sync::Semaphore;
 use wire::Front;
 use world::World;
+
+/// So many artifacts are in memory at once.
+const MOST_ARTIFACTS: usize = 4;
 
 /// The service's state.
 pub struct CodePipeline {
@@ -39,6 +43,8 @@ pub struct CodePipeline {
     iam: Arc<Iam>,
     codecommit: Arc<CodeCommit>,
     s3: Arc<S3>,
+    /// Artifacts pass through memory: so many at once.
+    artifacts: Semaphore,
     front: OnceLock<Arc<Front>>,
 }
 
@@ -56,7 +62,8 @@ impl CodePipeline {
         store.declare::<Version>()?;
         store.declare::<Execution>()?;
         events::declare(&store)?;
-        Ok(Arc::new(Self { store, world, iam, codecommit, s3, front: OnceLock::new() }))
+        let artifacts = Semaphore::new(MOST_ARTIFACTS);
+        Ok(Arc::new(Self { store, world, iam, codecommit, s3, artifacts, front: OnceLock::new() }))
     }
 
     /// Begins to move executions on, by operations called through the front door.

@@ -25,7 +25,7 @@ pub(crate) async fn swap(
     new: &str,
 ) -> Result<bool, GitError> {
     let reference = format!("{BRANCH}{branch}");
-    match bare.run(&["update-ref", "--end-of-options", &reference, new, old]).await {
+    match bare.run(&["update-ref", &reference, new, old]).await {
         Ok(_) => Ok(true),
         Err(GitError::Failed { .. })
             if tip(bare, branch).await?.as_deref().unwrap_or(NOTHING) != old =>
@@ -86,7 +86,7 @@ pub(crate) async fn delete_branch(
         return Ok(DeleteBranchOutput { deleted_branch: None });
     };
     let reference = format!("{BRANCH}{branch}");
-    bare.run(&["update-ref", "-d", "--end-of-options", &reference, &commit]).await?;
+    bare.run(&["update-ref", "-d", &reference, &commit]).await?;
     codecommit.settle(&repository.id, Some(&ctx.principal.arn)).await?;
     let deleted = BranchInfo { branch_name: Some(branch.clone()), commit_id: Some(commit) };
     Ok(DeleteBranchOutput { deleted_branch: Some(deleted) })

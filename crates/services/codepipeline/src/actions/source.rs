@@ -36,8 +36,10 @@ pub(super) async fn codecommit(work: &Work<'_>) -> Result<Done, Failed> {
     let answer = work.call("codecommit", "GetCommit", asked).await?;
     let found = &answer["commit"];
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let turn = work.turn().await;
     let zip = work.service.codecommit.archive(&work.context(), repository, &commit).await?;
     let artifact = work.put(zip).await?;
+    drop(turn);
     let date = |who: &str| {
         // `1484167798 -0800`: whole seconds, and how their author's clock stood.
         let seconds = found[who]["date"].as_str().unwrap_or_default().split(' ').next();
