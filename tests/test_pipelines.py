@@ -279,7 +279,7 @@ def test_stacks_by_a_pipeline(neargate, pipelines):
 def test_failures_are_told_and_retried(pipelines, stack):
     repository = pipelines.repository()
     pipelines.commit(repository, readme=b"nothing else")
-    name = pipelines.create(("Source", [source(repository)]), ("Deploy", [deploy("ECS", ClusterName="tests", ServiceName="nowhere")]))
+    name = pipelines.create(("Source", [source(repository)]), ("Deploy", [deploy("ECS", ClusterName="tests", ServiceName="made-later")]))
     codepipeline = pipelines.codepipeline
 
     def fails(says, code="ConfigurationError"):
@@ -301,10 +301,10 @@ def test_failures_are_told_and_retried(pipelines, stack):
     pipelines.commit(repository, imagedefinitions__json=b" " * (2 << 20))
     fails("more than 1048576 bytes")
     pipelines.commit(repository, imagedefinitions__json=b'[{"name": "main", "imageUri": "x"}]')
-    id = fails("The service nowhere does not exist")
+    id = fails("The service made-later does not exist")
     network = {"awsvpcConfiguration": {"subnets": [stack.subnet], "securityGroups": [stack.open_group], "assignPublicIp": "ENABLED"}}
     definition = stack.define(stack.container("other", command="trap exit TERM; sleep 1000 & wait"))
-    stack.ecs.create_service(cluster="tests", serviceName="nowhere", taskDefinition=definition, desiredCount=0, launchType="FARGATE", networkConfiguration=network)
+    stack.ecs.create_service(cluster="tests", serviceName="made-later", taskDefinition=definition, desiredCount=0, launchType="FARGATE", networkConfiguration=network)
     fails("has no container main")
     with refused("NotLatestPipelineExecutionException"):
         codepipeline.retry_stage_execution(pipelineName=name, stageName="Deploy", pipelineExecutionId=id, retryMode="FAILED_ACTIONS")
@@ -321,7 +321,7 @@ def test_failures_are_told_and_retried(pipelines, stack):
     pipelines.ends(name, id)
     runs = codepipeline.list_action_executions(pipelineName=name, filter={"pipelineExecutionId": id})["actionExecutionDetails"]
     assert sorted((run["actionName"], run["status"]) for run in runs) == [("Deploy", "Failed"), ("Deploy", "Succeeded"), ("Source", "Succeeded")]
-    stack.ecs.delete_service(cluster="tests", service="nowhere", force=True)
+    stack.ecs.delete_service(cluster="tests", service="made-later", force=True)
     codepipeline.delete_pipeline(name=name)
     with refused("PipelineNotFoundException"):
         codepipeline.get_pipeline_state(name=name)
