@@ -2,8 +2,8 @@
 
 usage: bench/git.py NEARGATE   (needs root, git and lighttpd)
 
-Both run the same git. lighttpd asks for no login, and its repository is made durable as git does unless told otherwise;
-Neargate's is with core.fsync=all.
+Both run the same git. lighttpd takes a whole body in before it passes it on, as its CGI needs the length; it asks for no
+login, and its repository is made durable as git does unless told otherwise, Neargate's with core.fsync=all.
 """
 
 import json
@@ -27,7 +27,6 @@ server.modules = ("mod_alias", "mod_cgi", "mod_setenv")
 server.document-root = "{root}"
 server.bind = "127.0.0.1"
 server.port = {port}
-server.stream-request-body = 2
 server.stream-response-body = 2
 alias.url = ("/git/" => "{backend}/")
 $HTTP["url"] =~ "^/git/" {{
