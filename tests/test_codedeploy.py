@@ -12,7 +12,7 @@ from conftest import PORT, Neargate, Stack, build, eventually, push, upload
 from test_cloudformation import Stacks
 from test_codecommit import refused
 from test_events import Listening
-from test_pipelines import Pipelines, deploy, source, trust
+from test_pipelines import Pipelines, approval, deploy, source, trust
 from test_service_balanced import LISTENER, Balanced, Load, fetch
 
 # A minute of AWS's is 0.6 s here.
@@ -126,7 +126,8 @@ class Deployed(Balanced):
 
 
 def test_green_is_tested_beside_blue_and_takes_over(stack):
-    deployed = Deployed(stack, "switch", wait=1440, keep=10)
+    # Longer than the test is: what goes on does so because it is told to.
+    deployed = Deployed(stack, "switch", wait=1440, keep=2000)
     listening = Listening(stack.neargate)
     told = listening.rule({"source": ["aws.codedeploy"], "detail": {"application": ["switch"]}})
     with Load(deployed.host, LISTENER) as kept, Load(deployed.host, LISTENER, keep_alive=False) as fresh:
@@ -147,6 +148,7 @@ def test_green_is_tested_beside_blue_and_takes_over(stack):
         assert deployed.page_at() == "two" and deployed.weights() == {"blue": 0, "green": 100}
         assert [one["id"] for one in deployed.sets() if one["status"] == "PRIMARY"] == [sets["Green"]["identifer"]]
         assert deployed.set(deployed.first) is not None, "blue is kept for a while"
+        deployed.api.continue_deployment(deploymentId=id, deploymentWaitType="TERMINATION_WAIT")
         done = deployed.reaches(id, "Succeeded")
     assert kept.failures == [] and fresh.failures == [] and kept.answers > 100, (kept.failures[:3], fresh.failures[:3])
     assert kept.bodies | fresh.bodies == {"one", "two"}
@@ -166,6 +168,8 @@ def test_green_is_tested_beside_blue_and_takes_over(stack):
     again = deployed.begin("three")
     deployed.reaches(again, "Ready")
     deployed.api.continue_deployment(deploymentId=again)
+    eventually(lambda: deployed.get(again)["instanceTerminationWaitTimeStarted"], "traffic is shifted")
+    deployed.api.continue_deployment(deploymentId=again, deploymentWaitType="TERMINATION_WAIT")
     deployed.reaches(again, "Succeeded")
     assert deployed.page_at() == "three" and deployed.weights() == {"blue": 100, "green": 0}
     # Nobody lets it on: it stops by itself, and nothing has moved.
@@ -260,6 +264,7 @@ def test_bad_input(stack):
 
     good = deployed.spec(deployed.page("x"))
     fails("INVALID_REVISION", "line 9", good.replace("8080", "many"))
+    fails("INVALID_REVISION", "SHA-256", revisionType="AppSpecContent", appSpecContent={"content": good, "sha256": "0" * 64})
     fails("INVALID_REVISION", "Hooks", good + 'Hooks:\n  - BeforeInstall: "f"\n')
     fails("ECS_UPDATE_ERROR", "TaskDefinition", good.replace("family-", "nothing-"))
     fails("ECS_UPDATE_ERROR", "container", good.replace('"main"', '"other"'))
@@ -296,6 +301,11 @@ def test_bad_input(stack):
         api.create_application(applicationName="bad", computePlatform="ECS")
     with refused("InvalidComputePlatformException"):
         api.create_application(applicationName="lambda", computePlatform="Lambda")
+    with refused("InvalidAutoRollbackConfigException", "alarms"):
+        api.create_deployment(
+            applicationName="bad", deploymentGroupName="group", revision=revision,
+            autoRollbackConfiguration={"enabled": True, "events": ["DEPLOYMENT_STOP_ON_ALARM"]},
+        )
     with refused("DeploymentGroupDoesNotExistException"):
         api.create_deployment(applicationName="bad", deploymentGroupName="nowhere", revision=revision)
     with refused("DeploymentDoesNotExistException"):
@@ -384,6 +394,16 @@ def test_crashes_lose_no_request_and_no_deployment(stack):
     assert load.failures == [], load.failures[:3]
     assert load.bodies == {"one", "two", "three"}
     deployed.end()
+
+
+def test_nobody_decides(stack):
+    """An approval that nobody gives ends by itself, when its time is over."""
+    pipelines = Pipelines(stack.neargate)
+    repository = pipelines.repository()
+    pipelines.commit(repository, a=b"a")
+    name = pipelines.create(("Source", [source(repository)]), ("Approval", [approval(timeoutInMinutes=5)]))
+    failed = pipelines.ends(name, pipelines.executions(name)[0]["pipelineExecutionId"], "Failed")
+    assert "Nobody approved or rejected within 5 minutes." in failed["statusSummary"]
 
 
 TEMPLATE = """

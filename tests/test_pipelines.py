@@ -338,6 +338,9 @@ def test_executions_among_each_other(pipelines):
     second = pipelines.start(name, sourceRevisions=[{"actionName": "Source", "revisionType": "COMMIT_ID", "revisionValue": tips[1]}])
     eventually(lambda: pipelines.stage(name, "Approval").get("inboundExecution", {}).get("pipelineExecutionId") == second, "the second waits")
     assert pipelines.get(name, second)["artifactRevisions"][0]["revisionId"] == tips[1]
+    for wrong in [("Nobody", "COMMIT_ID"), ("Source", "IMAGE_DIGEST"), ("Source", "S3_OBJECT_KEY")]:
+        with refused("ValidationException", "no source action"):
+            pipelines.start(name, sourceRevisions=[{"actionName": wrong[0], "revisionType": wrong[1], "revisionValue": "x"}])
     third = pipelines.start(name, clientRequestToken="t" * 20)
     assert pipelines.start(name, clientRequestToken="t" * 20) == third
     pipelines.ends(name, second, "Superseded")
@@ -405,6 +408,9 @@ def test_pipelines(neargate, pipelines):
         codepipeline.get_pipeline(name=name, version=7)
     assert name in [one["name"] for one in codepipeline.list_pipelines()["pipelines"]]
     codepipeline.tag_resource(resourceArn=arn, tags=[{"key": "c", "value": "d"}])
+    page = codepipeline.list_tags_for_resource(resourceArn=arn, maxResults=1)
+    rest = codepipeline.list_tags_for_resource(resourceArn=arn, maxResults=1, nextToken=page["nextToken"])
+    assert [page["tags"], rest["tags"]] == [[{"key": "a", "value": "b"}], [{"key": "c", "value": "d"}]] and "nextToken" not in rest
     codepipeline.untag_resource(resourceArn=arn, tagKeys=["a"])
     assert codepipeline.list_tags_for_resource(resourceArn=arn)["tags"] == [{"key": "c", "value": "d"}]
     assert neargate.aws("codepipeline", "get-pipeline-state", "--name", name).returncode == 0
@@ -421,6 +427,8 @@ def test_pipelines(neargate, pipelines):
         ("InvalidStructureException", "Bundle Other in action Deploy is not declared", [stages[0], ("Two", [deploy("ECS", inputs=["Other"], ClusterName="x", ServiceName="y")])]),
         ("InvalidActionDeclarationException", "0 input artifacts", [stages[0], ("Two", [deploy("ECS", inputs=[], ClusterName="x", ServiceName="y")])]),
         ("InvalidActionDeclarationException", "no action of category Deploy, owner AWS and provider S3", [stages[0], ("Two", [deploy("S3")])]),
+        ("InvalidActionDeclarationException", "manual approvals only", [stages[0], ("Two", [{**deploy("ECS", ClusterName="x", ServiceName="y"), "timeoutInMinutes": 5}])]),
+        ("InvalidActionDeclarationException", "only version", [stages[0], ("Two", [approval(actionTypeId={"category": "Approval", "owner": "AWS", "provider": "Manual", "version": "2"})])]),
         ("InvalidActionDeclarationException", "no SNS", [stages[0], ("Two", [approval(configuration={"NotificationArn": "arn:aws:sns:us-east-1:1:x"})])]),
     ]:
         with refused(code, says):

@@ -2,7 +2,7 @@
 //! it, say what came of it.
 
 use crate::{
-    context::{Context, Identity},
+    context::{Context, Identity, Principal},
     fault::Fault,
     protocol::{Incoming, Protocol, action, json, match_path},
     server::{Body, Limits, Peer, full_body, read_body},
@@ -151,6 +151,14 @@ impl Front {
         let id = HeaderValue::from_str(&request_id).expect("a UUID is a header value");
         headers.insert(HeaderName::from_static("x-amzn-requestid"), id);
         response
+    }
+
+    /// The context in which another part of the house calls operations as `principal`.
+    pub fn context(&self, principal: Principal, region: &str) -> Context {
+        let (now, identity) = (self.world.now(), self.identity.clone());
+        let mut context = Context::internal(principal, region, now, identity);
+        context.request_id = self.world.uuid();
+        context
     }
 
     /// Runs an operation for another part of the house, in `context`: the same door as for a client, without a

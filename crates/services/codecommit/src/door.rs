@@ -8,7 +8,7 @@ use crate::{
     CodeCommit, commands,
     login::{NoLogin, Place},
     model::Repository,
-    names,
+    ops,
 };
 use http_body_util::BodyExt;
 use hyper::{
@@ -60,7 +60,9 @@ impl From<Fault> for Refusal {
     fn from(fault: Fault) -> Self {
         let status = match &*fault.code {
             "AccessDeniedException" => StatusCode::FORBIDDEN,
-            "RepositoryDoesNotExistException" => StatusCode::NOT_FOUND,
+            "RepositoryDoesNotExistException" | "InvalidRepositoryNameException" => {
+                StatusCode::NOT_FOUND
+            }
             _ => StatusCode::from_u16(fault.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         };
         Self::new(status, fault.message)
@@ -164,7 +166,7 @@ impl CodeCommit {
     ) -> Result<Response<Body>, Refusal> {
         let call = Call::read(&head)?;
         let ctx = self.enter(&head, &call, peer)?;
-        let repository = self.repository(&ctx, &call)?;
+        let repository = ops::find(&self, &ctx, &call.repository, call.action())?;
         let gzip = head.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
         let gzip = match gzip {
             None | Some(b"identity") => false,
@@ -219,18 +221,6 @@ impl CodeCommit {
         ctx.source_ip = peer.ip;
         ctx.user_agent = text(&head.headers, "user-agent").unwrap_or_default();
         Ok(ctx)
-    }
-
-    fn repository(&self, ctx: &Context, call: &Call) -> Result<Arc<Repository>, Refusal> {
-        let name = &call.repository;
-        let missing =
-            || Refusal::new(StatusCode::NOT_FOUND, format!("repository {name} not found"));
-        if !names::is_repository(name) {
-            return Err(missing());
-        }
-        ctx.authorise(call.action(), &ctx.arn("codecommit", name))?;
-        let found = self.store.read().get::<Repository>(&Repository::key_of(&ctx.realm(), name));
-        found.ok_or_else(missing)
     }
 
     /// Asks for every reference of a push whether the caller may change it: policies can name them

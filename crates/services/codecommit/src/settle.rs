@@ -67,9 +67,11 @@ impl CodeCommit {
     /// Brings the records of the repository with this id up to what git has, and tells what `caller` (an ARN, where it
     /// is known) changed.
     pub(crate) async fn settle(&self, id: &str, caller: Option<&str>) -> Result<(), Fault> {
-        let lock = self.settling.lock().expect("nothing panics with the lock held");
-        let lock = { lock }.entry(id.to_owned()).or_default().clone();
-        let _turn = lock.lock().await;
+        let turn = {
+            let mut all = self.settling.lock().expect("nothing panics with the lock held");
+            all.entry(id.to_owned()).or_default().clone()
+        };
+        let _turn = turn.lock().await;
         let bare = self.git.bare(id);
         let now = objects::references(&bare).await?;
         let snapshot = self.store.read();

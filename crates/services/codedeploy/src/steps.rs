@@ -58,16 +58,36 @@ struct Work<'a> {
     principal: Principal,
 }
 
+fn work<'a>(service: &'a Arc<CodeDeploy>, deployment: &'a Deployment) -> Result<Work<'a>, Failed> {
+    let role = &deployment.group.role;
+    let session = service.iam.assume_for_service(role, SERVICE, &deployment.id, SESSION);
+    let session =
+        session.map_err(|error| Failed::new(ErrorCode::IamRoleMissing, error.to_string()))?;
+    Ok(Work { service, deployment, principal: session.principal })
+}
+
+/// The task sets of a deployment's service, as the group's role sees them; none when it cannot.
+pub(crate) async fn task_sets(service: &Arc<CodeDeploy>, deployment: &Deployment) -> Vec<Json> {
+    let found = match work(service, deployment) {
+        Ok(work) => work.described().await,
+        Err(failed) => Err(failed),
+    };
+    match found {
+        Ok(found) => found["taskSets"].as_array().cloned().unwrap_or_default(),
+        Err(failed) => {
+            let (id, why) = (&deployment.id, failed.message);
+            tracing::debug!(deployment = id, why, "a deployment's task sets cannot be looked at");
+            Vec::new()
+        }
+    }
+}
+
 /// Carries the phase that a deployment is in a step further.
 pub(crate) async fn step(
     service: &Arc<CodeDeploy>,
     deployment: &Deployment,
 ) -> Result<Flow, Failed> {
-    let role = &deployment.group.role;
-    let session = service.iam.assume_for_service(role, SERVICE, &deployment.id, SESSION);
-    let session =
-        session.map_err(|error| Failed::new(ErrorCode::IamRoleMissing, error.to_string()))?;
-    let work = Work { service, deployment, principal: session.principal };
+    let work = work(service, deployment)?;
     match deployment.phase {
         Phase::Prepare => work.prepare().await,
         Phase::Install => work.install().await,
@@ -86,10 +106,7 @@ impl Work<'_> {
     }
 
     fn context(&self) -> Context {
-        let (principal, now) = (self.principal.clone(), self.service.world.now());
-        let mut ctx = Context::internal(principal, self.region(), now, self.service.iam.clone());
-        ctx.request_id = self.service.world.uuid();
-        ctx
+        self.service.front().context(self.principal.clone(), self.region())
     }
 
     async fn ecs(&self, operation: &str, mut request: Json) -> Result<Json, Failed> {
@@ -454,13 +471,22 @@ impl Work<'_> {
 /// The AppSpec file's text.
 async fn text(work: &Work<'_>, revision: &RevisionLocation) -> Result<String, String> {
     let missing = || "the revision has no content".to_owned();
+    let whole = |content: &Option<String>, sha256: &Option<String>| {
+        let content = content.clone().ok_or_else(missing)?;
+        let hash = wire::sigv4::sha256_hex(content.as_bytes());
+        match sha256.as_ref().is_none_or(|given| given.eq_ignore_ascii_case(&hash)) {
+            true => Ok(content),
+            false => Err("its content does not have the SHA-256 that the revision says".to_owned()),
+        }
+    };
     match revision.revision_type {
         Some(RevisionLocationType::AppSpecContent) => {
-            let content = revision.app_spec_content.as_ref();
-            content.and_then(|content| content.content.clone()).ok_or_else(missing)
+            let given = revision.app_spec_content.as_ref().ok_or_else(missing)?;
+            whole(&given.content, &given.sha256)
         }
         Some(RevisionLocationType::String) => {
-            revision.string.as_ref().and_then(|string| string.content.clone()).ok_or_else(missing)
+            let given = revision.string.as_ref().ok_or_else(missing)?;
+            whole(&given.content, &given.sha256)
         }
         Some(RevisionLocationType::S3) => {
             let place = revision.s3_location.as_ref().ok_or_else(missing)?;

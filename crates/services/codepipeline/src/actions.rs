@@ -286,7 +286,9 @@ async fn principal(
     let Some(own) = own else { return Ok(session.principal) };
     let (_, region) = execution.realm.split_once('/').unwrap_or_default();
     let asked = json!({"RoleArn": own, "RoleSessionName": execution.id});
-    let assumed = call(service, &session.principal, region, ("sts", "AssumeRole"), asked).await?;
+    let front = service.front();
+    let ctx = front.context(session.principal, region);
+    let assumed = front.call(ctx, "sts", "AssumeRole", asked).await?;
     let given = &assumed["Credentials"];
     let key = given["AccessKeyId"].as_str().unwrap_or_default();
     let credential =
@@ -294,19 +296,6 @@ async fn principal(
     let credential = credential
         .map_err(|_| Failed::permission(format!("The role {own} could not be taken on.")))?;
     Ok(credential.principal)
-}
-
-async fn call(
-    service: &CodePipeline,
-    principal: &Principal,
-    region: &str,
-    (other, operation): (&str, &str),
-    request: Json,
-) -> Result<Json, Fault> {
-    let identity = service.iam.clone();
-    let mut ctx = Context::internal(principal.clone(), region, service.world.now(), identity);
-    ctx.request_id = service.world.uuid();
-    service.front().call(ctx, other, operation, request).await
 }
 
 async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
@@ -347,8 +336,7 @@ impl Work<'_> {
     }
 
     fn context(&self) -> Context {
-        let (principal, now) = (self.principal.clone(), self.service.world.now());
-        Context::internal(principal, self.region(), now, self.service.iam.clone())
+        self.service.front().context(self.principal.clone(), self.region())
     }
 
     fn get(&self, key: &str) -> Option<&str> {
@@ -364,8 +352,8 @@ impl Work<'_> {
     /// Calls an operation as the action's role. What is the provider's failure is tried again.
     async fn call(&self, service: &str, operation: &str, request: Json) -> Result<Json, Fault> {
         loop {
-            let (of, request) = ((service, operation), request.clone());
-            let answer = call(self.service, &self.principal, self.region(), of, request).await;
+            let front = self.service.front();
+            let answer = front.call(self.context(), service, operation, request.clone()).await;
             match answer {
                 Err(fault) if !fault.is_sender() && self.is_wanted() => {
                     tracing::warn!(

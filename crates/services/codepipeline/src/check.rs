@@ -119,6 +119,14 @@ fn check_action(action: &ActionDeclaration, region: &str) -> Result<(), Fault> {
             "Action {name} is in another region; actions run in the pipeline's own here."
         )));
     }
+    if action.action_type_id.version != "1" {
+        return Err(faults::action(format!("Action {name}: the only version of its type is 1.")));
+    }
+    if provider != Provider::Manual && action.timeout_in_minutes.is_some() {
+        return Err(faults::action(format!(
+            "Action {name} has a timeoutInMinutes, which is for manual approvals only."
+        )));
+    }
     let empty = Default::default();
     let configuration = action.configuration.as_ref().unwrap_or(&empty);
     let (needed, possible) = provider.keys();

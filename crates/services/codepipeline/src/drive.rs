@@ -9,12 +9,11 @@ use crate::{
     tell,
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::HashSet,
     sync::{Arc, Mutex},
     time::Duration,
 };
 use store::{DiskFault, Record};
-use world::Timestamp;
 
 /// The longest wait between two looks.
 const ROUND: Duration = Duration::from_secs(60);
@@ -70,16 +69,9 @@ async fn move_on(service: &CodePipeline, pipeline: &Pipeline) -> Result<(), Disk
             let mut entries = entries(&all);
             let open = all.iter().filter(|execution| execution.is_open());
             let mut open: Vec<Execution> = open.map(|one| Execution::clone(one)).collect();
-            let before: BTreeMap<u64, Timestamp> =
-                open.iter().map(|execution| (execution.number, execution.updated)).collect();
-            let moved = advance(&pipeline, &mut open, &mut entries, now, &|| world.uuid());
-            if moved {
-                for execution in open {
-                    let changed = before.get(&execution.number) != Some(&execution.updated)
-                        || execution.updated == now;
-                    if changed {
-                        tell::put(tx, &world, execution);
-                    }
+            if advance(&pipeline, &mut open, &mut entries, now, &|| world.uuid()) {
+                for execution in open.into_iter().filter(|execution| execution.updated == now) {
+                    tell::put(tx, &world, execution);
                 }
             }
             Ok(())

@@ -78,18 +78,8 @@ impl ResourceType for Pipeline {
         old: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        let (set, gone) = new.tag_changes(old);
         let arn = format!("arn:aws:codepipeline:{}:{}:{id}", request.region(), request.account());
-        if !gone.is_empty() {
-            let asked = json!({"resourceArn": arn, "tagKeys": gone});
-            request.call("codepipeline", "UntagResource", asked).await?;
-        }
-        if !set.is_empty() {
-            let tag = |(key, value)| json!({"key": key, "value": value});
-            let tags: Vec<Json> = set.into_iter().map(tag).collect();
-            let asked = json!({"resourceArn": arn, "tags": tags});
-            request.call("codepipeline", "TagResource", asked).await?;
-        }
+        request.retag("codepipeline", ("resourceArn", &arn), old, &new).await?;
         let (before, now) = (disabled(old), disabled(&new));
         let restart = new.text("RestartExecutionOnUpdate").as_deref() == Some("true");
         let changed = declaration(id, new);

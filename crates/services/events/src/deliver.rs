@@ -16,7 +16,7 @@ use std::{
 };
 use store::DiskFault;
 use tokio::sync::Notify;
-use wire::{Context, Fault, Principal, PrincipalKind};
+use wire::{Fault, Principal, PrincipalKind};
 
 /// So many are under way at once.
 const MOST_UNDER_WAY: usize = 32;
@@ -189,9 +189,7 @@ async fn call(
     (service, operation): (&str, &str),
     request: Json,
 ) -> Result<Json, Fault> {
-    let identity = events.iam.clone();
-    let mut ctx = Context::internal(principal.clone(), region, events.world.now(), identity);
-    ctx.request_id = events.world.uuid();
+    let mut ctx = events.front().context(principal.clone(), region);
     ctx.user_agent = SERVICE.to_owned();
     events.front().call(ctx, service, operation, request).await
 }
@@ -253,4 +251,51 @@ async fn log(
     let put = json!({"logGroupName": group, "logStreamName": delivery.id, "logEvents": [line]});
     call(events, principal, region, ("logs", "PutLogEvents"), put).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::RetryPolicy;
+    use world::Timestamp;
+
+    fn delivery(attempts: u32, policy: Option<(i32, i32)>) -> Delivery {
+        let retry_policy = policy.map(|(attempts, age_s)| RetryPolicy {
+            maximum_retry_attempts: Some(attempts),
+            maximum_event_age_in_seconds: Some(age_s),
+        });
+        Delivery {
+            id: String::new(),
+            realm: "1/r".to_owned(),
+            rule: "rule".to_owned(),
+            target: Target { retry_policy, ..Target::default() },
+            event: Json::Null,
+            since: Timestamp::from_millis(0),
+            attempts,
+            due: Timestamp::from_millis(0),
+        }
+    }
+
+    #[test]
+    fn retries_wait_longer_and_longer_until_they_are_given_up() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let next = |attempts, policy, now| retry(&delivery(attempts, policy), at(now));
+        assert_eq!(next(0, None, 10), Some(at(11)));
+        assert_eq!(next(3, None, 10), Some(at(18)));
+        assert_eq!(next(100, None, 10), Some(at(310)));
+        assert_eq!(next(184, None, 0), Some(at(300)));
+        assert_eq!(next(185, None, 0), None);
+        assert_eq!(next(0, None, 24 * 3600), None);
+        assert_eq!(next(0, Some((0, 3600)), 0), None);
+        assert_eq!(next(1, Some((2, 60)), 57), Some(at(59)));
+        assert_eq!(next(1, Some((2, 60)), 59), None);
+    }
+
+    #[test]
+    fn what_will_never_arrive_is_not_tried_again() {
+        let again =
+            |code: &'static str, status| Failed::from(Fault::new(code, "x").status(status)).again;
+        assert!(again("InternalFailure", 500) && again("ThrottlingException", 400));
+        assert!(!again("AccessDeniedException", 400) && !again("ClusterNotFoundException", 400));
+    }
 }

@@ -139,3 +139,34 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_no_request_is_signed_too() {
+    let (canonical, scope) =
+        ("GIT\n/v1/repos/app\n\nhost:git\n\nhost\n", ("us-east-1", "codecommit"));
+    let time = "20150830T123600";
+    let hash = sha256_hex(canonical.as_bytes());
+    let text = format!("{ALGORITHM}\n{time}\n20150830/us-east-1/codecommit/aws4_request\n{hash}");
+    let key = signing_key("secret", "20150830", scope.0, scope.1);
+    let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+    let holds = |canonical: &str, scope, secret: &str, now: &str| {
+        verify_canonical(canonical, time, scope, &signature, secret, at(now))
+    };
+    assert!(holds(canonical, scope, "secret", "2015-08-30T12:36:00Z"));
+    assert!(holds(canonical, scope, "secret", "2015-08-30T12:51:00Z"));
+    assert!(!holds(canonical, scope, "secret", "2015-08-30T12:51:01Z"));
+    assert!(!holds(canonical, scope, "secret", "2015-08-30T12:20:59Z"));
+    assert!(!holds(canonical, scope, "other", "2015-08-30T12:36:00Z"));
+    assert!(!holds("GIT", scope, "secret", "2015-08-30T12:36:00Z"));
+    assert!(!holds(canonical, ("eu-west-1", "codecommit"), "secret", "2015-08-30T12:36:00Z"));
+    for bad in ["", "2015", "20150830X123600", "ü0150830T1236"] {
+        assert!(!verify_canonical(
+            canonical,
+            bad,
+            scope,
+            &signature,
+            "secret",
+            at("2015-08-30T12:36:00Z")
+        ));
+    }
+}

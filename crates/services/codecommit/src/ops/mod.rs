@@ -17,10 +17,20 @@ pub(crate) fn find(
     name: &str,
     action: &str,
 ) -> Result<Arc<Repository>, Fault> {
+    find_with(codecommit, ctx, name, action, &[])
+}
+
+fn find_with(
+    codecommit: &CodeCommit,
+    ctx: &Context,
+    name: &str,
+    action: &str,
+    keys: &[(&str, &str)],
+) -> Result<Arc<Repository>, Fault> {
     if !names::is_repository(name) {
         return Err(faults::repository_name());
     }
-    ctx.authorise(action, &ctx.arn("codecommit", name))?;
+    ctx.authorise_with(action, &ctx.arn("codecommit", name), keys)?;
     let found = codecommit.store.read().get::<Repository>(&Repository::key_of(&ctx.realm(), name));
     found.ok_or_else(|| faults::no_repository(name))
 }
@@ -37,7 +47,7 @@ pub(crate) fn open(
     Ok((repository, bare))
 }
 
-/// [`find`] for what changes `branch`: who asks must be allowed to change that branch (`codecommit:References`).
+/// [`open`] for what changes `branch`: who asks must be allowed to change that branch (`codecommit:References`).
 pub(crate) fn open_branch(
     codecommit: &CodeCommit,
     ctx: &Context,
@@ -45,15 +55,10 @@ pub(crate) fn open_branch(
     branch: &str,
     action: &str,
 ) -> Result<(Arc<Repository>, Bare), Fault> {
-    if !names::is_repository(name) {
-        return Err(faults::repository_name());
-    }
     names::branch(branch)?;
     let reference = format!("{}{branch}", names::BRANCH);
-    let arn = ctx.arn("codecommit", name);
-    ctx.authorise_with(action, &arn, &[("codecommit:References", &reference)])?;
-    let found = codecommit.store.read().get::<Repository>(&Repository::key_of(&ctx.realm(), name));
-    let repository = found.ok_or_else(|| faults::no_repository(name))?;
+    let keys = [("codecommit:References", reference.as_str())];
+    let repository = find_with(codecommit, ctx, name, action, &keys)?;
     let bare = codecommit.git.bare(&repository.id);
     Ok((repository, bare))
 }

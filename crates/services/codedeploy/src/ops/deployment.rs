@@ -1,6 +1,6 @@
 //! Deployments.
 
-use super::{PAGE, deployment, group, group_arn};
+use super::{PAGE, deployment, group, group::rollback, group_arn};
 use crate::{
     CodeDeploy,
     api::*,
@@ -39,8 +39,8 @@ pub(crate) async fn create_deployment(
     let routing = routing.ok_or_else(|| faults::no_config(&config))?;
     let mut begun = fresh(&service.world, &group, ctx.now, (config, routing), revision);
     begun.description = input.description;
-    if let Some(rollback) = input.auto_rollback_configuration {
-        begun.rollback = Some(rollback);
+    if input.auto_rollback_configuration.is_some() {
+        begun.rollback = rollback(input.auto_rollback_configuration)?;
     }
     let (id, world) = (begun.id.clone(), service.world.clone());
     service

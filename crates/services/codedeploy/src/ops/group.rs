@@ -8,7 +8,7 @@ use crate::{
     model::{Application, Deployment, Group},
     steps::SERVICE,
 };
-use store::Record;
+use store::{Record, Tx};
 use wire::{Context, Fault, Page};
 
 fn invalid(code: &'static str, message: impl Into<String>) -> Fault {
@@ -92,7 +92,24 @@ fn ecs_service(given: Option<Vec<ECSService>>) -> Result<(String, String), Fault
     Ok((cluster, service.clone()))
 }
 
-fn rollback(
+/// One group has a service, so that two deployments never move the same traffic.
+fn check_service(tx: &Tx, record: &Group) -> Result<(), Fault> {
+    let mut others = tx.scan_prefix::<Group>(&format!("{}/", record.realm));
+    let same = |other: &Group| {
+        (&other.cluster, &other.service) == (&record.cluster, &record.service)
+            && other.key() != record.key()
+    };
+    match others.find(|other| same(other)) {
+        None => Ok(()),
+        Some(other) => Err(invalid(
+            "ECSServiceMappingLimitExceededException",
+            format!("The ECS service is already in the deployment group {}.", other.name),
+        )),
+    }
+}
+
+/// Whether deployments can be rolled back by these.
+pub(crate) fn rollback(
     given: Option<AutoRollbackConfiguration>,
 ) -> Result<Option<AutoRollbackConfiguration>, Fault> {
     let events = given.iter().flat_map(|given| given.events.iter().flatten());
@@ -162,16 +179,7 @@ pub(crate) async fn create_deployment_group(
                     format!("Deployment group name already exists in application: {}", record.name),
                 ));
             }
-            let mut others = tx.scan_prefix::<Group>(&format!("{}/", record.realm));
-            let same =
-                |other: &Group| other.cluster == record.cluster && other.service == record.service;
-            if let Some(other) = others.find(|other| same(other)) {
-                return Err(invalid(
-                    "ECSServiceMappingLimitExceededException",
-                    format!("The ECS service is already in the deployment group {}.", other.name),
-                ));
-            }
-            drop(others);
+            check_service(tx, &record)?;
             tx.put(record);
             Ok(())
         })
@@ -219,6 +227,7 @@ pub(crate) async fn update_deployment_group(
         .store
         .write(move |tx| {
             let newest = tx.get::<Group>(&changed.key()).ok_or(missing)?;
+            check_service(tx, &changed)?;
             // What deployments have written meanwhile stays.
             let (succeeded, revision, attempted) =
                 (newest.succeeded.clone(), newest.revision.clone(), newest.attempted.clone());

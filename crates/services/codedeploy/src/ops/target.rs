@@ -1,26 +1,17 @@
 //! The one target of a deployment to ECS: the service.
 
 use super::deployment;
-use crate::{CodeDeploy, api::*, faults, model::Deployment};
-use serde_json::{Value as Json, json};
+use crate::{CodeDeploy, api::*, faults, model::Deployment, steps};
+use std::sync::Arc;
 use wire::{Context, Fault};
 
 fn target_id(found: &Deployment) -> String {
     format!("{}:{}", found.group.cluster, found.group.service)
 }
 
-/// How many tasks the service's sets have, as ECS tells it to the caller.
-async fn sets(service: &CodeDeploy, ctx: &Context, found: &Deployment) -> Vec<Json> {
-    let asked = json!({"cluster": found.group.cluster, "services": [found.group.service]});
-    let answer = service.front().call(ctx.clone(), "ecs", "DescribeServices", asked).await;
-    // Who may not see the service, and what is gone, has no sets to show.
-    let answer = answer.unwrap_or_default();
-    answer["services"][0]["taskSets"].as_array().cloned().unwrap_or_default()
-}
-
-async fn target(service: &CodeDeploy, ctx: &Context, found: &Deployment) -> DeploymentTarget {
+async fn target(service: &Arc<CodeDeploy>, found: &Deployment) -> DeploymentTarget {
     let mut infos = Vec::new();
-    for set in sets(service, ctx, found).await {
+    for set in steps::task_sets(service, found).await {
         let id = set["id"].as_str().unwrap_or_default().to_owned();
         let green = found.green.as_ref() == Some(&id);
         if !green && found.plan.blue != id {
@@ -80,7 +71,7 @@ fn no_target(id: &str) -> Fault {
 }
 
 pub(crate) async fn get_deployment_target(
-    service: &CodeDeploy,
+    service: &Arc<CodeDeploy>,
     ctx: &Context,
     input: GetDeploymentTargetInput,
 ) -> Result<GetDeploymentTargetOutput, Fault> {
@@ -89,11 +80,11 @@ pub(crate) async fn get_deployment_target(
     if input.target_id != target_id(&found) {
         return Err(no_target(&input.target_id));
     }
-    Ok(GetDeploymentTargetOutput { deployment_target: Some(target(service, ctx, &found).await) })
+    Ok(GetDeploymentTargetOutput { deployment_target: Some(target(service, &found).await) })
 }
 
 pub(crate) async fn batch_get_deployment_targets(
-    service: &CodeDeploy,
+    service: &Arc<CodeDeploy>,
     ctx: &Context,
     input: BatchGetDeploymentTargetsInput,
 ) -> Result<BatchGetDeploymentTargetsOutput, Fault> {
@@ -102,7 +93,7 @@ pub(crate) async fn batch_get_deployment_targets(
     if let Some(other) = input.target_ids.iter().find(|id| **id != target_id(&found)) {
         return Err(no_target(other));
     }
-    let targets = vec![target(service, ctx, &found).await];
+    let targets = vec![target(service, &found).await];
     Ok(BatchGetDeploymentTargetsOutput { deployment_targets: Some(targets) })
 }
 

@@ -11,8 +11,8 @@ const ROUND: Duration = Duration::from_secs(60);
 
 pub(super) async fn wait(work: &Work<'_>) -> Result<Done, Failed> {
     let minutes = work.run.declaration.timeout_in_minutes.unwrap_or(MINUTES);
-    let limit = Duration::from_secs(60) * minutes.unsigned_abs();
     let world = &work.service.world;
+    let limit = world.scaled(Duration::from_secs(60) * minutes.unsigned_abs());
     while work.is_wanted() {
         let passed = world.now().since(work.run.started);
         if passed >= limit {

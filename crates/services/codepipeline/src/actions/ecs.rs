@@ -53,7 +53,7 @@ pub(super) async fn deploy(work: &Work<'_>) -> Result<Done, Failed> {
         let asked = json!({"cluster": cluster, "service": service, "taskDefinition": definition});
         work.call("ecs", "UpdateService", asked).await?;
     }
-    let limit = Duration::from_secs(60) * minutes;
+    let limit = work.service.world.scaled(Duration::from_secs(60) * minutes);
     loop {
         let found = describe(work, cluster, service).await?;
         if let Some(done) = look(&found, &definition)? {

@@ -28,6 +28,17 @@ fn trigger(execution: &Execution) -> Option<ExecutionTrigger> {
     })
 }
 
+/// Whether a source of the pipeline can be told to give this revision.
+fn gives(pipeline: &Pipeline, wanted: &SourceRevisionOverride) -> bool {
+    let kind = match wanted.revision_type {
+        SourceRevisionType::CommitId => "CodeCommit",
+        SourceRevisionType::ImageDigest => "ECR",
+        _ => return false,
+    };
+    let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
+    actions.any(|one| one.name == wanted.action_name && one.action_type_id.provider == kind)
+}
+
 pub(crate) async fn start_pipeline_execution(
     service: &CodePipeline,
     ctx: &Context,
@@ -52,6 +63,14 @@ pub(crate) async fn start_pipeline_execution(
     if let Some(missing) = without.into_iter().find(|one| !variables.contains_key(&one.name)) {
         return Err(faults::validation(format!("The variable '{}' needs a value.", missing.name)));
     }
+    let overrides = input.source_revisions.unwrap_or_default();
+    if let Some(wrong) = overrides.iter().find(|one| !gives(&pipeline, one)) {
+        return Err(faults::validation(format!(
+            "The pipeline has no source action '{}' that a revision of the type {} is of.",
+            wrong.action_name,
+            wrong.revision_type.as_str()
+        )));
+    }
     let from_rule = ctx.user_agent == events::SERVICE;
     let wanted = Begin {
         trigger: match from_rule {
@@ -61,7 +80,7 @@ pub(crate) async fn start_pipeline_execution(
         detail: ctx.principal.arn.clone(),
         token: input.client_request_token,
         variables,
-        overrides: input.source_revisions.unwrap_or_default(),
+        overrides,
     };
     let (key, world, now) = (pipeline.key(), service.world.clone(), ctx.now);
     let id = service.store.write(move |tx| begin(tx, &world, &key, now, wanted)).await?;

@@ -3,7 +3,7 @@
 use super::find;
 use crate::{CodePipeline, api::*, faults, model::Pipeline};
 use std::{collections::BTreeMap, result::Result};
-use wire::{Context, Fault};
+use wire::{Context, Fault, Page};
 
 /// The most tags on one pipeline.
 const MOST_TAGS: usize = 50;
@@ -95,11 +95,10 @@ pub(crate) async fn list_tags_for_resource(
 ) -> Result<ListTagsForResourceOutput, Fault> {
     let name = name(ctx, &input.resource_arn)?;
     let pipeline = find(service, ctx, name, "codepipeline:ListTagsForResource")?;
-    // All tags go on one page, so there is no token that could be given back.
-    match input.next_token {
-        Some(_) => Err(faults::token()),
-        None => {
-            Ok(ListTagsForResourceOutput { tags: Some(answer(&pipeline.tags)), next_token: None })
-        }
-    }
+    let size = input.max_results.and_then(|size| usize::try_from(size).ok()).unwrap_or(MOST_TAGS);
+    let tags = answer(&pipeline.tags).into_iter().map(|tag| (tag.key.clone(), tag));
+    let listing = format!("ListTagsForResource {name}");
+    let page = Page::take(&listing, input.next_token.as_deref(), size.max(1), tags);
+    let page = page.map_err(|_| faults::token())?;
+    Ok(ListTagsForResourceOutput { tags: Some(page.items), next_token: page.next_token })
 }
