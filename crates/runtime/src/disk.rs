@@ -23,8 +23,9 @@ const MKE2FS: [&str; 3] = ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/bin/mke2fs"
 /// The smallest disk that holds a file system and something in it, in bytes.
 pub(crate) const SMALLEST_BYTES: u64 = 16 << 20;
 
-/// Makes the file `path` with an empty file system of `bytes`.
-pub(crate) fn make(path: &Path, bytes: u64) -> io::Result<()> {
+/// Makes the file `path` with an empty file system of `bytes`. Blocks. One that outlives tasks ([`crate::Mount::Disk`])
+/// has no journal and no barriers either: throw it away when the machine went down.
+pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
     let program = MKE2FS.iter().map(Path::new).find(|program| program.exists());
     let program = program.ok_or_else(|| io::Error::other("there is no mke2fs (e2fsprogs)"))?;
     open(path)?.set_len(bytes)?;
@@ -82,8 +83,8 @@ fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
     }
 }
 
-/// Mounts the file `image` at `point` in this process's mount namespace, and unlinks it: whoever
-/// lets go of the mount last gives the room back, however that comes about.
+/// Mounts the file `image` at `point` in this process's mount namespace. Whoever lets go of the mount last unmounts it,
+/// however that comes about; the room of an image that was unlinked meanwhile is given back then.
 pub(crate) fn mount(image: &Path, point: &Path) -> io::Result<()> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(image, flags, Mode::empty())?;
@@ -102,6 +103,5 @@ pub(crate) fn mount(image: &Path, point: &Path) -> io::Result<()> {
         }
     };
     let options = c"noinit_itable,barrier=0,discard,errors=remount-ro";
-    rustix::mount::mount(&device, point, c"ext4", MountFlags::NODEV, options)?;
-    std::fs::remove_file(image)
+    Ok(rustix::mount::mount(&device, point, c"ext4", MountFlags::NODEV, options)?)
 }

@@ -36,6 +36,7 @@ mod sys;
 
 pub use capabilities::{Capabilities, Check};
 pub use cgroup::{CgroupError, CgroupStats};
+pub use disk::make as make_disk;
 pub use engine::{
     Adopted, Engine, EngineConfig, EngineError, Events, ExecIo, ExecSession, Leak, Output, Task,
     Terminal,

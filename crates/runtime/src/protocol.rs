@@ -42,6 +42,8 @@ pub(crate) enum Request {
     Watch,
     /// Run a command in a container. Without a terminal three descriptors come along.
     Exec(ExecRequest),
+    /// Give a running container's root directory; its descriptor comes along with the answer.
+    Root { container: String },
     /// Set the size of a container's terminal.
     Resize { container: String, rows: u16, columns: u16 },
 }

@@ -138,6 +138,16 @@ impl Task {
         }
     }
 
+    /// The root directory of a running container, opened as a path only. Whatever is beneath it is the container's:
+    /// open it with `openat2` and `RESOLVE_IN_ROOT`, and expect names, sizes and kinds of files that were made to harm.
+    pub async fn root(&self, container: &str) -> Result<OwnedFd, EngineError> {
+        let request = Request::Root { container: container.to_owned() };
+        match self.ask(&request, &[]).await? {
+            (Response::Done, mut received, _) if !received.is_empty() => Ok(received.remove(0)),
+            (other, ..) => Err(self.unexpected(other)),
+        }
+    }
+
     /// Runs a command in a running container.
     pub async fn exec(&self, request: ExecRequest) -> Result<ExecSession, EngineError> {
         exec::begin(self, request).await
@@ -183,12 +193,12 @@ impl Task {
         }
     }
 
-    /// Asks the shim, and keeps the connection.
+    /// Asks the shim, and keeps what came with the answer and the connection.
     pub(super) async fn ask(
         &self,
         request: &Request,
         fds: &[BorrowedFd<'_>],
-    ) -> Result<(Response, AsyncFd<OwnedFd>), EngineError> {
+    ) -> Result<(Response, Vec<OwnedFd>, AsyncFd<OwnedFd>), EngineError> {
         let id = || self.id().to_owned();
         let socket = protocol::connect(&self.inner.dir);
         let socket = socket.and_then(watched);
@@ -197,8 +207,8 @@ impl Task {
             .map_err(|e| EngineError::Talk(id(), e))?;
         let answer = self.inner.world.timeout(ANSWER, receive(&socket)).await;
         let answer = answer.ok_or_else(|| EngineError::Silent(id()))?;
-        let (response, _) = answer.map_err(|e| EngineError::Talk(id(), e))?;
-        Ok((response, socket))
+        let (response, received) = answer.map_err(|e| EngineError::Talk(id(), e))?;
+        Ok((response, received, socket))
     }
 
     /// Begins to watch the shim, or, if it is dead, closes the task. Answers whether it lives.
@@ -211,7 +221,7 @@ impl Task {
         });
         if let Some(pidfd) = pidfd {
             let pidfd = self.inner.pidfd.get_or_init(|| pidfd);
-            if let Ok((Response::Done, socket)) = self.ask(&Request::Watch, &[]).await {
+            if let Ok((Response::Done, _, socket)) = self.ask(&Request::Watch, &[]).await {
                 let task = self.clone();
                 world.spawn("shim watch", async move { task.watch(socket).await });
                 return Ok(true);

@@ -161,6 +161,9 @@ mod tests {
             (admin.get("clone"), admin.get("clone3")),
             (Some(&Verdict::Allow), Some(&Verdict::Allow))
         );
+        for name in ["bpf", "perf_event_open", "syslog", "fanotify_init", "quotactl"] {
+            assert_eq!(admin.get(name), None, "{name}: of use to the machine's root alone");
+        }
     }
 
     #[test]

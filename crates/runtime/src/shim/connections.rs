@@ -10,7 +10,11 @@ use crate::{
     protocol::{self, ExecRequest, Request, Response, TaskStats},
     spool::Stream,
 };
-use rustix::{net::SocketFlags, termios::Winsize};
+use rustix::{
+    fs::{Mode, OFlags},
+    net::SocketFlags,
+    termios::Winsize,
+};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Connections at once; more are closed at once.
@@ -110,6 +114,10 @@ impl Shim {
                 Ok(()) => return,
                 Err(message) => Response::Refused { message },
             },
+            Request::Root { container } => match self.root(&container) {
+                Ok(root) => return self.say(token, &Response::Done, &[root.as_fd()]),
+                Err(message) => Response::Refused { message },
+            },
             Request::Resize { container, rows, columns } => {
                 match self.resize(&container, rows, columns) {
                     Ok(()) => Response::Done,
@@ -129,6 +137,15 @@ impl Shim {
     fn index_of(&self, name: &str) -> Result<usize, String> {
         let found = self.spec.containers.iter().position(|c| c.name == name);
         found.ok_or_else(|| format!("the task has no container {name:?}"))
+    }
+
+    /// The root directory of a running container, with what is mounted there.
+    fn root(&self, container: &str) -> Result<OwnedFd, String> {
+        let pid = self.runs[self.index_of(container)?].pid.ok_or("the container does not run")?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        // Nobody but this process reaps the container, so the id is still its own.
+        rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())
+            .map_err(|e| e.to_string())
     }
 
     fn resize(&mut self, container: &str, rows: u16, columns: u16) -> Result<(), String> {

@@ -14,12 +14,14 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
+    disk,
     journal::StartFailure,
     protocol::{self, Report},
     spec::{ContainerSpec, Mount, TaskSpec},
     sys::{self, Forked},
 };
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
+use rustix::mount::UnmountFlags;
 use std::{
     io,
     os::{
@@ -110,6 +112,10 @@ impl Launch<'_> {
             let message = "init beside SYS_PTRACE needs user namespaces, which this task has not";
             return Err(StartFailure::Runtime { message: message.to_owned() });
         }
+        if self.container.privileged && self.task.ids.is_none() {
+            let message = "a privileged container needs user namespaces, which this task has not";
+            return Err(StartFailure::Runtime { message: message.to_owned() });
+        }
         sys::set_groups(&[]).map_err(|e| runtime("supplementary groups", e))?;
         self.cgroup.join().map_err(limits)?;
         restrict::raise_hard_limits(self.container)?;
@@ -173,6 +179,7 @@ impl Launch<'_> {
                 (volume_dir(self.dir, name), false, *read_only)
             }
             Mount::Host { source, read_only, .. } => (source.clone(), true, *read_only),
+            Mount::Disk { image, target } => return self.open_disk(image, target).map(Some),
         };
         let failed = |e: io::Error| mount(&path.display().to_string(), e);
         let source = Source::open(&path, recursive).map_err(failed)?;
@@ -182,6 +189,24 @@ impl Launch<'_> {
         }
         let target = spec.target().to_owned();
         Ok(Some((source, Bind { source: PathBuf::new(), target, read_only, recursive })))
+    }
+
+    /// Mounts a disk for this container alone: nothing of it is left when its last process ends.
+    fn open_disk(&self, image: &Path, target: &str) -> Result<(Source, Bind), StartFailure> {
+        let open = || {
+            let point = self.dir.join("kept");
+            std::fs::create_dir_all(&point)?;
+            disk::mount(image, &point)?;
+            let source = Source::open(&point, false)?;
+            rustix::mount::unmount(&point, UnmountFlags::DETACH)?;
+            if let Some(userns) = &self.sandbox.userns {
+                source.map_ids(userns.as_fd())?;
+            }
+            Ok(source)
+        };
+        let source = open().map_err(|e: io::Error| mount(&image.display().to_string(), e))?;
+        let target = target.to_owned();
+        Ok((source, Bind { source: PathBuf::new(), target, read_only: false, recursive: false }))
     }
 
     fn put_sources(&self, stage: &mut Stage, sources: Sources) -> Result<Vec<Bind>, StartFailure> {

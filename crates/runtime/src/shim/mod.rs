@@ -219,7 +219,8 @@ fn mount_disk(image: &Path, point: &Path) -> io::Result<()> {
     // What the host mounts and, above all, unmounts is still followed.
     let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", follow)?;
-    disk::mount(image, point)
+    disk::mount(image, point)?;
+    std::fs::remove_file(image)
 }
 
 /// Makes the directories and files that containers get, owned by root inside.

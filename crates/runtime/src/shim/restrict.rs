@@ -5,7 +5,7 @@ use super::identity::Identity;
 use crate::{
     journal::StartFailure,
     seccomp,
-    spec::{ContainerSpec, DEFAULT_CAPABILITIES, ULIMITS},
+    spec::{ContainerSpec, DEFAULT_CAPABILITIES, PRIVILEGED_CAPABILITIES, ULIMITS},
     sys,
 };
 use libcontainer::{
@@ -32,6 +32,9 @@ fn capabilities(spec: &ContainerSpec, has_userns: bool) -> BTreeSet<String> {
     let mut names: BTreeSet<String> =
         DEFAULT_CAPABILITIES.iter().filter(|n| !dropped(n)).map(|n| (*n).to_owned()).collect();
     names.extend(spec.capabilities.add.iter().cloned());
+    if spec.privileged {
+        names.extend(PRIVILEGED_CAPABILITIES.map(str::to_owned));
+    }
     if !has_userns {
         // In a user namespace the kernel refuses device nodes. Without one nothing else would:
         // there is no device filter here.

@@ -128,6 +128,10 @@ pub struct ContainerSpec {
     /// Capabilities beyond (or short of) the default set, without the `CAP_` prefix.
     #[serde(default)]
     pub capabilities: Capabilities,
+    /// Whether it may mount, make namespaces, set its network up and look into its processes, as whoever builds images
+    /// must: power over what its task's user namespace owns, none over the machine. Refused without one.
+    #[serde(default)]
+    pub privileged: bool,
     /// Whether setuid binaries lose their power inside.
     #[serde(default)]
     pub no_new_privileges: bool,
@@ -188,6 +192,7 @@ impl ContainerSpec {
             restart: None,
             limits: ContainerLimits::default(),
             capabilities: Capabilities::default(),
+            privileged: false,
             no_new_privileges: false,
             read_only_root: false,
             init: false,
@@ -314,6 +319,14 @@ pub enum Mount {
         /// host's).
         map_ids: bool,
     },
+    /// A disk that outlives the task: a file of the host made by [`crate::make_disk`]. It is mounted for one container
+    /// at a time; whoever names it sees to that. Host id N appears as N inside.
+    Disk {
+        /// The file's path on the host.
+        image: PathBuf,
+        /// Where it appears.
+        target: String,
+    },
     /// A file system in memory.
     Tmpfs {
         /// Where it appears.
@@ -331,6 +344,7 @@ impl Mount {
         match self {
             Self::Volume { target, .. }
             | Self::Host { target, .. }
+            | Self::Disk { target, .. }
             | Self::Tmpfs { target, .. } => target,
         }
     }
@@ -366,6 +380,11 @@ pub const DEFAULT_CAPABILITIES: [&str; 14] = [
     "SETUID",
     "SYS_CHROOT",
 ];
+
+/// What a privileged container has besides. Whatever is asked of the machine itself, the kernel refuses to any
+/// capability of a user namespace.
+pub(crate) const PRIVILEGED_CAPABILITIES: [&str; 5] =
+    ["DAC_READ_SEARCH", "NET_ADMIN", "SYS_ADMIN", "SYS_PTRACE", "SYS_RESOURCE"];
 
 /// Resource limits by ECS's names, with the kernel's numbers.
 pub(crate) const ULIMITS: [(&str, u32); 15] = [

@@ -226,6 +226,7 @@ impl ContainerSpec {
                 }
                 Mount::Volume { .. } => {}
                 Mount::Host { source, .. } => check(&source.to_string_lossy())?,
+                Mount::Disk { image, .. } => check(&image.to_string_lossy())?,
                 Mount::Tmpfs { options, .. } => {
                     if let Some(bad) = options.iter().find(|o| !is_tmpfs_option(o)) {
                         return Err(SpecError::TmpfsOption(self.name.clone(), bad.clone()));

@@ -1,8 +1,9 @@
 //! What separates a container from the host.
 
-use crate::harness::{Lab, finish, lab, wait_started};
+use crate::harness::{LIMIT, Lab, finish, lab, wait_started};
 use runtime::ContainerSpec;
-use std::os::unix::fs::MetadataExt;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use std::os::{fd::OwnedFd, unix::fs::MetadataExt};
 
 async fn has_userns(lab: &Lab) -> bool {
     let capabilities = lab.engine.capabilities().await.unwrap();
@@ -100,6 +101,44 @@ async fn what_is_dangerous_is_refused() {
     assert_eq!(ran.stdout("hard"), "NoNewPrivs:\t1\nCapBnd:\t0000000000000000\n", "{ran:#?}");
     assert_eq!(ran.stdout("ptrace"), "CapEff:\t00000000a80c25fb\n", "{ran:#?}");
     lab.engine.remove("refuse").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_privileged_container_is_root_of_its_own_namespaces_only() {
+    let Some(lab) = lab() else { return };
+    if !has_userns(&lab).await {
+        return;
+    }
+    let script = "mkdir -p /m && mount -t tmpfs none /m && echo mounted
+        unshare -m mount -t tmpfs none /mnt 2>/dev/null; unshare -n true && echo unshared
+        echo 1 > /proc/sys/kernel/panic 2>/dev/null || echo not the machine
+        mknod /x b 7 0 2>/dev/null || echo no devices
+        mount -t ext4 /dev/sda1 /m 2>/dev/null || echo no disks
+        echo seen > /seen; sleep 1000";
+    let mut main = lab.shell("main", script);
+    main.privileged = true;
+    let task = lab.start(lab.spec("power", vec![main])).await;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_XDEV;
+    let open = |root: &OwnedFd, path: &str| {
+        rustix::fs::openat2(root, path, OFlags::RDONLY, Mode::empty(), resolve)
+    };
+    let seen = async {
+        loop {
+            // There is none before the container runs.
+            let Ok(root) = task.root("main").await else { continue };
+            if open(&root, "/seen").is_ok() {
+                return root;
+            }
+        }
+    };
+    let root = tokio::time::timeout(LIMIT, seen).await.unwrap();
+    assert_eq!(open(&root, "/proc/version").unwrap_err(), rustix::io::Errno::XDEV);
+    assert!(task.root("other").await.is_err());
+    task.kill("seen").await.unwrap();
+    let ran = finish(&task).await;
+    let expected = "mounted\nunshared\nnot the machine\nno devices\nno disks\n";
+    assert_eq!(ran.stdout("main"), expected, "{ran:#?}");
+    lab.engine.remove("power").await.unwrap();
 }
 
 #[tokio::test]

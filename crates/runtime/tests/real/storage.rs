@@ -67,6 +67,32 @@ async fn a_disk_is_as_large_as_the_task_was_promised() {
 }
 
 #[tokio::test]
+async fn a_kept_disk_goes_from_task_to_task() {
+    let Some(lab) = lab() else { return };
+    if !lab.engine.capabilities().await.unwrap().disk_limit {
+        println!("skipped: needs loop devices, ext4 and mke2fs");
+        return;
+    }
+    let image = lab.dir().join("kept.disk");
+    runtime::make_disk(&image, 32 << 20).unwrap();
+    let mut seen = Vec::new();
+    for (id, script) in [
+        ("first", "rm -rf /k/lost+found; echo mine > /k/x; chown 7:8 /k/x; ls /k"),
+        (
+            "second",
+            "stat -c '%u %g' /k/x; cat /k/x; dd if=/dev/zero of=/k/y bs=1M count=64 2>/dev/null || echo full",
+        ),
+    ] {
+        let mut main = lab.shell("main", script);
+        main.mounts = vec![Mount::Disk { image: image.clone(), target: "/k".into() }];
+        let task = lab.start(lab.spec(id, vec![main])).await;
+        seen.push(finish(&task).await.stdout("main").to_owned());
+        lab.engine.remove(id).await.unwrap();
+    }
+    assert_eq!(seen, ["x\n", "7 8\nmine\nfull\n"]);
+}
+
+#[tokio::test]
 async fn a_read_only_root_has_writable_places_where_asked() {
     let Some(lab) = lab() else { return };
     let script = "touch /x 2>/dev/null || echo read-only
