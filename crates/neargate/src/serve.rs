@@ -74,6 +74,9 @@ pub(crate) enum ServeError {
     /// The git repositories are not to be had.
     #[error(transparent)]
     Repositories(#[from] codecommit::OpenError),
+    /// CodeBuild's files, or its records.
+    #[error("builds cannot be opened")]
+    Builds(#[from] codebuild::OpenError),
     #[error("cannot read the registries' configuration")]
     Registries(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot find this program")]

@@ -106,12 +106,12 @@ pub(crate) fn table<'a>(
 }
 
 /// What is the same in every VPC. Link-local services answer on the loopback, so they are input, not
-/// forwarding; only those two addresses can be reached there, and by tasks only.
+/// forwarding; only those addresses can be reached there, and by tasks only.
 const BASE_CHAINS: &str = "  chain input {
     type filter hook input priority 0; policy drop;
     iifname \"lo\" accept
     ct state established,related accept
-    iifname \"e*\" ip saddr . iifname @ports ip daddr { 169.254.169.253, 169.254.170.2 } accept
+    iifname \"e*\" ip saddr . iifname @ports ip daddr { 169.254.169.253, 169.254.170.2, 169.254.170.3 } accept
     iifname \"up0\" icmp type echo-request accept
   }
   chain egress {

@@ -34,3 +34,5 @@ pub use vpc::{Attachment, Network, NetworkConfig, VpcSpec};
 pub const NAME_SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 169, 253);
 /// The address of credentials and metadata in every VPC.
 pub const TASK_SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 170, 2);
+/// The address of the registry in every VPC, to which the names that it has on AWS lead.
+pub const REGISTRY_SERVICE: std::net::Ipv4Addr = std::net::Ipv4Addr::new(169, 254, 170, 3);

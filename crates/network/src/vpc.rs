@@ -1,7 +1,7 @@
 //! What callers do with the network.
 
 use crate::{
-    NAME_SERVICE, TASK_SERVICE,
+    NAME_SERVICE, REGISTRY_SERVICE, TASK_SERVICE,
     cidr::Cidr,
     docker,
     error::NetworkError,
@@ -195,6 +195,7 @@ impl Network {
                 let lo = inside.up("lo")?;
                 inside.add_address(lo, NAME_SERVICE, 32)?;
                 inside.add_address(lo, TASK_SERVICE, 32)?;
+                inside.add_address(lo, REGISTRY_SERVICE, 32)?;
                 sysctl("net/ipv4/ip_forward", "1")?;
                 // Sources are checked by our table, exactly; the kernel's check would refuse replies by the uplink.
                 sysctl("net/ipv4/conf/all/rp_filter", "0")?;
@@ -404,13 +405,16 @@ impl Network {
         address: SocketAddr,
     ) -> Result<TcpListener, NetworkError> {
         let vpc = self.vpc(vpc).await?;
-        let told = move |source| NetworkError::Socket { address, source };
-        let open = move || {
-            let socket = TcpListener::bind(address)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        vpc.namespace.run(move |_| open().map_err(told)).await
+        vpc.namespace.run(move |_| open_listener(address)).await
+    }
+
+    /// Listens on a TCP address inside a network namespace, which lives as long as the socket. The socket does not block.
+    pub async fn listen_in(
+        &self,
+        netns: &Path,
+        address: SocketAddr,
+    ) -> Result<TcpListener, NetworkError> {
+        namespace::visit(netns, move |_| open_listener(address)).await
     }
 
     /// Binds a UDP address inside a VPC. The socket does not block.
@@ -476,6 +480,16 @@ impl Network {
 }
 
 /// Writes a sysctl of the calling thread's namespace.
+/// In the namespace of the calling thread.
+fn open_listener(address: SocketAddr) -> Result<TcpListener, NetworkError> {
+    let open = || {
+        let socket = TcpListener::bind(address)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    };
+    open().map_err(|source| NetworkError::Socket { address, source })
+}
+
 fn sysctl(name: &str, value: &str) -> Result<(), NetworkError> {
     let path = Path::new("/proc/sys").join(name);
     fs::write(&path, value).map_err(|source| NetworkError::File { path, source })

@@ -2,6 +2,7 @@
 
 use application_autoscaling::{Capacity, Scaled, Usage};
 use cloudformation::TemplateBucket;
+use codebuild::CodeBuild;
 use ecr::Ecr;
 use ecs::{
     Ecs, EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
@@ -19,9 +20,10 @@ use std::{error::Error, ops::Range, sync::Arc};
 use wire::{Context, Front, Principal, PrincipalKind, serve_connection};
 use world::World;
 
-/// Images come from this machine's own repositories, and from registries.
+/// Images come from this machine's own repositories, from what is made here for builds, and from registries.
 pub(super) struct Registries {
     own: Arc<Ecr>,
+    builds: Arc<CodeBuild>,
     world: World,
     registries: images::Registries,
     remote: Arc<dyn Source>,
@@ -29,11 +31,15 @@ pub(super) struct Registries {
 
 impl Registries {
     /// With this machine's registries.conf and auth.json.
-    pub(super) fn new(own: Arc<Ecr>, world: &World) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    pub(super) fn new(
+        own: Arc<Ecr>,
+        builds: Arc<CodeBuild>,
+        world: &World,
+    ) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let registries = images::Registries::of_this_machine()?;
         let credentials = AuthFiles::of_this_user()?.into_callback();
         let remote = Arc::new(RegistrySource::new(world, registries.clone(), credentials));
-        Ok(Self { own, world: world.clone(), registries, remote })
+        Ok(Self { own, builds, world: world.clone(), registries, remote })
     }
 }
 
@@ -46,6 +52,9 @@ impl ImageSources for Registries {
     ) -> Result<Arc<dyn Source>, String> {
         if let Some(own) = self.own.source(reference, principal) {
             return own;
+        }
+        if let Some(made) = self.builds.image_source(reference) {
+            return Ok(made);
         }
         let Some(credentials) = credentials else { return Ok(self.remote.clone()) };
         // They are for the registry that the image's name says, not for a mirror of it.

@@ -4,12 +4,13 @@ use super::{ServeError, Settings, connect, engines, load_balancing};
 use acm::Acm;
 use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
+use codebuild::CodeBuild;
 use codecommit::{CodeCommit, GitDoor};
 use codedeploy::CodeDeploy;
 use codepipeline::CodePipeline;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
-use ecs::{Ecs, Neighbours, Surroundings};
+use ecs::{Ecs, LogSinks, Neighbours, Secrets, Surroundings};
 use elbv2::ElbV2;
 use events::Events;
 use iam::Iam;
@@ -38,6 +39,7 @@ pub(super) struct House {
     acm: Arc<Acm>,
     stacks: Arc<CloudFormation>,
     codecommit: Arc<CodeCommit>,
+    builds: Arc<CodeBuild>,
     events: Arc<Events>,
     pipelines: Arc<CodePipeline>,
     deployments: Arc<CodeDeploy>,
@@ -88,6 +90,14 @@ impl House {
         let codecommit =
             CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, domain, door)?;
         let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?;
+        let neighbours = codebuild::Neighbours {
+            iam: iam.clone(),
+            codecommit: codecommit.clone(),
+            s3: s3.clone(),
+            ecs: ecs.clone(),
+        };
+        let own = directory.join("codebuild");
+        let builds = CodeBuild::new(store.clone(), world.clone(), neighbours, &own, door)?;
         let (sources, artifacts) = (codecommit.clone(), s3.clone());
         let pipelines =
             CodePipeline::new(store.clone(), world.clone(), iam.clone(), sources, artifacts)?;
@@ -95,6 +105,7 @@ impl House {
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
+            builds,
             pipelines,
             deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
             s3,
@@ -121,6 +132,7 @@ impl House {
             iam::api::service(self.iam.clone()),
             acm::api::service(self.acm.clone()),
             cloudformation::api::service(self.stacks.clone()),
+            codebuild::api::service(self.builds.clone()),
             codecommit::api::service(self.codecommit.clone()),
             codedeploy::api::service(self.deployments.clone()),
             codepipeline::api::service(self.pipelines.clone()),
@@ -152,14 +164,17 @@ impl House {
         front: &Arc<Front>,
     ) -> Result<(), ServeError> {
         let images =
-            connect::Registries::new(self.ecr.clone(), world).map_err(ServeError::Registries)?;
+            connect::Registries::new(self.ecr.clone(), self.builds.clone(), world)
+                .map_err(ServeError::Registries)?;
         let (ssm, secrets) = (self.ssm.clone(), self.secrets.clone());
+        let secrets: Arc<dyn Secrets> = Arc::new(connect::Stored { ssm, secrets });
+        let logs: Arc<dyn LogSinks> = Arc::new(connect::LogStreams(self.logs.clone()));
         self.ecs
             .start(Surroundings {
                 images: Arc::new(images),
-                secrets: Arc::new(connect::Stored { ssm, secrets }),
+                secrets: secrets.clone(),
                 files: Arc::new(connect::Objects(self.s3.clone())),
-                logs: Arc::new(connect::LogStreams(self.logs.clone())),
+                logs: logs.clone(),
                 api: connect::api(front.clone()),
             })
             .await?;
@@ -171,6 +186,7 @@ impl House {
         self.acm.start();
         self.codecommit.start();
         self.events.start(front.clone());
+        self.builds.start(codebuild::Surroundings { front: front.clone(), logs, secrets });
         self.pipelines.start(front.clone());
         self.deployments.start(front.clone());
         self.ecr.start();
@@ -190,6 +206,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
     types.extend([
         acm::resources::types(),
         application_autoscaling::resources::types(),
+        codebuild::resources::types(),
         codecommit::resources::types(),
         codedeploy::resources::types(),
         codepipeline::resources::types(),

@@ -174,6 +174,39 @@ impl Bare {
         self.feed_within((MAINTENANCE_TIME, MOST_ARCHIVE), &zipped, b"", &[]).await
     }
 
+    /// A working tree of a commit at `target`, with so many commits of history (all of it and every branch without), of
+    /// which `url` is said to be the origin. Nothing of it is brought down to the disk.
+    pub(crate) async fn checkout(
+        &self,
+        commit: &str,
+        depth: Option<u32>,
+        target: &Path,
+        url: &str,
+    ) -> Result<(), GitError> {
+        let origin = self.path.to_string_lossy().into_owned();
+        let depth = depth.map(|depth| format!("--depth={depth}"));
+        let fetch = match &depth {
+            Some(depth) => vec!["fetch", "--quiet", depth, &origin, commit],
+            None => {
+                vec!["fetch", "--quiet", "--tags", &origin, "+refs/heads/*:refs/remotes/origin/*"]
+            }
+        };
+        let tree = Self { git: self.git.clone(), path: target.join(".git") };
+        let place = target.to_string_lossy();
+        let steps: [&[&str]; 4] = [
+            &["init", "--quiet", "--template=", "--initial-branch=main"],
+            &["config", "remote.origin.url", url],
+            &fetch,
+            &["checkout", "--quiet", "--detach", commit],
+        ];
+        for step in steps {
+            let arguments = [&["-c", "core.fsync=none"], step].concat();
+            let within = (MAINTENANCE_TIME, MOST_OUTPUT);
+            tree.feed_within(within, &arguments, b"", &[("GIT_WORK_TREE", &place)]).await?;
+        }
+        Ok(())
+    }
+
     /// The standard output of a git command.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Result<Vec<u8>, GitError> {
         self.feed(arguments, b"").await

@@ -107,6 +107,22 @@ impl CodeCommit {
         Ok(bare.archive(&commit).await?)
     }
 
+    /// Checks a version (a commit, a branch or a tag; the default branch without) out into `target`, which is made, with
+    /// so many commits of history, if the caller may read the repository (`codecommit:GitPull`). Answers the commit.
+    pub async fn checkout(
+        &self,
+        ctx: &Context,
+        repository: &str,
+        version: Option<&str>,
+        depth: Option<u32>,
+        target: &Path,
+    ) -> Result<String, Fault> {
+        let (repository, bare) = ops::open(self, ctx, repository, "codecommit:GitPull")?;
+        let commit = objects::resolve(&bare, version.unwrap_or("HEAD")).await?;
+        bare.checkout(&commit, depth, target, &self.clone_url(&repository)).await?;
+        Ok(commit)
+    }
+
     pub(crate) fn clone_url(&self, repository: &Repository) -> String {
         let region = repository.region();
         format!("http://git-codecommit.{region}{}/v1/repos/{}", self.host, repository.name)

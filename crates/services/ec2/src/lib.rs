@@ -63,6 +63,13 @@ impl Ec2 {
         format!("{kind}-{}", self.world.hex(17))
     }
 
+    /// The ids of the default VPC's default subnets, one for each zone.
+    pub fn default_subnets(&self, realm: &str) -> Vec<String> {
+        let snapshot = self.store.read();
+        let subnets = snapshot.scan_prefix::<model::Subnet>(&format!("{realm}/"));
+        subnets.filter(|subnet| subnet.default).map(|subnet| subnet.id.clone()).collect()
+    }
+
     /// Makes sure that the account has its default VPC in the region, with a gateway and a way to it.
     pub async fn ensure_default<E: From<DiskFault>>(&self, realm: &str) -> Result<(), E> {
         let prefix = format!("{realm}/");

@@ -38,13 +38,16 @@ struct Call {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// `account/region`, where the host's name says it, as on AWS.
+    realm: Option<String>,
     peer: Peer,
     body: Incoming,
 }
 
 impl RawHandler for Registry {
     fn accepts(&self, head: &hyper::http::request::Parts) -> bool {
-        path::is_ours(head.uri.path())
+        let path = head.uri.path();
+        path::is_ours(path) || path.starts_with("/v2") && path::host_realm(&head.headers).is_some()
     }
 
     fn handle(
@@ -55,8 +58,10 @@ impl RawHandler for Registry {
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let query = Query::read(head.uri.query().unwrap_or_default());
-            let path = head.uri.path().to_owned();
-            let call = Call { method: head.method, headers: head.headers, query, peer, body };
+            let realm = path::host_realm(&head.headers);
+            let path = path::with_realm(head.uri.path(), realm.as_deref());
+            let (method, headers) = (head.method, head.headers);
+            let call = Call { method, headers, query, realm, peer, body };
             let answer = match Route::read(&path) {
                 Some(route) => self.0.answer(route, call).await,
                 None => Err(Refusal::unsupported("This path is none of the registry's.")),

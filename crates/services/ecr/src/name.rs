@@ -23,7 +23,7 @@ impl Ecr {
 }
 
 /// `ACCOUNT.dkr.ecr.REGION.amazonaws.com` as `ACCOUNT/REGION`.
-fn aws_realm(host: &str) -> Option<String> {
+pub(crate) fn aws_realm(host: &str) -> Option<String> {
     let (account, rest) = host.split_once(AWS_INFIX)?;
     let region = rest.strip_suffix(AWS_SUFFIX)?;
     (is_account(account) && is_region(region)).then(|| format!("{account}/{region}"))

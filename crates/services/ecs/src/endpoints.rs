@@ -21,7 +21,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use network::{NAME_SERVICE, NetworkError, TASK_SERVICE};
+use network::{NAME_SERVICE, NetworkError, REGISTRY_SERVICE, TASK_SERVICE};
 use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 use wire::Peer;
@@ -36,7 +36,6 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const REST: Duration = Duration::from_millis(100);
 /// How long task credentials hold, as on Fargate.
 const CREDENTIALS: Duration = Duration::from_secs(6 * 3600);
-const SERVICE: &str = "ecs-tasks.amazonaws.com";
 
 /// Where a container's metadata is.
 pub(crate) fn metadata_uri(container_id: &str) -> String {
@@ -72,6 +71,7 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     let network = ecs.ec2.network();
     let tasks = network.listen(vpc, (TASK_SERVICE, 80).into()).await?;
     let api = network.listen(vpc, (TASK_SERVICE, API_PORT).into()).await?;
+    let registry = network.listen(vpc, (REGISTRY_SERVICE, 80).into()).await?;
     let names = network.bind(vpc, (NAME_SERVICE, 53).into()).await?;
     let place: Arc<(String, String)> = Arc::new((realm.to_owned(), vpc.to_owned()));
 
@@ -82,11 +82,18 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     })?;
     let serve_api = ecs.surroundings().api.clone();
     let name: Arc<str> = vpc.into();
+    let (api_of_registry, here) = (serve_api.clone(), name.clone());
     accept(ecs, api, move |stream, ip| serve_api(stream, Peer { ip, vpc: Some(name.clone()) }))?;
+    accept(ecs, registry, move |stream, ip| {
+        api_of_registry(stream, Peer { ip, vpc: Some(here.clone()) })
+    })?;
     let (of_names, at) = (ecs.clone(), place.clone());
     names::serve(&ecs.world, names, move |name, from| {
         if name == DATA_NAME {
             return names::addresses(&[TASK_SERVICE]);
+        }
+        if is_registry(name) {
+            return names::addresses(&[REGISTRY_SERVICE]);
         }
         let asks = || task_at(&of_names, &at, from);
         if let Some(address) = connect::resolve(&of_names, name, asks) {
@@ -102,19 +109,43 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     Ok(())
 }
 
+/// `ACCOUNT.dkr.ecr.REGION.amazonaws.com`, the name of a registry on AWS.
+fn is_registry(name: &str) -> bool {
+    let rest = name.strip_suffix(".amazonaws.com").and_then(|name| name.split_once(".dkr.ecr."));
+    let digits = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    rest.is_some_and(|(account, region)| digits(account) && !region.contains('.'))
+}
+
+/// Answers the API on a sandbox's own loopback address: what is named by the host's address there (a repository's URI)
+/// is found from inside, too. The listener is closed when what is answered is dropped.
+pub(crate) async fn serve_loopback(
+    ecs: &Arc<Ecs>,
+    task: &Task,
+    vpc: &str,
+    netns: &std::path::Path,
+) -> Result<Option<tokio::task::JoinHandle<()>>, NetworkError> {
+    let ip = task.interface.private_ip.as_ref().and_then(|ip| ip.parse::<IpAddr>().ok());
+    let (Some(sandbox), Some(ip)) = (&task.sandbox, ip) else { return Ok(None) };
+    let address = (std::net::Ipv4Addr::LOCALHOST, sandbox.api_port).into();
+    let listener = ecs.ec2.network().listen_in(netns, address).await?;
+    let (api, vpc): (_, Arc<str>) = (ecs.surroundings().api.clone(), vpc.into());
+    let serve = move |stream, _| api(stream, Peer { ip, vpc: Some(vpc.clone()) });
+    accept(ecs, listener, serve).map(Some)
+}
+
 /// Serves every connection to a listener in a task of its own.
 fn accept<F>(
     ecs: &Arc<Ecs>,
     listener: std::net::TcpListener,
     serve: impl Fn(TcpStream, IpAddr) -> F + Send + 'static,
-) -> Result<(), NetworkError>
+) -> Result<tokio::task::JoinHandle<()>, NetworkError>
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let told = |source| NetworkError::Socket { address: (TASK_SERVICE, 0).into(), source };
     let listener = TcpListener::from_std(listener).map_err(told)?;
     let world = ecs.world.clone();
-    ecs.world.spawn("link-local listener", async move {
+    Ok(ecs.world.spawn("link-local listener", async move {
         loop {
             match listener.accept().await {
                 Ok((stream, from)) => {
@@ -126,8 +157,7 @@ where
                 }
             }
         }
-    });
-    Ok(())
+    }))
 }
 
 async fn serve_task(ecs: Arc<Ecs>, place: Arc<(String, String)>, stream: TcpStream, ip: IpAddr) {
@@ -188,13 +218,12 @@ struct Credentials {
 }
 
 fn credentials(ecs: &Ecs, task: &Task, id: &str) -> Answer {
-    let key = TaskDefinition::key_of(&task.realm, &task.family, task.revision);
-    let definition = ecs.store.read().get::<TaskDefinition>(&key);
+    let definition = ecs.definition_of(task);
     let role = definition.as_ref().and_then(|definition| role(task, definition));
     let Some(role) = role.filter(|_| id == task.credentials_id) else {
         return text(StatusCode::BAD_REQUEST, "credentials are not available for this id");
     };
-    match ecs.iam.assume_for_service(role, SERVICE, &task.id, CREDENTIALS) {
+    match ecs.iam.assume_for_service(role, task.principal(), &task.id, CREDENTIALS) {
         Ok(session) => json(&Credentials {
             role_arn: role.clone(),
             access_key_id: session.access_key_id,

@@ -18,6 +18,7 @@ mod ops;
 mod overview;
 mod reconcile;
 pub mod resources;
+mod sandbox;
 mod scaling;
 mod surroundings;
 mod tell;
@@ -25,6 +26,7 @@ mod validate;
 
 pub use operator::{ExecError, InterruptError};
 pub use overview::{ServiceLine, TaskLine};
+pub use sandbox::{SandboxRequest, SandboxState};
 pub use scaling::TaskUsage;
 pub use surroundings::{
     EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,

@@ -18,8 +18,8 @@ pub use service_deployment::{
     shifts,
 };
 pub use task::{
-    Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned,
-    TargetState, Task, TaskRegistry, TaskTarget,
+    Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned, Sandbox,
+    SandboxOwner, TargetState, Task, TaskRegistry, TaskTarget,
 };
 pub use task_definition::{Family, TaskDefinition};
 pub use task_set::{Controller, TaskSet, TaskSetStatus};

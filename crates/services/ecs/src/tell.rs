@@ -30,7 +30,8 @@ fn event(world: &World, realm: &str, detail_type: &str, resource: String, detail
 /// Writes a task, and tells its state when that is another than before.
 pub(crate) fn put_task(tx: &mut Tx, world: &World, task: Task) {
     let before = tx.get::<Task>(&task.key());
-    if before.is_none_or(|before| before.version != task.version)
+    if task.sandbox.is_none()
+        && before.is_none_or(|before| before.version != task.version)
         && events::is_heeded(tx, &task.realm)
     {
         let definition = tx.get::<TaskDefinition>(&task.definition_key());

@@ -7,10 +7,15 @@ use crate::{
     model::{About, Algorithm, Bucket},
     ops::of_one,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::try_unfold;
 use s3s::dto::StreamingBlob;
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
+use tokio::{fs::File, io::AsyncReadExt};
 use wire::{Context, Principal};
+
+/// How much of a file is read at a time, in bytes.
+const PIECE: usize = 256 << 10;
 
 impl S3 {
     /// Puts an object, in place of what has its key, as the first of `principals` that may: those are the names that
@@ -22,6 +27,36 @@ impl S3 {
         bucket: &str,
         key: &str,
         content: Vec<u8>,
+    ) -> Result<(), String> {
+        let body = StreamingBlob::from(s3s::Body::from(Bytes::from(content)));
+        self.deliver_body(principals, region, (bucket, key), body).await
+    }
+
+    /// [`S3::deliver`] of what is in a file.
+    pub async fn deliver_file(
+        self: &Arc<Self>,
+        principals: &[Principal],
+        region: &str,
+        bucket: &str,
+        key: &str,
+        file: &Path,
+    ) -> Result<(), String> {
+        let file = File::open(file).await.map_err(|error| error.to_string())?;
+        let pieces = try_unfold(file, |mut file| async move {
+            let mut piece = BytesMut::with_capacity(PIECE);
+            let read = file.read_buf(&mut piece).await?;
+            Ok::<_, std::io::Error>((read > 0).then(|| (piece.freeze(), file)))
+        });
+        let body = StreamingBlob::wrap(pieces);
+        self.deliver_body(principals, region, (bucket, key), body).await
+    }
+
+    async fn deliver_body(
+        self: &Arc<Self>,
+        principals: &[Principal],
+        region: &str,
+        (bucket, key): (&str, &str),
+        body: StreamingBlob,
     ) -> Result<(), String> {
         let told = |error: s3s::S3Error| {
             format!("{}: {}", error.code().as_str(), error.message().unwrap_or_default())
@@ -42,7 +77,6 @@ impl S3 {
             }
         }
         denied?;
-        let body = StreamingBlob::from(s3s::Body::from(Bytes::from(content)));
         let digests = Digests::new(Algorithm::Crc64Nvme);
         let fresh = self.contents.write(Some(body), digests).await.map_err(told)?;
         let object = of_one(self, bucket.to_owned(), key.to_owned(), &fresh, About::default());

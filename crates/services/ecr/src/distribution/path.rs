@@ -1,9 +1,10 @@
 //! Paths and queries of the registry.
 
 use crate::{content::Asked, model::Place, name};
+use hyper::{HeaderMap, header::HOST};
 use images::Digest;
 use percent_encoding::percent_decode_str;
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 /// What a path is about.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +30,26 @@ pub(super) fn is_ours(path: &str) -> bool {
             account
                 .is_some_and(|first| first.len() == 12 && first.bytes().all(|b| b.is_ascii_digit()))
         }
+    }
+}
+
+/// The realm that the name of the host says, as it does on AWS.
+pub(super) fn host_realm(headers: &HeaderMap) -> Option<String> {
+    let host = headers.get(HOST)?.to_str().ok()?;
+    name::aws_realm(host.split_once(':').map_or(host, |(host, _)| host))
+}
+
+/// A path below a host whose name says the realm, as one that says it itself. One that does so already stays: locations
+/// that we answer do.
+pub(super) fn with_realm<'a>(path: &'a str, realm: Option<&str>) -> Cow<'a, str> {
+    let rest = path.strip_prefix("/v2/").filter(|rest| !rest.is_empty());
+    match (rest, realm) {
+        (Some(rest), Some(realm))
+            if rest.strip_prefix(realm).is_none_or(|rest| !rest.starts_with('/')) =>
+        {
+            Cow::Owned(format!("/v2/{realm}/{rest}"))
+        }
+        _ => Cow::Borrowed(path),
     }
 }
 
@@ -107,6 +128,21 @@ mod tests {
         assert!(
             is_ours("/v2/123456789012/r/a") && is_ours("/v2/") && !is_ours("/v2/email/identities")
         );
+    }
+
+    #[test]
+    fn hosts_that_say_the_realm() {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, "123456789012.dkr.ecr.r-1.amazonaws.com:443".parse().unwrap());
+        let realm = host_realm(&headers).unwrap();
+        let path = |path| with_realm(path, Some(&realm)).into_owned();
+        assert_eq!(path("/v2/"), "/v2/");
+        assert_eq!(path("/v2/team/app/tags/list"), "/v2/123456789012/r-1/team/app/tags/list");
+        let whole = "/v2/123456789012/r-1/app/blobs/uploads/x";
+        assert_eq!(path(whole), whole);
+        assert_eq!(path("/v2/123456789012/r-10/x"), "/v2/123456789012/r-1/123456789012/r-10/x");
+        headers.insert(HOST, "127.0.0.1:4566".parse().unwrap());
+        assert_eq!(host_realm(&headers), None);
     }
 
     proptest! {

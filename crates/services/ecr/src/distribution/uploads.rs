@@ -21,7 +21,10 @@ impl Ecr {
         let (ctx, _) = self.enter(&call, &place, "ecr:InitiateLayerUpload")?;
         let mount = call.query.get("mount").and_then(|digest| digest.parse().ok());
         if let Some(digest) = mount {
-            let from = call.query.get("from").and_then(name::place);
+            let from = call.query.get("from").and_then(|from| {
+                let own = call.realm.as_deref().map(|realm| format!("{realm}/{from}"));
+                name::place(from).or_else(|| name::place(&own?))
+            });
             if self.mount(&ctx, &place, from, &digest).await? {
                 return created(&place, &digest);
             }

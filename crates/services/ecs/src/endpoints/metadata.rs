@@ -119,9 +119,7 @@ pub(super) async fn answer(ecs: &Ecs, task: &Task, container: &str, rest: &[&str
             "V4 container metadata handler: unable to find the container",
         );
     };
-    let key = TaskDefinition::key_of(&task.realm, &task.family, task.revision);
-    let definition = ecs.store.read().get::<TaskDefinition>(&key);
-    let Some(definition) = definition else {
+    let Some(definition) = ecs.definition_of(task) else {
         return text(StatusCode::NOT_FOUND, "the task definition is gone");
     };
     match rest {

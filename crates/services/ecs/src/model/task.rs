@@ -3,6 +3,7 @@
 use super::Tags;
 use crate::api::{NetworkConfiguration, TaskDefinition, TaskOverride, TaskStopCode};
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use store::Record;
 use world::{Timestamp, World};
 
@@ -182,6 +183,54 @@ pub struct TaskRegistry {
     pub connect: bool,
 }
 
+/// A service that runs its own work in tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SandboxOwner {
+    /// Builds.
+    CodeBuild,
+}
+
+impl SandboxOwner {
+    /// The cluster of its tasks: a name with a character that no cluster's name has.
+    pub fn cluster(self) -> &'static str {
+        match self {
+            Self::CodeBuild => "@codebuild",
+        }
+    }
+
+    /// Who assumes its roles, as their trust policies say.
+    pub fn principal(self) -> &'static str {
+        match self {
+            Self::CodeBuild => "codebuild.amazonaws.com",
+        }
+    }
+}
+
+/// What is special about a task that is none of ECS's users': another service runs its own work in it (a build). Its
+/// cluster has a name that no cluster can have, so no operation finds it, and nobody is told of it. No `Debug`:
+/// environments may hold secrets.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Sandbox {
+    /// Whose work it is.
+    pub owner: SandboxOwner,
+    /// Its own definition, which no family has; its first container is what the rest here is about.
+    pub definition: super::TaskDefinition,
+    /// 1024 are one CPU.
+    pub cpu_units: u32,
+    /// In MiB.
+    pub memory_mib: u32,
+    /// Directories that lie over the image's layers, lowest first.
+    pub layers: Vec<PathBuf>,
+    /// [`runtime::ContainerSpec::privileged`].
+    pub privileged: bool,
+    /// Disks that outlive it, and where they appear.
+    pub disks: Vec<(PathBuf, String)>,
+    /// The log stream that the output goes to, in the group that the definition names.
+    pub log_stream: String,
+    /// The port at which its own loopback address leads to the API, as the host's does.
+    pub api_port: u16,
+}
+
 /// A task. No `Debug`: overrides may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Task {
@@ -239,6 +288,9 @@ pub struct Task {
     /// The Cloud Map namespace whose services it can call through Service Connect.
     #[serde(default)]
     pub connect: Option<String>,
+    /// What it is if another service runs it for itself.
+    #[serde(default)]
+    pub sandbox: Option<Box<Sandbox>>,
     /// When it may be stopped by scale-in again; in the past when it is not protected.
     pub protected_until: Option<Timestamp>,
     /// Its idempotency token.
@@ -306,6 +358,7 @@ impl Task {
             targets: Vec::new(),
             registries: Vec::new(),
             connect: None,
+            sandbox: None,
             protected_until: None,
             client_token: None,
             journal_seq: 0,
@@ -382,6 +435,12 @@ impl Task {
     /// The key of its task definition's record.
     pub fn definition_key(&self) -> String {
         super::TaskDefinition::key_of(&self.realm, &self.family, self.revision)
+    }
+
+    /// Who assumes its roles, as their trust policies say.
+    pub fn principal(&self) -> &'static str {
+        let owner = self.sandbox.as_ref().map(|sandbox| sandbox.owner);
+        owner.map_or("ecs-tasks.amazonaws.com", SandboxOwner::principal)
     }
 
     /// Moves to `next`, which must lie ahead: a task never goes back.

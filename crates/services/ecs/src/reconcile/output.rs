@@ -14,6 +14,8 @@ use wire::Principal;
 
 /// The longest event that CloudWatch Logs takes is 1 MiB; docker's driver cuts at 256 KiB less its overhead.
 const MOST_EVENT: usize = 256 * 1024 - 26;
+/// Shorter values are not hidden: too much else would be.
+const SHORTEST_HIDDEN: usize = 4;
 /// A multi-line event is whole when this long nothing followed.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long to wait before output that could not be kept is tried again.
@@ -64,10 +66,14 @@ fn target(task: &Task, definition: &ContainerDefinition) -> Option<LogTarget> {
     let options = definition.log_configuration.as_ref()?.options.as_ref()?;
     let (account, _) = task.realm.split_once('/')?;
     let name = definition.name.as_deref().unwrap_or_default();
+    let stream = match &task.sandbox {
+        Some(sandbox) => sandbox.log_stream.clone(),
+        None => format!("{}/{name}/{}", options.get("awslogs-stream-prefix")?, task.id),
+    };
     Some(LogTarget {
         realm: format!("{account}/{}", options.get("awslogs-region")?),
         group: options.get("awslogs-group")?.clone(),
-        stream: format!("{}/{name}/{}", options.get("awslogs-stream-prefix")?, task.id),
+        stream,
         create_group: options.get("awslogs-create-group").is_some_and(|text| text == "true"),
     })
 }
@@ -195,8 +201,23 @@ impl Lines {
     }
 }
 
-/// Ships a task's output until it is over and all of it is kept.
-pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
+/// The values that a sandbox's output must not show: those of its secrets, line by line. ECS itself hides none.
+pub(super) fn hidden(task: &Task, running: &runtime::Task) -> Vec<String> {
+    let Some(sandbox) = &task.sandbox else { return Vec::new() };
+    let definitions = sandbox.definition.document.container_definitions.iter().flatten();
+    let secrets: Vec<&String> =
+        definitions.flat_map(|d| d.secrets.iter().flatten()).map(|secret| &secret.name).collect();
+    let variables = running.spec().containers.iter().flat_map(|container| &container.env);
+    let values = variables.filter(|(name, _)| secrets.contains(&name)).map(|(_, value)| value);
+    let lines = values.flat_map(|value| value.lines()).filter(|line| line.len() >= SHORTEST_HIDDEN);
+    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+    // One may be within another.
+    lines.sort_by_key(|line| std::cmp::Reverse(line.len()));
+    lines
+}
+
+/// Ships a task's output, without what is hidden, until it is over and all of it is kept.
+pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks, hidden: &[String]) {
     let mut output = match task.output() {
         Ok(output) => output,
         Err(error) => {
@@ -261,6 +282,7 @@ pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
             // What ends at or before the mark was kept before the last control plane ended.
             whole.retain(|event| event.end > mark);
             let end = whole.last().map_or(mark, |event| event.end);
+            whole.iter_mut().for_each(|event| hide(&mut event.text, hidden));
             keep(ecs, task.id(), sinks, key, mark..end, whole).await;
             marks.insert(key, end);
         }
@@ -280,6 +302,14 @@ pub(super) async fn ship(ecs: &Ecs, task: &runtime::Task, sinks: &Sinks) {
         }
         if over {
             return;
+        }
+    }
+}
+
+fn hide(text: &mut String, hidden: &[String]) {
+    for value in hidden {
+        if text.contains(value) {
+            *text = text.replace(value, "***");
         }
     }
 }

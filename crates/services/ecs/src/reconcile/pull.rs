@@ -130,7 +130,7 @@ pub(super) async fn all(
         let login = login(ecs, task, definition, principal).await?;
         let key = task.key();
         ecs.pulls.begin(&key, image);
-        let result = pull(ecs, task, image, principal, login).await;
+        let result = fetch(ecs, &key, image, principal, login).await;
         ecs.pulls.end(&key);
         match result {
             Ok(pulled) => drop(images.insert(name, pulled)),
@@ -149,10 +149,10 @@ pub(super) async fn all(
     Ok(images)
 }
 
-/// Pulls one image; the error is AWS's CannotPullContainerError.
-async fn pull(
+/// Pulls one image for whoever is told by `key` how far it is; the error is AWS's CannotPullContainerError.
+pub(crate) async fn fetch(
     ecs: &Ecs,
-    task: &Task,
+    key: &str,
     image: &str,
     principal: Option<&Principal>,
     login: Option<Credentials>,
@@ -165,7 +165,7 @@ async fn pull(
         cannot(format!("pull image manifest has been retried 1 time(s): {reason}"))
     })?;
     let platform = Platform::host();
-    let (pulls, key) = (ecs.pulls.clone(), task.key());
+    let (pulls, key) = (ecs.pulls.clone(), key.to_owned());
     let progress = Arc::new(move |event: &Event| pulls.note(&key, event));
     let pulled = ecs.images.pull(&reference, &platform, Policy::Always, source, progress);
     pulled.await.map_err(|error| cannot(pull_reason(&reference, &error)))

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{self, ContainerCondition, ContainerDefinition, ContainerOverride, PidMode},
-    model::{Task, TaskDefinition},
-    validate,
+    model::{Sandbox, Task, TaskDefinition},
+    validate::{self, Size},
 };
 use images::{Image, ImageConfig};
 use runtime::{
@@ -45,9 +45,16 @@ pub(super) type SpecFault = String;
 
 pub(super) fn task_spec(parts: &Parts) -> Result<TaskSpec, SpecFault> {
     let (task, document) = (parts.task, &parts.definition.document);
-    let cpu = task.overrides.cpu.as_deref().or(document.cpu.as_deref());
-    let memory = task.overrides.memory.as_deref().or(document.memory.as_deref());
-    let size = validate::size(cpu, memory).map_err(|fault| fault.message)?;
+    let size = match task.sandbox.as_deref() {
+        Some(Sandbox { cpu_units, memory_mib, .. }) => {
+            Size { cpu_units: *cpu_units, memory_mib: *memory_mib }
+        }
+        None => {
+            let cpu = task.overrides.cpu.as_deref().or(document.cpu.as_deref());
+            let memory = task.overrides.memory.as_deref().or(document.memory.as_deref());
+            validate::size(cpu, memory).map_err(|fault| fault.message)?
+        }
+    };
     let storage_gib = u64::from(task.storage_gib(Some(document)).unsigned_abs());
     let ip = task.interface.private_ip.clone().unwrap_or_default();
     let region = task.realm.split_once('/').map_or("", |(_, region)| region);
@@ -58,11 +65,19 @@ pub(super) fn task_spec(parts: &Parts) -> Result<TaskSpec, SpecFault> {
     let hostname = format!("ip-{}.{suffix}", ip.replace('.', "-"));
     let containers = document.container_definitions.iter().flatten();
     let containers = containers.map(|definition| container(parts, definition));
+    let mut containers = containers.collect::<Result<Vec<_>, _>>()?;
+    if let (Some(sandbox), Some(main)) = (&task.sandbox, containers.first_mut()) {
+        main.layers.extend(sandbox.layers.iter().cloned());
+        main.privileged = sandbox.privileged;
+        main.init = true;
+        let disks = sandbox.disks.iter().cloned();
+        main.mounts.extend(disks.map(|(image, target)| Mount::Disk { image, target }));
+    }
     Ok(TaskSpec {
         id: task.id.clone(),
         hosts: format!("127.0.0.1 localhost\n{ip} {hostname}\n"),
         hostname,
-        containers: containers.collect::<Result<_, _>>()?,
+        containers,
         limits: TaskLimits {
             cpu_millis: Some(size.cpu_units * 1000 / 1024),
             memory_bytes: Some(u64::from(size.memory_mib) * MIB),

@@ -33,8 +33,6 @@ const NOTICE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a role's session for a task holds; the SDKs fetch the next one before.
 const SESSION: Duration = Duration::from_secs(6 * 3600);
-/// Who ECS is to a role's trust policy.
-const SERVICE: &str = "ecs-tasks.amazonaws.com";
 
 /// Why a round did not go through.
 #[derive(Debug, ThisError)]
@@ -215,9 +213,7 @@ fn default_log_mode(ecs: &Ecs, task: &Task) -> String {
 }
 
 fn definition(ecs: &Ecs, task: &Task) -> Result<Arc<TaskDefinition>, Trouble> {
-    let key = TaskDefinition::key_of(&task.realm, &task.family, task.revision);
-    let definition = ecs.store.read().get::<TaskDefinition>(&key);
-    definition.ok_or_else(|| failed("The task definition was deleted."))
+    ecs.definition_of(task).ok_or_else(|| failed("The task definition was deleted."))
 }
 
 /// The task's interface: the one on record, or a new one.
@@ -259,7 +255,7 @@ fn execution_role(
     let Some(role) = role.or(definition.document.execution_role_arn.as_ref()) else {
         return Ok(None);
     };
-    let session = ecs.iam.assume_for_service(role, SERVICE, &task.id, SESSION);
+    let session = ecs.iam.assume_for_service(role, task.principal(), &task.id, SESSION);
     let session = session.map_err(|_| {
         failed(format!(
             "ECS was unable to assume the role '{role}' that was provided for this task. Please verify that the role \
@@ -268,6 +264,17 @@ fn execution_role(
         ))
     })?;
     Ok(Some(session.principal))
+}
+
+/// A listener that ends with whoever holds this.
+struct Listening(Option<tokio::task::JoinHandle<()>>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        if let Some(listener) = &self.0 {
+            listener.abort();
+        }
+    }
 }
 
 /// Sees that the task runs, and puts what happens into its record until its shim is done.
@@ -279,12 +286,24 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     let interface = interface(ecs, task).await?;
     ecs.ec2.ensure_network(&task.realm, &interface.vpc).await?;
     endpoints::serve(ecs, &task.realm, &interface.vpc).await.map_err(InterfaceError::from)?;
+    let netns = running.netns();
+    let _loopback = match &netns {
+        Some(netns) if task.sandbox.is_some() => {
+            let listener = endpoints::serve_loopback(ecs, task, &interface.vpc, netns).await;
+            // What runs in there may have taken the port.
+            Listening(listener.unwrap_or_else(|error| {
+                tracing::warn!(task = task.id, error = chain(&error), "no API on its loopback");
+                None
+            }))
+        }
+        _ => Listening(None),
+    };
     if task.last_status < LastStatus::Running
         && !task.stopping
-        && let Some(netns) = running.netns()
+        && let Some(netns) = &netns
     {
-        ecs.ec2.attach_interface(&interface, &netns).await?;
-        connect::divert(ecs, task, &netns).await?;
+        ecs.ec2.attach_interface(&interface, netns).await?;
+        connect::divert(ecs, task, netns).await?;
         connect::ready(ecs, task).await;
         running.start().await?;
     }
@@ -292,7 +311,8 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     let shipper = match output::open(ecs, task, &containers, principal.as_ref()).await {
         Ok(sinks) => {
             let (ecs_of_shipper, source) = (ecs.clone(), running.clone());
-            let ship = async move { output::ship(&ecs_of_shipper, &source, &sinks).await };
+            let hidden = output::hidden(task, &running);
+            let ship = async move { output::ship(&ecs_of_shipper, &source, &sinks, &hidden).await };
             Some(ecs.world.spawn("output", ship))
         }
         // The group may have been deleted meanwhile. The task is not to blame; its output stays in the spool.

@@ -1,0 +1,99 @@
+//! CodeBuild's types of resources in stacks.
+//! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_CodeBuild.html>
+
+use async_trait::async_trait;
+use resource::{Failure, Properties, Request, ResourceType, State, Types};
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+/// All of them.
+pub fn types() -> Types {
+    Types { schemas: include_str!("api/resource_types.json"), types: vec![Arc::new(Project)] }
+}
+
+struct Project;
+
+/// What an update goes back to when a property is there no more.
+const DEFAULTS: [(&str, fn() -> Json); 12] = [
+    ("Description", || json!("")),
+    ("SourceVersion", || json!("")),
+    ("SecondarySources", || json!([])),
+    ("SecondarySourceVersions", || json!([])),
+    ("SecondaryArtifacts", || json!([])),
+    ("Cache", || json!({"Type": "NO_CACHE"})),
+    ("TimeoutInMinutes", || json!(60)),
+    ("QueuedTimeoutInMinutes", || json!(480)),
+    ("Tags", || json!([])),
+    ("VpcConfig", || json!({})),
+    ("LogsConfig", || json!({})),
+    ("BadgeEnabled", || json!(false)),
+];
+
+fn prepared(mut properties: Properties) -> Result<Properties, Failure> {
+    // A webhook of a git host, which is an operation of its own.
+    if properties.take("Triggers").is_some() {
+        return Err(Failure::unsupported("Triggers"));
+    }
+    match properties.take("Visibility") {
+        Some(visibility) if visibility != json!("PRIVATE") => {
+            return Err(Failure::unsupported("Visibility"));
+        }
+        _ => {}
+    }
+    let tag = |(key, value)| json!({"Key": key, "Value": value});
+    let tags: Vec<Json> = properties.tags().into_iter().map(tag).collect();
+    properties.take("Tags");
+    if !tags.is_empty() {
+        properties.set("Tags", Json::Array(tags));
+    }
+    Ok(properties)
+}
+
+#[async_trait]
+impl ResourceType for Project {
+    fn name(&self) -> &'static str {
+        "AWS::CodeBuild::Project"
+    }
+
+    async fn create(
+        &self,
+        request: &Request,
+        mut properties: Properties,
+    ) -> Result<String, Failure> {
+        properties.set_default("Name", || json!(request.name(150)));
+        let name = properties.text("Name").unwrap_or_default();
+        let asked = prepared(properties)?.request();
+        request.make("codebuild", "CreateProject", asked).await?;
+        Ok(name)
+    }
+
+    async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
+        let asked = json!({"names": [id]});
+        let found = request.find("codebuild", "BatchGetProjects", asked).await?;
+        let arn = found.as_ref().map(|found| &found["projects"][0]["arn"]);
+        Ok(match arn.and_then(Json::as_str) {
+            Some(arn) => State::ready(json!({"Arn": arn})),
+            None => State::Missing,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        _: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        let mut asked = prepared(new)?;
+        asked.set("Name", json!(id));
+        for (name, value) in DEFAULTS {
+            asked.set_default(name, value);
+        }
+        request.call("codebuild", "UpdateProject", asked.request()).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, request: &Request, id: &str, _: &Properties) -> Result<(), Failure> {
+        request.remove("codebuild", "DeleteProject", json!({"name": id})).await
+    }
+}
