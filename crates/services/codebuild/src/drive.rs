@@ -270,9 +270,14 @@ async fn queued(service: &Arc<CodeBuild>, build: &Build) -> Result<(), Trouble> 
         let wants =
             source::privileged(&found) && check::keeps_layers(found.document.cache.as_ref());
         let own = format!("{}/{}/", found.realm, found.project);
-        // Its container may still have the disk when a build is over.
-        let has_layers = |other: &Arc<Build>| other.layers && other.stage != Stage::Clean;
-        let taken = tx.scan_prefix::<Build>(&own).any(|other| has_layers(&other));
+        let holder = tx
+            .scan_prefix::<Build>(&own)
+            .find(|other| other.layers && other.stage != Stage::Clean);
+        if wants && holder.as_ref().is_some_and(|holder| holder.stage == Stage::Over) {
+            // Its container is about to let go of the disk.
+            return Ok(false);
+        }
+        let taken = holder.is_some();
         let mut build = Build::clone(&found);
         build.layers = wants && !taken;
         build.stage = Stage::Provisioning;
@@ -417,6 +422,11 @@ impl Hearing {
         Some(Self { file, part: Vec::new(), read: 0, lines: 0 })
     }
 
+    /// Whether more was written than the program would write.
+    fn is_spoilt(&self) -> bool {
+        self.read >= MOST_TOLD
+    }
+
     /// The lines that are new, with their numbers.
     fn lines(&mut self) -> io::Result<Vec<(usize, String)>> {
         let before = self.part.len();
@@ -455,6 +465,10 @@ async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble
         if let Some(hearing) = &mut hearing {
             let lines = hearing.lines()?;
             let fresh: Vec<_> = lines.into_iter().filter(|(n, _)| *n > now.heard).collect();
+            if hearing.is_spoilt() {
+                let why = format!("the build wrote into {}, by which it is followed", script::AGENT);
+                return fail(service, &now, Why::new("CLIENT_ERROR", why)).await;
+            }
             let lost = fresh.iter().find_map(|(_, line)| match script::said(line) {
                 Some((_, script::Said::Lost(shell))) => Some(shell),
                 _ => None,

@@ -38,12 +38,15 @@ const FILES: [(&str, u32, &str); 5] = [
         "unqualified-search-registries = [\"docker.io\"]\nshort-name-mode = \"permissive\"\n",
     ),
 ];
-const ENVIRONMENT: [&str; 4] = [
+const ENVIRONMENT: [&str; 6] = [
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LANG=C.UTF-8",
     // No containers within the container, and images as docker makes them.
     "BUILDAH_ISOLATION=chroot",
     "BUILDAH_FORMAT=docker",
+    // Mounts of a container keep flags that may not be changed in it, which buildah's pivot would.
+    "BUILDAH_NOPIVOT=1",
+    "PODMAN_IGNORE_CGROUPSV1_WARNING=1",
 ];
 /// The most of mmdebstrap's last words that are told.
 const LAST_WORDS: usize = 10;
