@@ -10,10 +10,9 @@ import zipfile
 import pytest
 
 from conftest import PORT, Neargate, build, eventually, upload
-from test_cloudformation import Stacks
 from test_codecommit import refused
 from test_events import Listening
-from test_pipelines import Pipelines, allow, trust
+from test_pipelines import Pipelines, allow, deploy, source, trust
 
 STANDARD = "aws/codebuild/standard:7.0"
 
@@ -354,6 +353,28 @@ def test_events_are_told(builds):
     listening.forget(rule)
 
 
+def test_an_event_begins_a_build(builds):
+    """A build that fails begins another, with a variable of the event's."""
+    first, second = builds.project(spec("false")), builds.project(spec("echo after $FAILED"))
+    pattern = {"source": ["aws.codebuild"], "detail": {"project-name": [first], "build-status": ["FAILED"]}}
+    listening = Listening(builds.plane)
+    events = listening.events
+    name = f"then-{second}"
+    role = builds.iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust("events.amazonaws.com"))["Role"]["Arn"]
+    builds.iam.put_role_policy(RoleName=name, PolicyName="build", PolicyDocument=allow("codebuild:StartBuild"))
+    events.put_rule(Name=name, EventPattern=json.dumps(pattern))
+    template = '{"environmentVariablesOverride": [{"name": "FAILED", "type": "PLAINTEXT", "value": <project>}]}'
+    target = {"Id": "b", "Arn": listening.arn("codebuild", f"project/{second}"), "RoleArn": role}
+    target["InputTransformer"] = {"InputPathsMap": {"project": "$.detail.project-name"}, "InputTemplate": template}
+    assert events.put_targets(Rule=name, Targets=[target])["FailedEntryCount"] == 0
+    builds.run(first)
+    ids = eventually(lambda: builds.codebuild.list_builds_for_project(projectName=second)["ids"], "the second build")
+    found = builds.over(ids[0])
+    assert f"\nafter {first}\n" in builds.logged(found, "Phase complete: BUILD") and found["initiator"].startswith(name)
+    events.remove_targets(Rule=name, Ids=["b"])
+    events.delete_rule(Name=name)
+
+
 # As AWS's documentation has it, to the letter.
 # https://docs.aws.amazon.com/codebuild/latest/userguide/sample-docker.html
 SAMPLE = """version: 0.2
@@ -432,6 +453,104 @@ def test_layers_are_kept_where_the_project_says(builds, images):
     assert {"kept", "other"} <= tags
     found = builds.run(builds.project(buildspec, **made), 100)
     assert found["buildStatus"] == "FAILED" and "Cannot connect to the Docker daemon" in builds.text(found)
+
+
+def test_a_pipeline_builds_what_was_pushed(builds):
+    """Source, build with two outputs, and what the build says of itself in a later action's configuration."""
+    pipelines = Pipelines(builds.plane)
+    repository = pipelines.repository()
+    buildspec = """version: 0.2
+env: {exported-variables: [NAME]}
+phases:
+  build:
+    commands:
+      - NAME=stack-$(cat name.txt)
+      - "[ $NAME != stack-broken ] || exit 9"
+      - echo '{"Resources":{"P":{"Type":"AWS::SSM::Parameter","Properties":{"Type":"String","Value":"'$CODEBUILD_RESOLVED_SOURCE_VERSION'"}}}}' > template.json
+      - echo $CODEBUILD_INITIATOR > who.txt
+artifacts:
+  secondary-artifacts:
+    Templates: {files: template.json}
+    Rest: {files: who.txt}
+"""
+    word = os.urandom(4).hex()
+    commit = pipelines.commit(repository, name__txt=word, buildspec__yml=buildspec)
+    project = builds.project(source={"type": "CODEPIPELINE"}, artifacts={"type": "CODEPIPELINE"})
+    build_action = {
+        "name": "Build",
+        "actionTypeId": {"category": "Build", "owner": "AWS", "provider": "CodeBuild", "version": "1"},
+        "configuration": {"ProjectName": project, "EnvironmentVariables": json.dumps([{"name": "X", "value": "#{source.CommitId}"}])},
+        "inputArtifacts": [{"name": "SourceOutput"}],
+        "outputArtifacts": [{"name": "Templates"}, {"name": "Rest"}],
+        "namespace": "built",
+    }
+    template = {"ActionMode": "CREATE_UPDATE", "StackName": "#{built.NAME}", "TemplatePath": "Templates::template.json", "RoleArn": pipelines.role}
+    stacks = deploy("CloudFormation", inputs=("Templates",), **template)
+    pipelines.iam.update_assume_role_policy(
+        RoleName=pipelines.role_name,
+        PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"Service": ["codepipeline.amazonaws.com", "cloudformation.amazonaws.com"]},
+        }]}),
+    )
+    name = pipelines.create(("Source", [source(repository)]), ("Build", [build_action]), ("Deploy", [stacks]))
+
+    def over(count):
+        def look():
+            executions = pipelines.executions(name)
+            return executions if len(executions) == count and executions[-1]["status"] not in ("InProgress", "Stopping") else None
+
+        return eventually(look, "the execution's end", 90)[-1]
+
+    state = over(1)
+    assert state["status"] == "Succeeded", pipelines.codepipeline.get_pipeline_state(name=name)
+    found = builds.plane.client("cloudformation").describe_stack_resource(StackName=f"stack-{word}", LogicalResourceId="P")
+    parameter = found["StackResourceDetail"]["PhysicalResourceId"]
+    assert builds.ssm.get_parameter(Name=parameter)["Parameter"]["Value"] == commit
+    ids = builds.codebuild.list_builds_for_project(projectName=project)["ids"]
+    assert builds.get(ids[0])["initiator"] == f"codepipeline/{name}" and len(ids) == 1
+    pipelines.commit(repository, name__txt="broken")
+    pipelines.codepipeline.start_pipeline_execution(name=name)
+    assert over(2)["status"] == "Failed"
+    actions = pipelines.codepipeline.get_pipeline_state(name=name)["stageStates"][1]["actionStates"]
+    message = actions[0]["latestExecution"]["errorDetails"]["message"]
+    assert "Phase: BUILD, Code: COMMAND_EXECUTION_ERROR" in message and "exit status 9" in message
+    builds.plane.client("cloudformation").delete_stack(StackName=f"stack-{word}")
+    pipelines.codepipeline.delete_pipeline(name=name)
+
+
+def test_a_project_in_a_stack(builds):
+    properties = {
+        "ServiceRole": builds.role,
+        "Source": {"Type": "NO_SOURCE", "BuildSpec": spec("echo $A")},
+        "Artifacts": {"Type": "NO_ARTIFACTS"},
+        "Environment": {
+            "Type": "LINUX_CONTAINER", "Image": builds.image, "ComputeType": "BUILD_GENERAL1_SMALL",
+            "EnvironmentVariables": [{"Name": "A", "Value": "of the stack"}],
+        },
+        "Cache": {"Type": "LOCAL", "Modes": ["LOCAL_DOCKER_LAYER_CACHE"]},
+        "Tags": [{"Key": "k", "Value": "v"}],
+        "TimeoutInMinutes": 10,
+    }
+    template = {"Resources": {"Project": {"Type": "AWS::CodeBuild::Project", "Properties": properties}},
+                "Outputs": {"Name": {"Value": {"Ref": "Project"}}, "Arn": {"Value": {"Fn::GetAtt": ["Project", "Arn"]}}}}
+    name = f"build-{os.urandom(4).hex()}"
+    cloudformation = builds.plane.client("cloudformation")
+    cloudformation.create_stack(StackName=name, TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_create_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    outputs = {o["OutputKey"]: o["OutputValue"] for o in cloudformation.describe_stacks(StackName=name)["Stacks"][0]["Outputs"]}
+    assert outputs["Arn"].endswith(f":project/{outputs['Name']}")
+    assert "of the stack\n" in builds.logged(builds.good(outputs["Name"]), "Phase complete: BUILD")
+    del properties["TimeoutInMinutes"], properties["Cache"]
+    properties["Environment"]["EnvironmentVariables"][0]["Value"] = "changed"
+    cloudformation.update_stack(StackName=name, TemplateBody=json.dumps(template))
+    cloudformation.get_waiter("stack_update_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    found = builds.codebuild.batch_get_projects(names=[outputs["Name"]])["projects"][0]
+    assert (found["timeoutInMinutes"], found["cache"]["type"]) == (60, "NO_CACHE")
+    assert found["environment"]["environmentVariables"][0]["value"] == "changed"
+    cloudformation.delete_stack(StackName=name)
+    cloudformation.get_waiter("stack_delete_complete").wait(StackName=name, WaiterConfig={"Delay": 1})
+    assert not builds.codebuild.batch_get_projects(names=[outputs["Name"]])["projects"]
 
 
 def test_builds_survive_crashes(tmp_path):

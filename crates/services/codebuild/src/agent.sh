@@ -2,6 +2,11 @@
 # Runs the phases of a build. What is beneath /codebuild/agent was written by CodeBuild when the build began; `progress`
 # is what it follows. Each command is a process of the build's shell, with the variables and the directory that the one
 # before it left.
+
+# The build's variables, before any of this program's can have the name of one.
+mkdir -p /codebuild/output/tmp
+export -p >/codebuild/output/tmp/env.sh
+
 A=/codebuild/agent
 T=/codebuild/output/tmp
 succeeding=1
@@ -78,14 +83,12 @@ value() { env -i "PATH=$PATH" "$shell" -c ". $T/env.sh; printf '%s' \"\${$1-}\""
 # hold: until what is kept of the build was read from outside.
 hold() { while :; do sleep 3600; done; }
 
-mkdir -p "$T"
 . "$A/settings.sh"
 shell=$(command -v "$shell") || {
     say "The image has no shell $(cat "$A/shell")"
     tell "lost $(cat "$A/shell")"
     hold
 }
-"$shell" -c 'export -p' >"$T/env.sh"
 printf '%s\n' "$CODEBUILD_SRC_DIR" >"$T/dir.txt"
 while IFS= read -r line; do say "$line"; done <"$A/greeting"
 tell begin

@@ -161,6 +161,7 @@ mod tests {
             .arg(agent.join(PROGRAM))
             .env("CODEBUILD_SRC_DIR", &source)
             .env("WORD", "from outside")
+            .envs([("A", "a"), ("T", "t"), ("shell", "s"), ("user", "u"), ("name", "n")])
             .output()
             .unwrap();
         let text =
@@ -195,14 +196,14 @@ phases:
         twice\"
   build:
     commands:
-      - echo \"$TAG $QUOTED $(basename $PWD) $WORD $CODEBUILD_BUILD_SUCCEEDING\"
+      - echo \"$TAG $QUOTED $(basename $PWD) $WORD $CODEBUILD_BUILD_SUCCEEDING $A$T$shell$user$name\"
       - unset WORD
   post_build:
     commands: ['echo [${WORD-gone}]', 'WORD=in the end']
 "
         .replace("WORD=in the end", "WORD=\"in the end\"")
         .as_str());
-        assert!(text.contains("abc it's 'quoted' twice sub from outside 1\n"), "{text}");
+        assert!(text.contains("abc it's 'quoted' twice sub from outside 1 atsun\n"), "{text}");
         assert!(text.contains("[gone]\n") && text.contains(" hello\n"), "{text}");
         let all = ["INSTALL", "PRE_BUILD", "BUILD", "POST_BUILD"];
         let mut expected = vec![Said::Begin];
@@ -271,7 +272,7 @@ phases:
     #[test]
     fn version_1_begins_anew_with_each_command() {
         let (text, ..) = run(
-            "version: 0.1\nphases: {build: {commands: ['A=1; cd /', 'echo [$A] $(basename $PWD)']}}",
+            "version: 0.1\nphases: {build: {commands: ['B=1; cd /', 'echo [$B] $(basename $PWD)']}}",
         );
         assert!(text.contains("[] src\n"), "{text}");
     }

@@ -121,7 +121,9 @@ async fn put(
     lines: &mut Vec<String>,
 ) -> Result<BuildArtifacts, Why> {
     let Wanted { identifier, place: at, output, mut described } = wanted;
-    if at.r#type == ArtifactsType::NoArtifacts {
+    // A pipeline's action without outputs names no place.
+    let nowhere = at.r#type == ArtifactsType::Codepipeline && at.location.is_none();
+    if at.r#type == ArtifactsType::NoArtifacts || nowhere {
         return Ok(described);
     }
     let client = |message: String| Why::new("CLIENT_ERROR", message);

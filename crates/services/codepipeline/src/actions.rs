@@ -2,13 +2,14 @@
 
 mod approval;
 mod cloudformation;
+mod codebuild;
 mod codedeploy;
 mod ecs;
 mod source;
 
 use crate::{
     CodePipeline,
-    api::{ActionCategory, ActionDeclaration, ActionExecutionStatus, ActionOwner},
+    api::{ActionCategory, ActionDeclaration, ActionExecutionStatus, ActionOwner, OutputArtifact},
     artifacts,
     model::{ActionRun, Artifact, Execution, Revision, Version},
     tell, variables,
@@ -26,6 +27,9 @@ pub(crate) const SERVICE: &str = "codepipeline.amazonaws.com";
 const SESSION: Duration = Duration::from_secs(3600);
 /// How often a provider is asked how far it is. It is in the same process: asking costs little.
 const ASK: Duration = Duration::from_millis(200);
+/// How long the last part of an artifact's key is, and how far apart those of one action are in its id.
+const KEY_END: usize = 7;
+const KEY_STEP: usize = 6;
 /// The wait after an answer that was the provider's failure, and not the pipeline's.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,7 @@ pub(crate) enum Provider {
     CodeCommit,
     Ecr,
     Manual,
+    CodeBuild,
     Ecs,
     CodeDeployToEcs,
     CloudFormation,
@@ -48,6 +53,9 @@ impl Provider {
             (ActionCategory::Source, ActionOwner::Aws, "CodeCommit") => Ok(Self::CodeCommit),
             (ActionCategory::Source, ActionOwner::Aws, "ECR") => Ok(Self::Ecr),
             (ActionCategory::Approval, ActionOwner::Aws, "Manual") => Ok(Self::Manual),
+            (ActionCategory::Build | ActionCategory::Test, ActionOwner::Aws, "CodeBuild") => {
+                Ok(Self::CodeBuild)
+            }
             (ActionCategory::Deploy, ActionOwner::Aws, "ECS") => Ok(Self::Ecs),
             (ActionCategory::Deploy, ActionOwner::Aws, "CodeDeployToECS") => {
                 Ok(Self::CodeDeployToEcs)
@@ -57,7 +65,7 @@ impl Provider {
             }
             (category, owner, provider) => Err(format!(
                 "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit and ECR \
-                 sources, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by CloudFormation are \
+                 sources, builds by CodeBuild, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by CloudFormation are \
                  built.",
                 category.as_str(),
                 owner.as_str(),
@@ -74,6 +82,8 @@ impl Provider {
             ),
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
             Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
+            // BatchEnabled and CombineArtifacts, which batch builds have, are refused by their values.
+            Self::CodeBuild => (&["ProjectName"], &["PrimarySource", "EnvironmentVariables"]),
             Self::Ecs => (&["ClusterName", "ServiceName"], &["FileName", "DeploymentTimeout"]),
             Self::CodeDeployToEcs => (
                 &[
@@ -118,6 +128,7 @@ impl Provider {
         match self {
             Self::CodeCommit | Self::Ecr => (0..=0, 1..=1),
             Self::Manual => (0..=0, 0..=0),
+            Self::CodeBuild => (1..=5, 0..=5),
             Self::Ecs => (1..=1, 0..=0),
             Self::CodeDeployToEcs => (1..=5, 0..=0),
             Self::CloudFormation => (0..=10, 0..=1),
@@ -167,7 +178,7 @@ pub(crate) struct Done {
     summary: Option<String>,
     external: Option<String>,
     outputs: BTreeMap<String, String>,
-    artifact: Option<(String, Artifact)>,
+    artifacts: Vec<(String, Artifact)>,
     revision: Option<Revision>,
 }
 
@@ -212,7 +223,7 @@ pub(crate) async fn carry_out(service: &Arc<CodePipeline>, key: &str, id: &str) 
                 if let Some(namespace) = namespace {
                     execution.outputs.insert(namespace, done.outputs);
                 }
-                execution.artifacts.extend(done.artifact);
+                execution.artifacts.extend(done.artifacts);
                 execution.revisions.retain(|revision| revision.action != name);
                 execution.revisions.extend(done.revision);
             }
@@ -303,6 +314,7 @@ async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
         Provider::CodeCommit => source::codecommit(work).await,
         Provider::Ecr => source::ecr(work).await,
         Provider::Manual => approval::wait(work).await,
+        Provider::CodeBuild => codebuild::run(work).await,
         Provider::Ecs => ecs::deploy(work).await,
         Provider::CodeDeployToEcs => codedeploy::deploy(work).await,
         Provider::CloudFormation => cloudformation::deploy(work).await,
@@ -421,26 +433,36 @@ impl Work<'_> {
         artifacts::file(&self.service.s3, &self.context(), artifact, input, path).await
     }
 
-    /// Puts the output artifact, if the action has one, under a key as AWS makes them.
-    async fn put(&self, content: Vec<u8>) -> Result<Option<(String, Artifact)>, Failed> {
-        let output = self.run.declaration.output_artifacts.iter().flatten().next();
-        let Some(output) = output else { return Ok(None) };
+    /// The output artifacts, and where each is put: under a key as AWS makes them.
+    fn outputs(&self) -> Vec<(String, Artifact)> {
+        let bucket = self.version.declaration.artifact_store.as_ref();
+        let bucket = bucket.map(|store| store.location.clone()).unwrap_or_default();
+        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
+        // Of the run's own id: what is put again after a crash takes the place of what was put before.
+        let own = self.run.id.replace('-', "");
+        let outputs = self.run.declaration.output_artifacts.iter().flatten().enumerate();
+        let place = |(number, output): (usize, &OutputArtifact)| {
+            let last = cut(own.get(number * KEY_STEP..).unwrap_or(&own), KEY_END);
+            let (pipeline, name) = (cut(&self.execution.pipeline, 20), cut(&output.name, 10));
+            let key = format!("{pipeline}/{name}/{last}");
+            (output.name.clone(), Artifact { bucket: bucket.clone(), key })
+        };
+        outputs.map(place).collect()
+    }
+
+    /// Puts the output artifact, if the action has one.
+    async fn put(&self, content: Vec<u8>) -> Result<Vec<(String, Artifact)>, Failed> {
+        let Some((name, artifact)) = self.outputs().into_iter().next() else {
+            return Ok(Vec::new());
+        };
         if content.len() as u64 > artifacts::MOST_BYTES {
             return Err(Failed::configuration(format!(
-                "The artifact {} has {} bytes; at most {} are possible.",
-                output.name,
+                "The artifact {name} has {} bytes; at most {} are possible.",
                 content.len(),
                 artifacts::MOST_BYTES
             )));
         }
-        let bucket = self.version.declaration.artifact_store.as_ref();
-        let bucket = bucket.map(|store| store.location.clone()).unwrap_or_default();
-        let cut = |text: &str, most: usize| text.chars().take(most).collect::<String>();
-        // The run's own id: what is put again after a crash takes the place of what was put before.
-        let last = cut(&self.run.id.replace('-', ""), 7);
-        let key = format!("{}/{}/{last}", cut(&self.execution.pipeline, 20), cut(&output.name, 10));
-        let artifact = Artifact { bucket, key };
         artifacts::put(&self.service.s3, &self.context(), &artifact, content).await?;
-        Ok(Some((output.name.clone(), artifact)))
+        Ok(vec![(name, artifact)])
     }
 }

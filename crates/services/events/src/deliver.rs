@@ -161,6 +161,12 @@ async fn attempt(events: &Arc<Events>, delivery: &Delivery) -> Result<(), Failed
             call(events, &principal, region, start, request).await?;
             Ok(())
         }
+        Kind::Project { region, name, .. } => {
+            let principal = principal(events, target)?;
+            let request = build(name, &delivery.id, &text);
+            call(events, &principal, region, ("codebuild", "StartBuild"), request).await?;
+            Ok(())
+        }
         Kind::LogGroup { account, region, name } => {
             let principal = Principal {
                 account: account.to_owned(),
@@ -172,6 +178,17 @@ async fn attempt(events: &Arc<Events>, delivery: &Delivery) -> Result<(), Failed
             log(events, delivery, &principal, (region, name), text).await
         }
     }
+}
+
+/// The build that an input asks for: what of it are StartBuild's own members changes the project for this build. A whole
+/// event has none.
+fn build(project: &str, token: &str, input: &str) -> Json {
+    let given: Map<String, Json> = serde_json::from_str(input).unwrap_or_default();
+    let own = |name: &String| name == "sourceVersion" || name.ends_with("Override");
+    let mut request: Map<String, Json> = given.into_iter().filter(|(name, _)| own(name)).collect();
+    request.insert("projectName".to_owned(), json!(project));
+    request.insert("idempotencyToken".to_owned(), json!(token));
+    Json::Object(request)
 }
 
 /// A session of the target's role.

@@ -13,6 +13,8 @@ pub(crate) enum Kind<'a> {
     Cluster { account: &'a str, region: &'a str },
     /// It is run.
     Pipeline { account: &'a str, region: &'a str, name: &'a str },
+    /// It is built.
+    Project { account: &'a str, region: &'a str, name: &'a str },
     /// Events are written to it.
     LogGroup { account: &'a str, region: &'a str, name: &'a str },
 }
@@ -33,6 +35,10 @@ impl<'a> Kind<'a> {
             ["arn", "aws", "codepipeline", region, account, name] => {
                 Ok(Self::Pipeline { account, region, name })
             }
+            ["arn", "aws", "codebuild", region, account, resource] => {
+                let name = resource.strip_prefix("project/").ok_or_else(|| malformed(arn))?;
+                Ok(Self::Project { account, region, name })
+            }
             ["arn", "aws", "logs", region, account, resource] => {
                 let name = resource.strip_prefix("log-group:");
                 let name = name.map(|name| name.strip_suffix(":*").unwrap_or(name));
@@ -40,7 +46,7 @@ impl<'a> Kind<'a> {
                 Ok(Self::LogGroup { account, region, name })
             }
             ["arn", "aws", service, ..] => Err(format!(
-                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines and log groups only."
+                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines, projects of CodeBuild and log groups only."
             )),
             _ => Err(malformed(arn)),
         }
@@ -54,6 +60,7 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
     let (account, region) = match kind {
         Kind::Cluster { account, region }
         | Kind::Pipeline { account, region, .. }
+        | Kind::Project { account, region, .. }
         | Kind::LogGroup { account, region, .. } => (account, region),
     };
     if (account, region) != (ctx.account(), &*ctx.region) {
@@ -80,7 +87,7 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
         )));
     }
     match kind {
-        Kind::Cluster { .. } | Kind::Pipeline { .. } => {
+        Kind::Cluster { .. } | Kind::Pipeline { .. } | Kind::Project { .. } => {
             let role = target.role_arn.as_ref().ok_or_else(|| {
                 faults::validation(format!("RoleArn is required for target {}.", target.arn))
             })?;

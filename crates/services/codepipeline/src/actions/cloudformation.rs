@@ -113,12 +113,12 @@ impl Work<'_> {
         let outputs: BTreeMap<String, String> = outputs
             .map(|output| (text(&output["OutputKey"]), text(&output["OutputValue"])))
             .collect();
-        let artifact = match self.get("OutputFileName") {
+        let artifacts = match self.get("OutputFileName") {
             Some(file) => self.put(artifacts::pack(file, &json!(outputs).to_string())?).await?,
-            None => None,
+            None => Vec::new(),
         };
         let external = Some(text(&stack["StackId"]));
-        Ok(Done { external, outputs, artifact, ..Done::default() })
+        Ok(Done { external, outputs, artifacts, ..Done::default() })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn codecommit(work: &Work<'_>) -> Result<Done, Failed> {
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let turn = work.turn().await;
     let zip = work.service.codecommit.archive(&work.context(), repository, &commit).await?;
-    let artifact = work.put(zip).await?;
+    let artifacts = work.put(zip).await?;
     drop(turn);
     let date = |who: &str| {
         // `1484167798 -0800`: whole seconds, and how their author's clock stood.
@@ -60,7 +60,7 @@ pub(super) async fn codecommit(work: &Work<'_>) -> Result<Done, Failed> {
         summary: Some(message.clone()),
         external: Some(commit.clone()),
         outputs,
-        artifact,
+        artifacts,
         revision: Some(Revision {
             action: work.run.declaration.name.clone(),
             artifact: work.output_name(),
@@ -93,7 +93,7 @@ pub(super) async fn ecr(work: &Work<'_>) -> Result<Done, Failed> {
         "ImagePushedAt": image["imagePushedAt"].to_string(), "RegistryId": registry, "RepositoryName": name,
         "ImageURI": uri, "ImageTags": image["imageTags"],
     });
-    let artifact = work.put(artifacts::pack("imageDetail.json", &detail.to_string())?).await?;
+    let artifacts = work.put(artifacts::pack("imageDetail.json", &detail.to_string())?).await?;
     let outputs = BTreeMap::from([
         ("ImageDigest".to_owned(), digest.clone()),
         ("ImageTag".to_owned(), tag.to_owned()),
@@ -105,7 +105,7 @@ pub(super) async fn ecr(work: &Work<'_>) -> Result<Done, Failed> {
         summary: None,
         external: Some(digest.clone()),
         outputs,
-        artifact,
+        artifacts,
         revision: Some(Revision {
             action: work.run.declaration.name.clone(),
             artifact: work.output_name(),
