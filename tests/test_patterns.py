@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
@@ -177,6 +178,74 @@ def test_a_pushed_service(pattern, tmp_path):
     assert load.failures == [] and load.bodies == {"one", "two"}, load.failures[:3]
     pattern.stacks.delete(pattern.name)
     # What a pipeline has registered stays, as on AWS.
+    for arn in stack.ecs.list_task_definitions(familyPrefix=described["family"])["taskDefinitionArns"]:
+        stack.ecs.deregister_task_definition(taskDefinition=arn)
+    pattern.nothing_is_left()
+
+
+BUILDSPEC = """version: 0.2
+phases:
+  pre_build:
+    commands:
+      - aws ecr get-login-password --region $AWS_DEFAULT_REGION | docker login --username AWS --password-stdin ${REPOSITORY_URI%%/*}
+      - IMAGE=$REPOSITORY_URI:$(echo $CODEBUILD_RESOLVED_SOURCE_VERSION | cut -c 1-7)
+  build:
+    commands:
+      - docker build -t $IMAGE .
+      - docker push $IMAGE
+  post_build:
+    commands:
+      - printf '{"ImageURI":"%s"}' $IMAGE > imageDetail.json
+artifacts:
+  files: [imageDetail.json, appspec.yaml, taskdef.json]
+"""
+
+
+def test_a_push_becomes_an_image_and_is_serving(pattern, tmp_path):
+    """git push, and the image that is built of it is serving, under load: source, build, blue/green, all of it."""
+    stack, neargate = pattern.stack, pattern.neargate
+    s3, codepipeline = neargate.client("s3"), neargate.client("codepipeline")
+    bucket = f"built-{os.urandom(4).hex()}"
+    s3.create_bucket(Bucket=bucket)
+    subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
+    more = dict(ListenerPort=LISTENER, TestPort=LISTENER + 1, RepositoryName="built", ArtifactBucket=bucket, TerminationWait=0)
+    common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "Command": pattern.says("one"), "Build": "yes", **more}
+    pattern.stacks.create(**pattern.given("pushed-service", **common))
+    outputs = pattern.stacks.outputs(pattern.name)
+    described = stack.ecs.describe_task_definition(taskDefinition=outputs["Definition"])["taskDefinition"]
+    keep = ["family", "cpu", "memory", "executionRoleArn", "networkMode", "requiresCompatibilities", "containerDefinitions"]
+    taskdef = {key: described[key] for key in keep}
+    del taskdef["containerDefinitions"][0]["command"]
+    taskdef["containerDefinitions"][0]["image"] = "<IMAGE1_NAME>"
+
+    def shipped(number):
+        found = codepipeline.list_pipeline_executions(pipelineName=outputs["Pipeline"])["pipelineExecutionSummaries"][::-1][number:]
+        return found[0] if found and found[0]["status"] not in ["InProgress", "Stopping"] else None
+
+    git = Git(neargate, tmp_path / "git")
+    tree = git.work(outputs["CloneUrl"])
+    shutil.copy(shutil.which("busybox"), tree / "busybox")
+    for path, text in {
+        "appspec.yaml": APPSPEC,
+        "taskdef.json": json.dumps(taskdef),
+        "buildspec.yml": BUILDSPEC,
+    }.items():
+        (tree / path).write_text(text)
+    (tree / "Dockerfile").write_text(
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nRUN mkdir /www\nCOPY page /www/index.html\n"
+        'CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+    )
+    git("add", "-A", cwd=tree)
+    host, port = outputs["Url"].removeprefix("http://").rstrip("/").split(":")
+    with Load(host, int(port)) as load:
+        for number, page in enumerate(["two", "three"], 1):
+            git.commit(tree, "page", page)
+            git("push", "-q", "origin", "main", cwd=tree)
+            found = eventually(lambda: shipped(number), "the push is shipped", 300)
+            assert found["status"] == "Succeeded", found
+            assert fetch(outputs["Url"]) == page
+    assert load.failures == [] and load.bodies == {"one", "two", "three"}, load.failures[:3]
+    pattern.stacks.delete(pattern.name)
     for arn in stack.ecs.list_task_definitions(familyPrefix=described["family"])["taskDefinitionArns"]:
         stack.ecs.deregister_task_definition(taskDefinition=arn)
     pattern.nothing_is_left()

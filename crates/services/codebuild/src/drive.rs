@@ -270,9 +270,8 @@ async fn queued(service: &Arc<CodeBuild>, build: &Build) -> Result<(), Trouble> 
         let wants =
             source::privileged(&found) && check::keeps_layers(found.document.cache.as_ref());
         let own = format!("{}/{}/", found.realm, found.project);
-        let holder = tx
-            .scan_prefix::<Build>(&own)
-            .find(|other| other.layers && other.stage != Stage::Clean);
+        let holder =
+            tx.scan_prefix::<Build>(&own).find(|other| other.layers && other.stage != Stage::Clean);
         if wants && holder.as_ref().is_some_and(|holder| holder.stage == Stage::Over) {
             // Its container is about to let go of the disk.
             return Ok(false);
@@ -466,7 +465,8 @@ async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble
             let lines = hearing.lines()?;
             let fresh: Vec<_> = lines.into_iter().filter(|(n, _)| *n > now.heard).collect();
             if hearing.is_spoilt() {
-                let why = format!("the build wrote into {}, by which it is followed", script::AGENT);
+                let why =
+                    format!("the build wrote into {}, by which it is followed", script::AGENT);
                 return fail(service, &now, Why::new("CLIENT_ERROR", why)).await;
             }
             let lost = fresh.iter().find_map(|(_, line)| match script::said(line) {

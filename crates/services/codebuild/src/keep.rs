@@ -180,10 +180,10 @@ impl Root {
             match kind {
                 FileType::Directory => self.walk(&path, links, depth + 1, take)?,
                 FileType::Symlink if links => take(&path)?,
-                FileType::RegularFile | FileType::Symlink | FileType::Unknown => {
-                    if self.file(&path).is_ok() {
-                        take(&path)?;
-                    }
+                FileType::RegularFile | FileType::Symlink | FileType::Unknown
+                    if self.file(&path).is_ok() =>
+                {
+                    take(&path)?;
                 }
                 // Pipes, sockets and devices are nothing that can be kept.
                 _ => {}

@@ -14,20 +14,13 @@ pub fn types() -> Types {
 struct Project;
 
 /// What an update goes back to when a property is there no more.
-const DEFAULTS: [(&str, fn() -> Json); 12] = [
-    ("Description", || json!("")),
-    ("SourceVersion", || json!("")),
-    ("SecondarySources", || json!([])),
-    ("SecondarySourceVersions", || json!([])),
-    ("SecondaryArtifacts", || json!([])),
-    ("Cache", || json!({"Type": "NO_CACHE"})),
-    ("TimeoutInMinutes", || json!(60)),
-    ("QueuedTimeoutInMinutes", || json!(480)),
-    ("Tags", || json!([])),
-    ("VpcConfig", || json!({})),
-    ("LogsConfig", || json!({})),
-    ("BadgeEnabled", || json!(false)),
-];
+fn defaults() -> Json {
+    json!({
+        "Description": "", "SourceVersion": "", "SecondarySources": [], "SecondarySourceVersions": [],
+        "SecondaryArtifacts": [], "Cache": {"Type": "NO_CACHE"}, "TimeoutInMinutes": 60,
+        "QueuedTimeoutInMinutes": 480, "Tags": [], "VpcConfig": {}, "LogsConfig": {}, "BadgeEnabled": false,
+    })
+}
 
 fn prepared(mut properties: Properties) -> Result<Properties, Failure> {
     // A webhook of a git host, which is an operation of its own.
@@ -86,8 +79,8 @@ impl ResourceType for Project {
     ) -> Result<(), Failure> {
         let mut asked = prepared(new)?;
         asked.set("Name", json!(id));
-        for (name, value) in DEFAULTS {
-            asked.set_default(name, value);
+        for (name, value) in defaults().as_object().into_iter().flatten() {
+            asked.set_default(name, || value.clone());
         }
         request.call("codebuild", "UpdateProject", asked.request()).await?;
         Ok(())
