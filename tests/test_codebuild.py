@@ -1,10 +1,12 @@
 """CodeBuild: builds in containers of their own: phases, sources, artifacts, caches, images, and what goes wrong."""
 
 import io
+import ipaddress
 import json
 import os
 import random
 import time
+import urllib.parse
 import zipfile
 
 import pytest
@@ -230,6 +232,43 @@ artifacts:
     assert builds.why(found)["UPLOAD_ARTIFACTS"] == ("FAILED", ("CLIENT_ERROR", "no matching artifact paths found"))
 
 
+def test_a_git_host_is_a_source(builds):
+    """Any repository over HTTP; here one that asks for a name and a password."""
+    pipelines = Pipelines(builds.plane)
+    repository = pipelines.repository()
+    first = pipelines.commit(repository, buildspec__yml=spec("echo word: $(cat word)"), word="one")
+    tip = pipelines.commit(repository, word="two")
+    user = f"git-{repository}"
+    builds.iam.create_user(UserName=user)
+    builds.iam.put_user_policy(UserName=user, PolicyName="pull", PolicyDocument=allow("codecommit:GitPull"))
+    login = builds.iam.create_service_specific_credential(UserName=user, ServiceName="codecommit.amazonaws.com")["ServiceSpecificCredential"]
+    url = builds.codecommit.get_repository(repositoryName=repository)["repositoryMetadata"]["cloneUrlHttp"]
+    name, password = (urllib.parse.quote(login[part], safe="") for part in ["ServiceUserName", "ServicePassword"])
+    with_login = url.replace("http://", f"http://{name}:{password}@")
+    project = builds.project(source={"type": "GITHUB_ENTERPRISE", "location": with_login, "gitCloneDepth": 1})
+    for version, commit, word in [(None, tip, "two"), ("main", tip, "two"), (first, first, "one")]:
+        found = builds.good(project, **({"sourceVersion": version} if version else {}))
+        assert found["resolvedSourceVersion"] == commit
+        assert f"\nword: {word}\n" in builds.logged(found, "Phase complete: BUILD")
+    found = builds.run(project, sourceVersion="--upload-pack=touch /tmp/owned")
+    assert builds.why(found)["DOWNLOAD_SOURCE"][1][0] == "CLIENT_ERROR" and not os.path.exists("/tmp/owned")
+
+
+def test_a_build_in_a_vpc(builds, stack):
+    """It has an address in the project's subnet, and the rules of its security groups."""
+    subnet = stack.ec2.describe_subnets()["Subnets"][0]
+    group = stack.group("builds")
+    project = builds.project(
+        spec("ip -4 -o addr; cat /etc/hosts"), vpcConfig={"vpcId": stack.vpc, "subnets": [subnet["SubnetId"]], "securityGroupIds": [group]}
+    )
+    text = builds.logged(builds.good(project), "Phase complete: BUILD")
+    network = ipaddress.ip_network(subnet["CidrBlock"])
+    addresses = [ipaddress.ip_address(word.split("/")[0]) for word in text.split() if word.count(".") == 3 and "/" in word and word[0].isdigit()]
+    assert any(address in network for address in addresses), text
+    found = builds.run(builds.project(spec("true"), vpcConfig={"vpcId": stack.vpc, "subnets": ["subnet-none"], "securityGroupIds": [group]}))
+    assert "subnet-none" in str(builds.why(found)), found
+
+
 def test_archives_are_sources_and_caches_are_kept(builds):
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -253,6 +292,10 @@ def test_builds_are_stopped_time_out_and_are_retried(builds):
     project = builds.project(spec("echo begun", "sleep 600"))
     id = builds.start(project)
     eventually(lambda: builds.get(id)["currentPhase"] == "BUILD", "the build")
+    # It runs as tasks do, and is nobody's to name as one.
+    task = f"arn:aws:ecs:us-east-1:123456789012:task/@codebuild/{id.split(':')[1].replace('-', '')}"
+    with refused("InvalidParameterException"):
+        builds.plane.client("ecs").list_tags_for_resource(resourceArn=task)
     builds.codebuild.stop_build(id=id)
     found = builds.over(id)
     assert (found["buildStatus"], builds.why(found)["BUILD"][0]) == ("STOPPED", "STOPPED")

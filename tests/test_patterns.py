@@ -137,50 +137,75 @@ def test_an_internal_service(pattern):
     pattern.live("internal-service", look, Namespace="patterns", PublicAddresses="ENABLED")
 
 
-def test_a_pushed_service(pattern, tmp_path):
-    """A push of taskdef.json and appspec.yaml replaces what runs, under load; a version that does not start does not."""
-    stack, neargate = pattern.stack, pattern.neargate
-    s3, codepipeline = neargate.client("s3"), neargate.client("codepipeline")
-    bucket = f"pushed-{os.urandom(4).hex()}"
-    s3.create_bucket(Bucket=bucket)
-    subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
-    more = dict(ListenerPort=LISTENER, TestPort=LISTENER + 1, RepositoryName="pushed", ArtifactBucket=bucket, TerminationWait=0)
-    common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "Command": pattern.says("one"), **more}
-    pattern.stacks.create(**pattern.given("pushed-service", **common))
-    outputs = pattern.stacks.outputs(pattern.name)
-    assert fetch(outputs["Url"]) == "one" == fetch(outputs["TestUrl"])
-    described = stack.ecs.describe_task_definition(taskDefinition=outputs["Definition"])["taskDefinition"]
-    keep = ["family", "cpu", "memory", "executionRoleArn", "networkMode", "requiresCompatibilities", "containerDefinitions"]
-    taskdef = {key: described[key] for key in keep}
+class Shipping:
+    """The stack of pushed-service, a working tree of its repository, and what is pushed."""
 
-    def executions():
-        found = codepipeline.list_pipeline_executions(pipelineName=outputs["Pipeline"])
+    def __init__(self, pattern, directory, repository, **parameters):
+        self.pattern, stack, plane = pattern, pattern.stack, pattern.neargate
+        self.codepipeline = plane.client("codepipeline")
+        bucket = f"{repository}-{os.urandom(4).hex()}"
+        plane.client("s3").create_bucket(Bucket=bucket)
+        subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
+        ports = dict(ListenerPort=LISTENER, TestPort=LISTENER + 1, RepositoryName=repository, ArtifactBucket=bucket, TerminationWait=0)
+        common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "Command": pattern.says("one"), **ports}
+        pattern.stacks.create(**pattern.given("pushed-service", **common, **parameters))
+        self.outputs = pattern.stacks.outputs(pattern.name)
+        described = stack.ecs.describe_task_definition(taskDefinition=self.outputs["Definition"])["taskDefinition"]
+        keep = ["family", "cpu", "memory", "executionRoleArn", "networkMode", "requiresCompatibilities", "containerDefinitions"]
+        self.taskdef = {key: described[key] for key in keep}
+        self.git = Git(plane, directory / "git")
+        self.tree = self.git.work(self.outputs["CloneUrl"])
+        self.write(appspec__yaml=APPSPEC)
+
+    def load(self):
+        host, port = self.outputs["Url"].removeprefix("http://").rstrip("/").split(":")
+        return Load(host, int(port))
+
+    def write(self, **files):
+        for path, text in files.items():
+            (self.tree / path.replace("__", ".")).write_text(text)
+
+    def executions(self):
+        found = self.codepipeline.list_pipeline_executions(pipelineName=self.outputs["Pipeline"])
         return found["pipelineExecutionSummaries"][::-1]
 
-    def shipped(number):
-        found = executions()[number:]
-        return found[0] if found and found[0]["status"] not in ["InProgress", "Stopping"] else None
+    def push(self, **files):
+        """Pushes, and waits for the end of the execution that this begins."""
+        before = len(self.executions())
+        self.write(**files)
+        self.git("add", "-A", cwd=self.tree)
+        self.git("commit", "-q", "-m", "a change", cwd=self.tree)
+        self.git("push", "-q", "origin", "main", cwd=self.tree)
 
-    git = Git(neargate, tmp_path / "git")
-    tree = git.work(outputs["CloneUrl"])
-    git.commit(tree, "appspec.yaml", APPSPEC)
-    host, port = outputs["Url"].removeprefix("http://").rstrip("/").split(":")
-    with Load(host, int(port)) as load:
+        def over():
+            found = self.executions()[before:]
+            return found[0] if found and found[0]["status"] not in ["InProgress", "Stopping"] else None
+
+        return eventually(over, "the push is shipped", 300)
+
+    def end(self):
+        self.pattern.stacks.delete(self.pattern.name)
+        # What a pipeline has registered stays, as on AWS.
+        ecs = self.pattern.stack.ecs
+        for arn in ecs.list_task_definitions(familyPrefix=self.taskdef["family"])["taskDefinitionArns"]:
+            ecs.deregister_task_definition(taskDefinition=arn)
+        self.pattern.nothing_is_left()
+
+
+def test_a_pushed_service(pattern, tmp_path):
+    """A push of taskdef.json and appspec.yaml replaces what runs, under load; a version that does not start does not."""
+    shipping = Shipping(pattern, tmp_path, "pushed")
+    outputs, taskdef = shipping.outputs, shipping.taskdef
+    assert fetch(outputs["Url"]) == "one" == fetch(outputs["TestUrl"])
+    with shipping.load() as load:
         taskdef["containerDefinitions"][0]["command"] = pattern.says("two").split(",")
-        git.commit(tree, "taskdef.json", json.dumps(taskdef))
-        git("push", "-q", "origin", "main", cwd=tree)
-        assert eventually(lambda: shipped(1), "the push is shipped", 120)["status"] == "Succeeded", executions()
+        shipped = shipping.push(taskdef__json=json.dumps(taskdef))
+        assert shipped["status"] == "Succeeded", shipped
         assert fetch(outputs["Url"]) == "two"
-        git.commit(tree, "taskdef.json", "{")
-        git("push", "-q", "origin", "main", cwd=tree)
-        failed = eventually(lambda: shipped(2), "the push is looked at", 60)
+        failed = shipping.push(taskdef__json="{")
         assert failed["status"] == "Failed" and "taskdef.json" in failed["statusSummary"], failed
     assert load.failures == [] and load.bodies == {"one", "two"}, load.failures[:3]
-    pattern.stacks.delete(pattern.name)
-    # What a pipeline has registered stays, as on AWS.
-    for arn in stack.ecs.list_task_definitions(familyPrefix=described["family"])["taskDefinitionArns"]:
-        stack.ecs.deregister_task_definition(taskDefinition=arn)
-    pattern.nothing_is_left()
+    shipping.end()
 
 
 BUILDSPEC = """version: 0.2
@@ -203,52 +228,21 @@ artifacts:
 
 def test_a_push_becomes_an_image_and_is_serving(pattern, tmp_path):
     """git push, and the image that is built of it is serving, under load: source, build, blue/green, all of it."""
-    stack, neargate = pattern.stack, pattern.neargate
-    s3, codepipeline = neargate.client("s3"), neargate.client("codepipeline")
-    bucket = f"built-{os.urandom(4).hex()}"
-    s3.create_bucket(Bucket=bucket)
-    subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
-    more = dict(ListenerPort=LISTENER, TestPort=LISTENER + 1, RepositoryName="built", ArtifactBucket=bucket, TerminationWait=0)
-    common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "Command": pattern.says("one"), "Build": "yes", **more}
-    pattern.stacks.create(**pattern.given("pushed-service", **common))
-    outputs = pattern.stacks.outputs(pattern.name)
-    described = stack.ecs.describe_task_definition(taskDefinition=outputs["Definition"])["taskDefinition"]
-    keep = ["family", "cpu", "memory", "executionRoleArn", "networkMode", "requiresCompatibilities", "containerDefinitions"]
-    taskdef = {key: described[key] for key in keep}
-    del taskdef["containerDefinitions"][0]["command"]
-    taskdef["containerDefinitions"][0]["image"] = "<IMAGE1_NAME>"
-
-    def shipped(number):
-        found = codepipeline.list_pipeline_executions(pipelineName=outputs["Pipeline"])["pipelineExecutionSummaries"][::-1][number:]
-        return found[0] if found and found[0]["status"] not in ["InProgress", "Stopping"] else None
-
-    git = Git(neargate, tmp_path / "git")
-    tree = git.work(outputs["CloneUrl"])
-    shutil.copy(shutil.which("busybox"), tree / "busybox")
-    for path, text in {
-        "appspec.yaml": APPSPEC,
-        "taskdef.json": json.dumps(taskdef),
-        "buildspec.yml": BUILDSPEC,
-    }.items():
-        (tree / path).write_text(text)
-    (tree / "Dockerfile").write_text(
-        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nRUN mkdir /www\nCOPY page /www/index.html\n"
-        'CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]\n'
-    )
-    git("add", "-A", cwd=tree)
-    host, port = outputs["Url"].removeprefix("http://").rstrip("/").split(":")
-    with Load(host, int(port)) as load:
-        for number, page in enumerate(["two", "three"], 1):
-            git.commit(tree, "page", page)
-            git("push", "-q", "origin", "main", cwd=tree)
-            found = eventually(lambda: shipped(number), "the push is shipped", 300)
-            assert found["status"] == "Succeeded", found
-            assert fetch(outputs["Url"]) == page
+    shipping = Shipping(pattern, tmp_path, "built", Build="yes")
+    [container] = shipping.taskdef["containerDefinitions"]
+    del container["command"]
+    container["image"] = "<IMAGE1_NAME>"
+    dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nRUN mkdir /www\nCOPY page /www/index.html\n"
+    dockerfile += 'CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+    shutil.copy(shutil.which("busybox"), shipping.tree / "busybox")
+    shipping.write(Dockerfile=dockerfile, buildspec__yml=BUILDSPEC, taskdef__json=json.dumps(shipping.taskdef))
+    with shipping.load() as load:
+        for page in ["two", "three"]:
+            shipped = shipping.push(page=page)
+            assert shipped["status"] == "Succeeded", shipped
+            assert fetch(shipping.outputs["Url"]) == page
     assert load.failures == [] and load.bodies == {"one", "two", "three"}, load.failures[:3]
-    pattern.stacks.delete(pattern.name)
-    for arn in stack.ecs.list_task_definitions(familyPrefix=described["family"])["taskDefinitionArns"]:
-        stack.ecs.deregister_task_definition(taskDefinition=arn)
-    pattern.nothing_is_left()
+    shipping.end()
 
 
 def test_patterns_are_listed_and_nothing_is_overwritten(neargate, tmp_path):

@@ -51,7 +51,10 @@ impl Ecs {
         let line = |task: Arc<Task>| TaskLine {
             realm: task.realm.clone(),
             arn: task.arn(),
-            definition: format!("{}:{}", task.family, task.revision),
+            definition: match &task.sandbox {
+                Some(_) => "a build".to_owned(),
+                None => format!("{}:{}", task.family, task.revision),
+            },
             status: task.last_status.as_str(),
             private_ip: task.interface.private_ip.clone(),
             public_ip: task.interface.public_ip.clone(),

@@ -77,10 +77,11 @@ pub(super) fn task_id(ctx: &Context, cluster: &str, given: &str) -> Option<Strin
     fits.then(|| id.to_owned())
 }
 
-/// The named task.
+/// The named task; what other services run in tasks is nobody's to name.
 pub(super) fn task(ecs: &Ecs, ctx: &Context, cluster: &str, given: &str) -> Option<Arc<Task>> {
     let id = task_id(ctx, cluster, given)?;
-    ecs.store.read().get::<Task>(&Task::key_of(&ctx.realm(), cluster, &id))
+    let found = ecs.store.read().get::<Task>(&Task::key_of(&ctx.realm(), cluster, &id));
+    found.filter(|task| task.sandbox.is_none())
 }
 
 /// A task definition by `family`, `family:revision` or ARN; by family alone, the newest active revision.
