@@ -596,18 +596,25 @@ def test_a_project_in_a_stack(builds):
     assert not builds.codebuild.batch_get_projects(names=[outputs["Name"]])["projects"]
 
 
-def test_builds_survive_crashes(tmp_path):
-    """`kill -9` at random moments: every build ends once, with everything that it did in its log once."""
+@pytest.fixture
+def fragile(tmp_path):
     plane = Neargate(tmp_path / "data", PORT + 21)
     plane.start()
+    yield plane
+    plane.kill()
+
+
+def test_builds_survive_crashes(fragile, tmp_path):
+    """`kill -9` at random moments: every build ends once, with everything that it did in its log once."""
+    plane = fragile
     (tmp_path / "image").mkdir()
     builds = Builds(plane, upload(plane, build(tmp_path / "image", "crash"), "crash"))
     artifacts = {"type": "S3", "location": builds.bucket, "packaging": "ZIP", "namespaceType": "BUILD_ID", "name": "x.zip"}
     commands = [f"echo step {n}; sleep 0.3" for n in range(8)]
     project = builds.project(spec(*commands, "echo kept > kept", artifacts={"files": "kept"}), artifacts=artifacts)
-    rng = random.Random(5)
+    rng = random.Random(12)
     ids = []
-    for round in range(5):
+    for round in range(10):
         ids.append(builds.start(project))
         time.sleep(rng.uniform(0.05, 1.5))
         plane.kill()
@@ -622,4 +629,10 @@ def test_builds_survive_crashes(tmp_path):
     numbers = [builds.get(id)["buildNumber"] for id in ids]
     assert numbers == list(range(1, len(ids) + 1))
     eventually(lambda: not list((tmp_path / "data" / "codebuild" / "builds").iterdir()), "nothing left of them")
+    # Minutes are shorter now: five of a build's are six seconds.
     plane.kill()
+    plane.start(NEARGATE_TIME_SCALE="0.02")
+    endless = builds.project(spec("echo begun", "sleep 600"), timeoutInMinutes=5)
+    found = builds.run(endless)
+    assert found["buildStatus"] == "TIMED_OUT"
+    assert builds.why(found) == {"BUILD": ("TIMED_OUT", ("BUILD_TIMED_OUT", "Build has timed out."))}

@@ -408,7 +408,8 @@ impl Network {
         vpc.namespace.run(move |_| open_listener(address)).await
     }
 
-    /// Listens on a TCP address inside a network namespace, which lives as long as the socket. The socket does not block.
+    /// Listens on a TCP address inside a network namespace, which lives as long as the socket. The socket does not
+    /// block.
     pub async fn listen_in(
         &self,
         netns: &Path,

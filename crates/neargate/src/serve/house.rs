@@ -163,9 +163,8 @@ impl House {
         world: &World,
         front: &Arc<Front>,
     ) -> Result<(), ServeError> {
-        let images =
-            connect::Registries::new(self.ecr.clone(), self.builds.clone(), world)
-                .map_err(ServeError::Registries)?;
+        let images = connect::Registries::new(self.ecr.clone(), self.builds.clone(), world)
+            .map_err(ServeError::Registries)?;
         let (ssm, secrets) = (self.ssm.clone(), self.secrets.clone());
         let secrets: Arc<dyn Secrets> = Arc::new(connect::Stored { ssm, secrets });
         let logs: Arc<dyn LogSinks> = Arc::new(connect::LogStreams(self.logs.clone()));

@@ -1,10 +1,12 @@
-//! The reconciler: every build that is not over has someone who carries it from stage to stage. Each stage looks at what
-//! is there before it does anything, so that it can be begun again after a crash.
+//! The reconciler: every build that is not over has someone who carries it from stage to stage. Each stage looks at
+//! what is there before it does anything, so that it can be begun again after a crash.
 
 use crate::{
     CodeBuild,
     api::{BuildPhaseType, StatusType},
-    cache, check, log,
+    cache, check,
+    hear::{Hearing, apply, lost},
+    log,
     model::{Build, Project, Stage},
     ops::{assume, build::most_at_once},
     phases::{self, Why},
@@ -14,8 +16,7 @@ use ecs::{SandboxRequest, SandboxState, model::SandboxOwner};
 use std::{
     collections::HashSet,
     future::Future,
-    io::{self, Read, Seek, SeekFrom},
-    path::Path,
+    io,
     sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
     time::Duration,
 };
@@ -29,10 +30,10 @@ const LOOK: Duration = Duration::from_millis(50);
 const ROUND: Duration = Duration::from_secs(10);
 /// The wait after a disk that failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The most that is read of what a container tells, in bytes: it is the build's to write, too.
-const MOST_TOLD: u64 = 1 << 20;
 /// How long the record of a build is kept, as on AWS.
 const KEEP: Duration = Duration::from_secs(365 * 24 * 3600);
+/// So many containers of a build may be lost before they began: what kills them is not chance then.
+const MOST_LOST: u32 = 5;
 const OWNER: SandboxOwner = SandboxOwner::CodeBuild;
 
 /// That somebody carries a build, as long as they do: whoever panics leaves it to the next.
@@ -403,48 +404,6 @@ async fn fetch(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troub
     started.await.map_err(Trouble::from)
 }
 
-/// What was read of what a container tells.
-struct Hearing {
-    file: std::fs::File,
-    /// The beginning of a line whose end is not there yet.
-    part: Vec<u8>,
-    read: u64,
-    lines: usize,
-}
-
-impl Hearing {
-    async fn open(service: &CodeBuild, build: &Build) -> Option<Self> {
-        let root = service.ecs.sandbox_root(&build.sandbox()).await.ok()?;
-        let path = format!("{}/{}", script::AGENT, script::PROGRESS);
-        let mut file = crate::keep::Root(root).file(Path::new(&path)).ok()?;
-        file.seek(SeekFrom::Start(0)).ok()?;
-        Some(Self { file, part: Vec::new(), read: 0, lines: 0 })
-    }
-
-    /// Whether more was written than the program would write.
-    fn is_spoilt(&self) -> bool {
-        self.read >= MOST_TOLD
-    }
-
-    /// The lines that are new, with their numbers.
-    fn lines(&mut self) -> io::Result<Vec<(usize, String)>> {
-        let before = self.part.len();
-        (&mut self.file).take(MOST_TOLD.saturating_sub(self.read)).read_to_end(&mut self.part)?;
-        self.read += (self.part.len() - before) as u64;
-        let Some(end) = self.part.iter().rposition(|byte| *byte == b'\n') else {
-            return Ok(Vec::new());
-        };
-        let rest = self.part.split_off(end + 1);
-        let whole = std::mem::replace(&mut self.part, rest);
-        let lines = String::from_utf8_lossy(&whole).lines().map(str::to_owned).collect::<Vec<_>>();
-        let numbered = lines.into_iter().map(|line| {
-            self.lines += 1;
-            (self.lines, line)
-        });
-        Ok(numbered.collect())
-    }
-}
-
 /// Follows the container to the end of its phases.
 async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble> {
     let key = build.key();
@@ -482,6 +441,15 @@ async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble
                 continue;
             }
         }
+        let again = matches!(state, Some(SandboxState::Over { ran: false, lost: true, .. }));
+        if again && now.lost < MOST_LOST {
+            // Nothing of it has run: another container is as good.
+            return change(service, &now, |build, _| {
+                build.lost += 1;
+                build.stage = Stage::Source;
+            })
+            .await;
+        }
         if let Some(over @ SandboxState::Over { .. }) = state {
             return fail(service, &now, lost(&now, over)).await;
         }
@@ -491,27 +459,6 @@ async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble
         }
         service.world.sleep(LOOK).await;
     }
-}
-
-/// Why a container ended before its phases did.
-fn lost(build: &Build, state: SandboxState) -> Why {
-    let SandboxState::Over { reason, exit_code, ran } = state else {
-        return Why::new("INTERNAL_SERVICE_ERROR", "the build's container is gone");
-    };
-    if !ran {
-        let code = match reason.starts_with("CannotPullContainerError") {
-            true => "BUILD_CONTAINER_UNABLE_TO_PULL_IMAGE",
-            false => "CLIENT_ERROR",
-        };
-        return Why::new(code, format!("The build's container could not be started: {reason}"));
-    }
-    let phase = build.document.current_phase.as_deref().unwrap_or_default();
-    // 137: killed, as by the kernel for want of memory.
-    let code = exit_code.map(|code| format!(" with the exit code {code}")).unwrap_or_default();
-    Why::new(
-        "CLIENT_ERROR",
-        format!("The build's container ended in {phase}{code} before its commands did: {reason}"),
-    )
 }
 
 /// Puts what a container told into the record.
@@ -530,40 +477,6 @@ async fn hear(
         }
     })
     .await
-}
-
-fn apply(build: &mut Build, said: script::Said, at: Timestamp) {
-    use script::Said::{Begin, Done, Enter, Leave, Lost};
-    let current = build.document.current_phase.clone().unwrap_or_default();
-    match said {
-        Begin => phases::leave(build, StatusType::Succeeded, None, at),
-        Lost(_) => {}
-        Enter(name) => {
-            let known = build.document.phases.iter().flatten();
-            let mut known = known.filter_map(|phase| phase.phase_type);
-            if let Some(phase) = phases::named(&name)
-                && !known.any(|known| known == phase)
-            {
-                phases::next(build, phase, at);
-            }
-        }
-        Leave(name, _) if name != current => {}
-        Leave(_, None) => phases::leave(build, StatusType::Succeeded, None, at),
-        Leave(_, Some((command, status))) => {
-            let command = build.plan.commands.get(command).cloned().unwrap_or_default();
-            let message = format!(
-                "Error while executing command: {}. Reason: exit status {status}",
-                command.trim_end()
-            );
-            let why = Why::new("COMMAND_EXECUTION_ERROR", message);
-            phases::leave(build, StatusType::Failed, Some(why), at);
-        }
-        Done(succeeded) => {
-            build.succeeded = succeeded;
-            build.stage = Stage::Upload;
-            phases::next(build, BuildPhaseType::UploadArtifacts, at);
-        }
-    }
 }
 
 /// Keeps what is to be kept, and ends the build.

@@ -1,8 +1,9 @@
 //! CodeBuild: builds in containers of their own. Records are `codebuild.*`.
 //!
-//! A build is carried from stage to stage by `drive`, each of which can be begun again after a crash. Its container is a
-//! sandbox of ECS, with the source and a program that runs the buildspec's phases laid over the image; the program goes on
-//! by itself whether or not anybody follows it, and what is kept of the build is read out of the container from outside.
+//! A build is carried from stage to stage by `drive`, each of which can be begun again after a crash. Its container is
+//! a sandbox of ECS, with the source and a program that runs the buildspec's phases laid over the image; the program
+//! goes on by itself whether or not anybody follows it, and what is kept of the build is read out of the container from
+//! outside.
 
 pub mod api {
     //! Requests and answers, as AWS defines them.
@@ -14,6 +15,7 @@ mod cache;
 mod check;
 mod drive;
 mod faults;
+mod hear;
 mod image;
 mod keep;
 mod log;
@@ -94,7 +96,7 @@ pub struct CodeBuild {
     ecs: Arc<Ecs>,
     /// What of builds lies on disk: `builds/ID`, `cache/…`.
     directory: PathBuf,
-    image: BuildImage,
+    image: Arc<BuildImage>,
     /// The port of the API on the host.
     port: u16,
     outside: OnceLock<Surroundings>,
@@ -119,7 +121,7 @@ impl CodeBuild {
         }
         let Neighbours { iam, codecommit, s3, ecs } = neighbours;
         Ok(Arc::new(Self {
-            image: BuildImage::open(&directory.join("image"), &world)?,
+            image: Arc::new(BuildImage::open(&directory.join("image"), &world)?),
             directory: directory.to_owned(),
             outside: OnceLock::new(),
             store,
@@ -151,6 +153,6 @@ impl CodeBuild {
 
     /// What of a build lies on disk.
     fn build_directory(&self, build: &Build) -> PathBuf {
-        self.directory.join("builds").join(build.sandbox())
+        self.directory.join("builds").join(build.digits())
     }
 }

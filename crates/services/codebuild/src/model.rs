@@ -99,6 +99,8 @@ pub struct Build {
     pub token: Option<String>,
     /// Who asked for it: it is theirs to be told of by the token.
     pub asked_by: String,
+    /// How many containers it had that were lost before they began.
+    pub lost: u32,
     /// Whether it is to be stopped.
     pub stop: bool,
     /// The project's [`Project::cache`] when it began.
@@ -126,9 +128,17 @@ impl Build {
         format!("{}:{}", self.project, self.id)
     }
 
+    /// The digits of its id.
+    pub fn digits(&self) -> String {
+        self.id.replace('-', "")
+    }
+
     /// The id of its container.
     pub fn sandbox(&self) -> String {
-        self.id.replace('-', "")
+        match self.lost {
+            0 => self.digits(),
+            lost => format!("{}-{lost}", self.digits()),
+        }
     }
 
     /// Whether it is not over.

@@ -110,8 +110,8 @@ pub(crate) enum Said {
     Done(bool),
 }
 
-/// A line of `progress`: when, in milliseconds since the epoch, and what. A build can write there too, so whatever means
-/// nothing is passed over.
+/// A line of `progress`: when, in milliseconds since the epoch, and what. A build can write there too, so whatever
+/// means nothing is passed over.
 pub(crate) fn said(line: &str) -> Option<(i64, Said)> {
     let (time, rest) = line.split_once(' ')?;
     // Some programs of the name `date` know no fractions.
@@ -230,7 +230,8 @@ phases:
 ");
         assert!(text.contains("finally\n") && text.contains("post 0\n"), "{text}");
         assert!(!text.contains("\nnever\n"), "{text}");
-        assert!(text.contains("COMMAND_EXECUTION_ERROR Message: Error while executing command: exit 7. Reason: exit status 7"), "{text}");
+        let why = "Error while executing command: exit 7. Reason: exit status 7";
+        assert!(text.contains(&format!("COMMAND_EXECUTION_ERROR Message: {why}")), "{text}");
         let failed =
             |name: &str, command, status| Said::Leave(name.to_owned(), Some((command, status)));
         assert_eq!(said[2], failed("INSTALL", 0, 1));

@@ -63,7 +63,7 @@ fn directory(path: &Path) -> io::Result<()> {
 
 /// Where a build's sources lie in its container: a name with digits of its own, as on AWS.
 fn sources(build: &Build) -> String {
-    let digits = u32::from_str_radix(&build.sandbox()[..8], 16).unwrap_or_default();
+    let digits = u32::from_str_radix(&build.digits()[..8], 16).unwrap_or_default();
     format!("/codebuild/output/src{digits:010}")
 }
 

@@ -1,5 +1,5 @@
 //! What EventBridge is told of builds, within the transaction that changes them.
-//! <https://docs.aws.amazon.com/codebuild/latest/userguide/sample-build-notifications.html#sample-build-notifications-ref>
+//! <https://docs.aws.amazon.com/codebuild/latest/userguide/sample-build-notifications.html>
 
 use crate::{
     api::{BuildPhase, StatusType},

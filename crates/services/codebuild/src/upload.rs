@@ -285,7 +285,7 @@ mod tests {
         let build: Build = serde_json::from_value(serde_json::json!({
             "realm": "1/r", "project": "app", "id": "ID", "document": {},
             "artifacts": {"type": "S3"}, "secondary_artifacts": [], "logs": {}, "stage": "Upload",
-            "token": null, "asked_by": "", "stop": false, "cache": 0, "layers": false, "begun": null,
+            "token": null, "asked_by": "", "lost": 0, "stop": false, "cache": 0, "layers": false, "begun": null,
             "plan": {"commands": [], "source": "", "exported": [], "artifacts": null, "secondary": {},
                      "names": [], "cache": []},
             "heard": 0, "succeeded": true,

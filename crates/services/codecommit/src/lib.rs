@@ -107,8 +107,9 @@ impl CodeCommit {
         Ok(bare.archive(&commit).await?)
     }
 
-    /// Checks a version (a commit, a branch or a tag; the default branch without) out into `target`, which is made, with
-    /// so many commits of history, if the caller may read the repository (`codecommit:GitPull`). Answers the commit.
+    /// Checks a version (a commit, a branch or a tag; the default branch without) out into `target`, which is made,
+    /// with so many commits of history, if the caller may read the repository (`codecommit:GitPull`). Answers the
+    /// commit.
     pub async fn checkout(
         &self,
         ctx: &Context,

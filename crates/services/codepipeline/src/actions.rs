@@ -65,8 +65,8 @@ impl Provider {
             }
             (category, owner, provider) => Err(format!(
                 "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit and ECR \
-                 sources, builds by CodeBuild, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by CloudFormation are \
-                 built.",
+                 sources, builds by CodeBuild, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by \
+                 CloudFormation are built.",
                 category.as_str(),
                 owner.as_str(),
             )),

@@ -9,7 +9,7 @@ use crate::{
         TaskDefinition as Document, TaskStopCode,
     },
     model::{LastStatus, Launch, Sandbox, SandboxOwner, Tags, Task, TaskDefinition},
-    reconcile::pull,
+    reconcile::{events, pull},
 };
 use runtime::EngineError;
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc};
@@ -25,7 +25,7 @@ pub struct SandboxRequest {
     pub realm: String,
     /// Whose work it is.
     pub owner: SandboxOwner,
-    /// 32 hexadecimal digits. The same again changes nothing.
+    /// 32 letters and digits, or a few more. The same again changes nothing.
     pub id: String,
     /// The role whose credentials the container gets, and that its image, secrets and log stream are fetched as.
     pub role: String,
@@ -74,6 +74,8 @@ pub enum SandboxState {
         exit_code: Option<i32>,
         /// Whether the command began.
         ran: bool,
+        /// Whether it ended for no reason of its own: what held it was killed.
+        lost: bool,
     },
 }
 
@@ -200,6 +202,10 @@ impl Ecs {
                 reason: task.stopped_reason.clone().unwrap_or_default(),
                 exit_code: task.containers.first().and_then(|container| container.exit_code),
                 ran: task.started_at.is_some(),
+                lost: matches!(
+                    task.stopped_reason.as_deref(),
+                    Some(events::OWNER_DIED | events::RESTARTED)
+                ),
             },
             _ => SandboxState::Starting,
         })

@@ -180,8 +180,8 @@ async fn attempt(events: &Arc<Events>, delivery: &Delivery) -> Result<(), Failed
     }
 }
 
-/// The build that an input asks for: what of it are StartBuild's own members changes the project for this build. A whole
-/// event has none.
+/// The build that an input asks for: what of it are StartBuild's own members changes the project for this build. A
+/// whole event has none.
 fn build(project: &str, token: &str, input: &str) -> Json {
     let given: Map<String, Json> = serde_json::from_str(input).unwrap_or_default();
     let own = |name: &String| name == "sourceVersion" || name.ends_with("Override");

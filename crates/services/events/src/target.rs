@@ -46,7 +46,8 @@ impl<'a> Kind<'a> {
                 Ok(Self::LogGroup { account, region, name })
             }
             ["arn", "aws", service, ..] => Err(format!(
-                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines, projects of CodeBuild and log groups only."
+                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines, projects of CodeBuild \
+                 and log groups only."
             )),
             _ => Err(malformed(arn)),
         }

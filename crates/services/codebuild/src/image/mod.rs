@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 use thiserror::Error;
+use tokio::sync::oneshot;
 use world::World;
 
 /// Where AWS's names for its images of builds begin, read as docker reads them.
@@ -46,6 +47,7 @@ pub(crate) fn is_curated(reference: &Reference) -> bool {
 pub(crate) struct BuildImage {
     directory: PathBuf,
     blobs: BlobStore,
+    world: World,
     /// Its manifest, once it is there.
     made: Arc<Mutex<Option<Digest>>>,
     /// One puts it together; others wait.
@@ -57,6 +59,7 @@ impl BuildImage {
         Ok(Self {
             directory: directory.to_owned(),
             blobs: BlobStore::open(&directory.join("blobs"), world)?,
+            world: world.clone(),
             made: Arc::new(Mutex::new(make::known(directory))),
             turn: tokio::sync::Mutex::default(),
         })
@@ -66,14 +69,27 @@ impl BuildImage {
         self.made.lock().expect("nothing panics with the lock held").clone()
     }
 
-    /// Sees that the image is there; `tell` hears how far it is.
+    /// Sees that the image is there; `tell` hears how far it is. Who stops waiting does not stop the work.
     pub(crate) async fn ensure(
-        &self,
+        self: &Arc<Self>,
         tell: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<(), ImageError> {
         if self.made().is_some() {
             return Ok(());
         }
+        let (this, (done, wait)) = (self.clone(), oneshot::channel());
+        self.world.spawn("the image of builds", async move {
+            let made = this.make(tell).await;
+            let _ = done.send(made); // nobody may be waiting any more
+        });
+        let ended = |_| {
+            let error = io::Error::other("the work ended");
+            Err(ImageError::File(self.directory.clone(), error))
+        };
+        wait.await.unwrap_or_else(ended)
+    }
+
+    async fn make(&self, tell: impl Fn(String) + Send + Sync + 'static) -> Result<(), ImageError> {
         let _turn = self.turn.lock().await;
         if self.made().is_some() {
             return Ok(());

@@ -238,6 +238,7 @@ fn build(
         stage: Stage::Queued,
         token,
         asked_by: ctx.principal.arn.clone(),
+        lost: 0,
         stop: false,
         cache: 0,
         layers: false,

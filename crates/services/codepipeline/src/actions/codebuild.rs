@@ -79,7 +79,9 @@ async fn begin(work: &Work<'_>) -> Result<String, Failed> {
         }));
     }
     let outputs = work.outputs();
-    let output = |(_, Artifact { bucket, key }): &(String, Artifact)| json!({"type": "CODEPIPELINE", "location": bucket, "name": key, "packaging": "ZIP"});
+    let output = |(_, Artifact { bucket, key }): &(String, Artifact)| {
+        json!({"type": "CODEPIPELINE", "location": bucket, "name": key, "packaging": "ZIP"})
+    };
     // Of several outputs each is one of the buildspec's secondary artifacts, by its name.
     let (main, secondary) = match &outputs[..] {
         [only] => (output(only), Vec::new()),

@@ -7,6 +7,12 @@ use crate::{
 use runtime::{Event, EventKind, Exit, StartFailure, StopReason};
 use world::Timestamp;
 
+/// Why a task is over whose shim is gone without a trace.
+pub(crate) const RESTARTED: &str = "The machine that ran the task was restarted.";
+/// Why a task is over whose shim was killed.
+pub(crate) const OWNER_DIED: &str =
+    "The process that owned the task's containers was killed; they were ended with it";
+
 /// Puts one event into the record. `essential` says whether a container is. Events that are in it already
 /// change nothing.
 pub(super) fn apply(task: &mut Task, event: &Event, essential: impl Fn(&str) -> bool) {
@@ -108,9 +114,7 @@ fn stop(task: &mut Task, reason: &StopReason, now: Timestamp) {
             task.stop(TaskStopCode::TaskFailedToStart, &reason, now);
         }
         StopReason::ShimDied => {
-            let reason =
-                "The process that owned the task's containers was killed; they were ended with it";
-            task.stop(TaskStopCode::EssentialContainerExited, reason, now);
+            task.stop(TaskStopCode::EssentialContainerExited, OWNER_DIED, now);
         }
     }
 }

@@ -5,7 +5,7 @@
 mod collect;
 pub(crate) mod connect;
 mod environment;
-mod events;
+pub(crate) mod events;
 mod output;
 pub(crate) mod pull;
 mod reach;

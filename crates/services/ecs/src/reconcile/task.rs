@@ -11,16 +11,17 @@ use super::{
 };
 use crate::{
     Ecs,
-    api::{SettingName, TaskStopCode},
+    api::{ContainerDefinition, SettingName, TaskStopCode},
     endpoints,
     model::{self, LastStatus, Task, TaskDefinition},
     tell::change_task,
 };
 use ec2::{InterfaceError, InterfaceRequest};
 use runtime::EngineError;
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
 use thiserror::Error as ThisError;
+use tokio::task::JoinHandle;
 use wire::Principal;
 use world::Timestamp;
 
@@ -267,12 +268,46 @@ fn execution_role(
 }
 
 /// A listener that ends with whoever holds this.
-struct Listening(Option<tokio::task::JoinHandle<()>>);
+struct Listening(Option<JoinHandle<()>>);
 
 impl Drop for Listening {
     fn drop(&mut self) {
         if let Some(listener) = &self.0 {
             listener.abort();
+        }
+    }
+}
+
+/// A sandbox's API on its own loopback address; none for other tasks.
+async fn loopback(ecs: &Arc<Ecs>, task: &Task, vpc: &str, netns: Option<&Path>) -> Listening {
+    let Some(netns) = netns.filter(|_| task.sandbox.is_some()) else { return Listening(None) };
+    let listener = endpoints::serve_loopback(ecs, task, vpc, netns).await;
+    // What runs in there may have taken the port.
+    Listening(listener.unwrap_or_else(|error| {
+        tracing::warn!(task = task.id, error = chain(&error), "no API on its loopback");
+        None
+    }))
+}
+
+/// What brings the task's output to its streams, at work.
+async fn shipper(
+    ecs: &Arc<Ecs>,
+    task: &Task,
+    containers: &[ContainerDefinition],
+    principal: Option<&Principal>,
+    running: &runtime::Task,
+) -> Option<JoinHandle<()>> {
+    match output::open(ecs, task, containers, principal).await {
+        Ok(sinks) => {
+            let (shipping, source) = (ecs.clone(), running.clone());
+            let hidden = output::hidden(task, running);
+            let ship = async move { output::ship(&shipping, &source, &sinks, &hidden).await };
+            Some(ecs.world.spawn("output", ship))
+        }
+        // The group may have been deleted meanwhile. The task is not to blame; its output stays in the spool.
+        Err(reason) => {
+            tracing::warn!(task = task.id, reason, "a task's log stream cannot be opened");
+            None
         }
     }
 }
@@ -287,17 +322,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     ecs.ec2.ensure_network(&task.realm, &interface.vpc).await?;
     endpoints::serve(ecs, &task.realm, &interface.vpc).await.map_err(InterfaceError::from)?;
     let netns = running.netns();
-    let _loopback = match &netns {
-        Some(netns) if task.sandbox.is_some() => {
-            let listener = endpoints::serve_loopback(ecs, task, &interface.vpc, netns).await;
-            // What runs in there may have taken the port.
-            Listening(listener.unwrap_or_else(|error| {
-                tracing::warn!(task = task.id, error = chain(&error), "no API on its loopback");
-                None
-            }))
-        }
-        _ => Listening(None),
-    };
+    let _loopback = loopback(ecs, task, &interface.vpc, netns.as_deref()).await;
     if task.last_status < LastStatus::Running
         && !task.stopping
         && let Some(netns) = &netns
@@ -308,19 +333,7 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         running.start().await?;
     }
     let principal = execution_role(ecs, task, &definition).ok().flatten();
-    let shipper = match output::open(ecs, task, &containers, principal.as_ref()).await {
-        Ok(sinks) => {
-            let (ecs_of_shipper, source) = (ecs.clone(), running.clone());
-            let hidden = output::hidden(task, &running);
-            let ship = async move { output::ship(&ecs_of_shipper, &source, &sinks, &hidden).await };
-            Some(ecs.world.spawn("output", ship))
-        }
-        // The group may have been deleted meanwhile. The task is not to blame; its output stays in the spool.
-        Err(reason) => {
-            tracing::warn!(task = task.id, reason, "a task's log stream cannot be opened");
-            None
-        }
-    };
+    let shipper = shipper(ecs, task, &containers, principal.as_ref(), &running).await;
     let essential = |name: &str| {
         let definition = containers.iter().find(|c| c.name.as_deref() == Some(name));
         definition.is_some_and(|definition| definition.essential.unwrap_or(true))
@@ -409,8 +422,7 @@ async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
     let now = ecs.world.now();
     change(ecs, &key, |task| {
         // Without a reason, whatever held its containers is gone: the machine was restarted.
-        let reason = "The machine that ran the task was restarted.";
-        task.stop(TaskStopCode::TerminationNotice, reason, now);
+        task.stop(TaskStopCode::TerminationNotice, events::RESTARTED, now);
         task.advance(LastStatus::Deprovisioning, now);
     })
     .await?;
