@@ -233,7 +233,8 @@ def test_a_push_becomes_an_image_and_is_serving(pattern, tmp_path):
     del container["command"]
     container["image"] = "<IMAGE1_NAME>"
     dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\nCOPY busybox /bin/sh\nRUN mkdir /www\nCOPY page /www/index.html\n"
-    dockerfile += 'CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+    # A shell that leaves when it is told to.
+    dockerfile += 'CMD ["/bin/busybox", "sh", "-c", "trap exit TERM; busybox httpd -f -p 8080 -h /www & wait"]\n'
     shutil.copy(shutil.which("busybox"), shipping.tree / "busybox")
     shipping.write(Dockerfile=dockerfile, buildspec__yml=BUILDSPEC, taskdef__json=json.dumps(shipping.taskdef))
     with shipping.load() as load:

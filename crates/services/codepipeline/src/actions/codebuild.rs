@@ -54,6 +54,12 @@ fn why(status: &str, found: &Json) -> String {
     message
 }
 
+/// Where an output is put.
+fn output(artifact: &Artifact) -> Json {
+    let Artifact { bucket, key } = artifact;
+    json!({"type": "CODEPIPELINE", "location": bucket, "name": key, "packaging": "ZIP"})
+}
+
 /// Begins the build; its id.
 async fn begin(work: &Work<'_>) -> Result<String, Failed> {
     let project = work.need("ProjectName")?;
@@ -79,16 +85,13 @@ async fn begin(work: &Work<'_>) -> Result<String, Failed> {
         }));
     }
     let outputs = work.outputs();
-    let output = |(_, Artifact { bucket, key }): &(String, Artifact)| {
-        json!({"type": "CODEPIPELINE", "location": bucket, "name": key, "packaging": "ZIP"})
-    };
     // Of several outputs each is one of the buildspec's secondary artifacts, by its name.
     let (main, secondary) = match &outputs[..] {
-        [only] => (output(only), Vec::new()),
+        [(_, only)] => (output(only), Vec::new()),
         several => {
-            let named = several.iter().map(|one| {
-                let mut output = output(one);
-                output["artifactIdentifier"] = json!(one.0);
+            let named = several.iter().map(|(name, artifact)| {
+                let mut output = output(artifact);
+                output["artifactIdentifier"] = json!(name);
                 output
             });
             (json!({"type": "CODEPIPELINE"}), named.collect::<Vec<_>>())
