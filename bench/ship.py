@@ -29,7 +29,7 @@ COPY busybox /bin/busybox
 COPY busybox /bin/sh
 RUN mkdir /www
 COPY page /www/index.html
-CMD ["/bin/busybox", "httpd", "-f", "-p", "8080", "-h", "/www"]
+CMD ["/bin/busybox", "sh", "-c", "trap exit TERM; busybox httpd -f -p 8080 -h /www & wait"]
 """
 BUILDSPEC = """version: 0.2
 phases:
@@ -71,7 +71,7 @@ def until(look, seconds=300):
         except OSError:
             pass
         time.sleep(0.01)
-    raise SystemExit("never")
+    raise SystemExit(f"never; the last was {found!r}")
 
 
 def seconds(later, earlier):
@@ -92,15 +92,14 @@ def neargate(directory):
         aws = {name: boto3.client(name, **session) for name in ["s3", "ec2", "ecs", "ecr", "cloudformation", "codepipeline", "codebuild", "iam"]}
         return ship(aws, directory)
     finally:
-        subprocess.run([*command, "stop", "--all"], capture_output=True)
-        process.terminate()
+        subprocess.run([*command, "down"], capture_output=True)
         process.wait()
 
 
 def ship(aws, directory):
     aws["s3"].create_bucket(Bucket="ship")
     subnets = aws["ec2"].describe_subnets()["Subnets"]
-    first = "/bin/busybox,sh,-c,mkdir /www; echo none > /www/index.html; exec busybox httpd -f -p 8080 -h /www"
+    first = "/bin/busybox,sh,-c,trap exit TERM; busybox httpd -f -p 8080 -h /www & wait"
     given = {
         "Image": seed(aws["ecr"], directory), "Command": first, "Vpc": subnets[0]["VpcId"], "Build": "yes", "RepositoryName": "ship",
         "Subnets": ",".join(one["SubnetId"] for one in subnets[:2]), "ListenerPort": str(LISTENER), "TestPort": str(LISTENER + 1),
@@ -141,7 +140,7 @@ def ship(aws, directory):
         before = time.time()
         git("push", "-q", outputs["CloneUrl"], "main")
         pushed = time.time()
-        until(lambda: fetch(outputs["Url"]) == page)
+        until(lambda: fetch(outputs["Url"]).strip() == page)
         serving = time.time()
 
         def over():

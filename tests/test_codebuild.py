@@ -601,7 +601,7 @@ def fragile(tmp_path):
     plane = Neargate(tmp_path / "data", PORT + 21)
     plane.start()
     yield plane
-    plane.kill()
+    plane.cli("down")
 
 
 def test_builds_survive_crashes(fragile, tmp_path):
