@@ -38,7 +38,7 @@ class Builds:
         self.role_name = name
         self.iam.put_role_policy(RoleName=name, PolicyName="all", PolicyDocument=allow("*"))
 
-    def project(self, buildspec=None, image=None, variables=None, privileged=False, source=None, artifacts=None, **more):
+    def project(self, buildspec=None, image=None, variables=None, privileged=False, source=None, artifacts=None, credential=None, **more):
         name = f"project-{os.urandom(5).hex()}"
         source = dict(source or {"type": "NO_SOURCE"})
         if buildspec:
@@ -50,6 +50,9 @@ class Builds:
             "privilegedMode": privileged,
             "environmentVariables": variables or [],
         }
+        if credential:
+            environment["registryCredential"] = {"credential": credential, "credentialProvider": "SECRETS_MANAGER"}
+            environment["imagePullCredentialsType"] = "SERVICE_ROLE"
         artifacts = artifacts or {"type": "NO_ARTIFACTS"}
         self.codebuild.create_project(
             name=name, source=source, artifacts=artifacts, environment=environment, serviceRole=self.role, **more
@@ -145,6 +148,21 @@ phases:
     ids = builds.codebuild.list_builds_for_project(projectName=project)["ids"]
     assert len(ids) == 2 and ids[1] == found["id"] and found["id"] in builds.codebuild.list_builds()["ids"]
     assert builds.codebuild.list_builds_for_project(projectName=project, sortOrder="ASCENDING")["ids"] == ids[::-1]
+
+
+def test_users_and_buildspecs_elsewhere(builds):
+    """Phases as another user share variables with those before; a buildspec can lie in a bucket."""
+    phases = {
+        "pre_build": {"commands": ["WORD=carried", "cd /"]},
+        "build": {"run-as": "web", "commands": ["echo $(id -u) $WORD $PWD", "MORE=of-web"], "finally": ["echo finally $(id -u)"]},
+        "post_build": {"commands": ["echo $(id -u) $MORE"]},
+    }
+    builds.s3.put_object(Bucket=builds.bucket, Key="elsewhere.yml", Body=json.dumps({"version": "0.2", "phases": phases}).encode())
+    found = builds.good(builds.project(f"arn:aws:s3:::{builds.bucket}/elsewhere.yml"))
+    text = builds.logged(found, "Phase complete: POST_BUILD")
+    assert "\n1000 carried /\n" in text and "\nfinally 1000\n" in text and "\n0 of-web\n" in text, text
+    found = builds.run(builds.project(f"arn:aws:s3:::{builds.bucket}/none.yml"))
+    assert builds.why(found)["DOWNLOAD_SOURCE"][1][0] == "YAML_FILE_ERROR"
 
 
 def test_what_fails_says_why(builds):

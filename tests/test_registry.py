@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from conftest import build, eventually
+from test_codebuild import Builds, spec
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -87,6 +88,15 @@ def test_a_private_registry_with_a_login_from_secrets_manager(stack, layout):
         stack.iam.put_role_policy(RoleName="execution", PolicyName="registry", PolicyDocument=document)
         ended = stack.finish(container)
         assert stack.lines(ended["taskArn"]) == ["let in"]
+
+
+def test_a_build_in_an_image_of_a_private_registry(stack, layout):
+    builds = Builds(stack.neargate, None)
+    secret = builds.secretsmanager.create_secret(Name="registry-of-builds", SecretString='{"username": "ann", "password": "pw"}')["ARN"]
+    with serving(layout, login="ann:pw") as host:
+        for credential, status in [(None, "FAILED"), (secret, "SUCCEEDED"), ("registry-of-builds", "SUCCEEDED")]:
+            found = builds.run(builds.project(spec("echo let in"), image=f"{host}/private:v1", credential=credential))
+            assert found["buildStatus"] == status, found["phases"]
 
 
 def test_status_tells_how_far_a_pull_is(stack, layout):

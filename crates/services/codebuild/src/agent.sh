@@ -29,7 +29,7 @@ run() {
         env -i "PATH=$PATH" "HOME=$HOME" "$shell" "$T/script.sh" </dev/null
     else
         chmod -R a+rwX "$T"
-        env -i "PATH=$PATH" su -p -s "$shell" "$2" -c ". $T/script.sh" </dev/null
+        su -p -s "$shell" "$2" -c "env -i 'PATH=$PATH' 'HOME=$HOME' '$shell' $T/script.sh" </dev/null
     fi
     status=$?
     [ "$status" = 0 ] || say "Command did not exit successfully $(cat "$A/commands/$1") exit status $status"

@@ -295,6 +295,13 @@ async fn queued(service: &Arc<CodeBuild>, build: &Build) -> Result<(), Trouble> 
     Ok(())
 }
 
+/// The ARN of the secret that the image's registry is logged in to with.
+fn registry_credential(build: &Build) -> Option<String> {
+    let environment = build.document.environment.as_ref()?;
+    let credential = &environment.registry_credential.as_ref()?.credential;
+    Some(source::secret_arn(&build.realm, credential))
+}
+
 /// Fetches the image.
 async fn provision(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble> {
     let Some(principal) = role(service, build).await? else { return Ok(()) };
@@ -328,7 +335,9 @@ async fn provision(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), T
             return fail(service, build, unable(message)).await;
         }
     }
-    if let Err(why) = service.ecs.fetch_image(&image, &principal).await {
+    let credential = registry_credential(build);
+    let fetched = service.ecs.fetch_image(&build.realm, &image, credential.as_deref(), &principal);
+    if let Err(why) = fetched.await {
         return fail(service, build, unable(why)).await;
     }
     change(service, build, |build, now| {
@@ -370,10 +379,7 @@ async fn fetch(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troub
         id: build.sandbox(),
         role: document.service_role.clone().unwrap_or_default(),
         image: environment.image.clone(),
-        registry_credential: environment
-            .registry_credential
-            .as_ref()
-            .map(|own| source::secret_arn(&build.realm, &own.credential)),
+        registry_credential: registry_credential(build),
         command: vec!["/bin/sh".to_owned(), format!("{}/{}", script::AGENT, script::PROGRAM)],
         environment: prepared.variables,
         secrets: prepared.secrets,

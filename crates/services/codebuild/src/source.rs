@@ -187,7 +187,11 @@ impl Fetching<'_> {
                 self.unpack(location, target).await?;
                 Ok(version.map(str::to_owned))
             }
-            _ => clone(&self.service.world, location, version, depth, target).await.map(Some),
+            _ => {
+                let checked = source.insecure_ssl != Some(true);
+                let url = (location, checked);
+                clone(&self.service.world, url, version, depth, target).await.map(Some)
+            }
         }
     }
 
@@ -202,11 +206,11 @@ impl Fetching<'_> {
     }
 }
 
-/// Clones from another host with the installed git: no configuration of this machine, and no protocol but HTTP, has a
-/// say.
+/// Clones from another host, whose certificate is checked or not, with the installed git: no configuration of this
+/// machine, and no protocol but HTTP, has a say.
 async fn clone(
     world: &world::World,
-    url: &str,
+    (url, checked): (&str, bool),
     version: Option<&str>,
     depth: Option<u32>,
     target: &Path,
@@ -219,7 +223,8 @@ async fn clone(
         }
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
         command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:http");
-        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=none", "-C"]);
+        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=none"]);
+        command.args(["-c", &format!("http.sslVerify={checked}"), "-C"]);
         command.arg(target).args(&arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let run = world.timeout(CLONE_TIME, command.kill_on_drop(true).output()).await;

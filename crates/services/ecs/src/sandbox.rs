@@ -240,13 +240,20 @@ impl Ecs {
         Some(ids.map_or(0, |ids| ids.first))
     }
 
-    /// Fetches an image, so that a sandbox that needs it starts at once. The error is for people.
+    /// Fetches an image, so that a sandbox that needs it starts at once; with the credentials for its registry that a
+    /// secret holds, where one is named. The error is for people.
     pub async fn fetch_image(
-        self: &Arc<Self>,
+        &self,
+        realm: &str,
         image: &str,
+        credential: Option<&str>,
         principal: &Principal,
     ) -> Result<(), String> {
-        pull::fetch(self, image, image, Some(principal), None).await.map(drop)
+        let login = match credential {
+            Some(arn) => Some(pull::credentials(self, realm, arn, Some(principal)).await?),
+            None => None,
+        };
+        pull::fetch(self, image, image, Some(principal), login).await.map(drop)
     }
 
     /// The definition of a task: its family's, or its own.

@@ -91,6 +91,27 @@ struct Login {
     password: String,
 }
 
+/// The credentials that a secret holds for a registry. The error is for people.
+pub(crate) async fn credentials(
+    ecs: &Ecs,
+    realm: &str,
+    arn: &str,
+    principal: Option<&Principal>,
+) -> Result<Credentials, String> {
+    let unable = |reason: String| {
+        format!(
+            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
+             failed: unable to retrieve secret from asm: {reason}"
+        )
+    };
+    let principal = principal.ok_or_else(|| unable("there is no execution role".to_owned()))?;
+    let value = ecs.surroundings().secrets.value(realm, principal, arn).await.map_err(unable)?;
+    let login: Login = serde_json::from_str(&value).map_err(|_| {
+        unable(format!("the secret {arn} is not a JSON object with username and password"))
+    })?;
+    Ok(Credentials::Basic { user: login.username, password: login.password })
+}
+
 /// The credentials that a container's definition names for its registry.
 async fn login(
     ecs: &Ecs,
@@ -99,20 +120,9 @@ async fn login(
     principal: Option<&Principal>,
 ) -> Result<Option<Credentials>, Trouble> {
     let Some(named) = &definition.repository_credentials else { return Ok(None) };
-    let unable = |reason: String| {
-        failed(format!(
-            "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval \
-             failed: unable to retrieve secret from asm: {reason}"
-        ))
-    };
-    let principal = principal.ok_or_else(|| unable("there is no execution role".to_owned()))?;
     let arn = &named.credentials_parameter;
-    let value =
-        ecs.surroundings().secrets.value(&task.realm, principal, arn).await.map_err(unable)?;
-    let login: Login = serde_json::from_str(&value).map_err(|_| {
-        unable(format!("the secret {arn} is not a JSON object with username and password"))
-    })?;
-    Ok(Some(Credentials::Basic { user: login.username, password: login.password }))
+    let found = credentials(ecs, &task.realm, arn, principal).await;
+    found.map(Some).map_err(failed)
 }
 
 /// Pulls the images of all containers.
