@@ -17,7 +17,7 @@ use std::{
     collections::HashSet,
     future::Future,
     io,
-    sync::{Arc, Mutex, atomic::AtomicU64, atomic::Ordering},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use store::{DiskFault, Record};
@@ -317,10 +317,10 @@ async fn provision(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), T
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<String>();
         let (logging, of, as_role) = (service.clone(), build.clone(), principal.clone());
         let logged = service.world.spawn("a build's log", async move {
-            let written = AtomicU64::new(0);
+            let mut written = 0;
             while let Some(line) = told.recv().await {
-                let from = written.fetch_add(1, Ordering::Relaxed);
-                log::write_from(&logging, &of, &as_role, "image", from, &[line]).await;
+                log::write_from(&logging, &of, &as_role, "image", written, &[line]).await;
+                written += 1;
             }
         });
         let made = service.image.ensure(move |line| drop(tell.send(line))).await;

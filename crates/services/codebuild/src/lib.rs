@@ -29,8 +29,6 @@ mod source;
 mod tell;
 mod upload;
 
-pub use image::ImageError;
-
 use codecommit::CodeCommit;
 use ecs::{Ecs, LogSinks, Secrets};
 use iam::Iam;

@@ -1,7 +1,6 @@
 //! What lies in a build's container beside its source: the program that runs its phases, and what that reads.
 
 use crate::buildspec::{Buildspec, OnFailure, PHASES};
-use std::fmt::Write;
 
 /// Where it lies in the container.
 pub(crate) const AGENT: &str = "/codebuild/agent";
@@ -59,9 +58,8 @@ pub(crate) fn write(spec: &Buildspec, greeting: &[String], names: &[String]) -> 
             Some(OnFailure::Abort) => false,
             _ => name == "build",
         };
-        let _ = writeln!(
-            phases,
-            "[ -z \"$go\" ] || phase {} {retries} {} {}{run} --{finally} || {}",
+        phases += &format!(
+            "[ -z \"$go\" ] || phase {} {retries} {} {}{run} --{finally} || {}\n",
             phase_name(name),
             quoted(pattern.unwrap_or_default()),
             quoted(&user),

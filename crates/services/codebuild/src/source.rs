@@ -119,9 +119,6 @@ pub(crate) async fn prepare(
     let (own, secrets) = environment(service, build, &spec, principal).await?;
     variables.splice(0..0, own);
     variables.extend(built_in(build, source, resolved.as_deref(), region));
-    if spec.env.git_credential_helper.0 {
-        variables.extend(git_credentials(region));
-    }
     Ok(Prepared { plan, resolved, variables, secrets })
 }
 
@@ -474,22 +471,6 @@ fn built_in(
         ("HOME", "/root".to_owned()),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// Settings by which git asks the AWS CLI for credentials, and finds repositories by AWS's names for them.
-fn git_credentials(region: &str) -> Vec<(String, String)> {
-    let api = "http://169.254.170.2:4566/";
-    let settings = [
-        ("credential.helper".to_owned(), "!aws codecommit credential-helper $@".to_owned()),
-        ("credential.UseHttpPath".to_owned(), "true".to_owned()),
-        (format!("url.{api}.insteadOf"), format!("https://git-codecommit.{region}.amazonaws.com/")),
-    ];
-    let mut all = vec![("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string())];
-    for (number, (key, value)) in settings.into_iter().enumerate() {
-        all.push((format!("GIT_CONFIG_KEY_{number}"), key));
-        all.push((format!("GIT_CONFIG_VALUE_{number}"), value));
-    }
-    all
 }
 
 #[cfg(test)]

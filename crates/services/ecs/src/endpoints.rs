@@ -92,7 +92,7 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
         if name == DATA_NAME {
             return names::addresses(&[TASK_SERVICE]);
         }
-        if is_registry(name) {
+        if is_registry(&of_names, name) {
             return names::addresses(&[REGISTRY_SERVICE]);
         }
         let asks = || task_at(&of_names, &at, from);
@@ -109,15 +109,15 @@ pub(crate) async fn serve(ecs: &Arc<Ecs>, realm: &str, vpc: &str) -> Result<(), 
     Ok(())
 }
 
-/// `ACCOUNT.dkr.ecr.REGION.amazonaws.com`, the name of a registry on AWS.
-fn is_registry(name: &str) -> bool {
-    let rest = name.strip_suffix(".amazonaws.com").and_then(|name| name.split_once(".dkr.ecr."));
-    let digits = |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-    rest.is_some_and(|(account, region)| digits(account) && !region.contains('.'))
+/// Whether it is the name that a registry of ours has on AWS.
+fn is_registry(ecs: &Ecs, name: &str) -> bool {
+    // Few names are looked at closely: whatever a task looks up comes this way.
+    let of_aws = name.contains(".dkr.ecr.").then(|| format!("{name}/any").parse().ok()).flatten();
+    of_aws.is_some_and(|reference| ecs.surroundings().images.is_ecr(&reference))
 }
 
 /// Answers the API on a sandbox's own loopback address: what is named by the host's address there (a repository's URI)
-/// is found from inside, too. The listener is closed when what is answered is dropped.
+/// is found from inside, too. The listener is closed when what is answered is aborted.
 pub(crate) async fn serve_loopback(
     ecs: &Arc<Ecs>,
     task: &Task,

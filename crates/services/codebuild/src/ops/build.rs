@@ -13,8 +13,6 @@ use store::{Record, Tx};
 use wire::{Context, Fault, PrincipalKind};
 use world::Timestamp;
 
-/// So many builds run at once for each of this machine's CPUs; more wait.
-const BUILDS_PER_CPU: usize = 1;
 /// So many times as many as run at once may wait, as on AWS.
 const MOST_WAITING: usize = 5;
 /// How long a token stands for the build that it began.
@@ -24,10 +22,10 @@ const MOST_ASKED: usize = 100;
 /// How a pipeline's token begins: its name follows, which is who began the build.
 const PIPELINE: &str = "codepipeline/";
 
-/// How many builds run at once.
+/// How many builds run at once: one for each of this machine's CPUs, two at least. More wait.
 pub(crate) fn most_at_once() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    (cpus * BUILDS_PER_CPU).max(2)
+    cpus.max(2)
 }
 
 /// A page of `all`, by their keys, and the token for the next one.
