@@ -282,7 +282,7 @@ async fn queued(service: &Arc<CodeBuild>, build: &Build) -> Result<(), Trouble> 
         build.layers = wants && !taken;
         build.stage = Stage::Provisioning;
         build.begun = Some(world.now());
-        phases::next(&mut build, BuildPhaseType::Provisioning, world.now());
+        phases::next(&mut build.document, BuildPhaseType::Provisioning, world.now());
         tell::put(tx, &world, build);
         Ok::<_, DiskFault>(true)
     });
@@ -342,7 +342,7 @@ async fn provision(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), T
     }
     change(service, build, |build, now| {
         build.stage = Stage::Source;
-        phases::next(build, BuildPhaseType::DownloadSource, now);
+        phases::next(&mut build.document, BuildPhaseType::DownloadSource, now);
     })
     .await
 }
@@ -515,7 +515,7 @@ async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troubl
             document.artifacts = kept.artifacts;
             document.secondary_artifacts = Some(kept.secondary);
             let status = if build.succeeded { StatusType::Succeeded } else { StatusType::Failed };
-            phases::leave(&mut build, StatusType::Succeeded, None, world.now());
+            phases::leave(&mut build.document, StatusType::Succeeded, None, world.now());
             phases::end(&mut build, status, None, world.now());
             tell::put(tx, &world, build);
             ecs.stop_sandbox(tx, &realm, OWNER, &id, "The build is over.");

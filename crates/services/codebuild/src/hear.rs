@@ -86,7 +86,7 @@ pub(crate) fn apply(build: &mut Build, said: script::Said, at: Timestamp) {
     use script::Said::{Begin, Done, Enter, Leave, Lost};
     let current = build.document.current_phase.clone().unwrap_or_default();
     match said {
-        Begin => phases::leave(build, StatusType::Succeeded, None, at),
+        Begin => phases::leave(&mut build.document, StatusType::Succeeded, None, at),
         Lost(_) => {}
         Enter(name) => {
             let known = build.document.phases.iter().flatten();
@@ -94,11 +94,11 @@ pub(crate) fn apply(build: &mut Build, said: script::Said, at: Timestamp) {
             if let Some(phase) = phases::named(&name)
                 && !known.any(|known| known == phase)
             {
-                phases::next(build, phase, at);
+                phases::next(&mut build.document, phase, at);
             }
         }
         Leave(name, _) if name != current => {}
-        Leave(_, None) => phases::leave(build, StatusType::Succeeded, None, at),
+        Leave(_, None) => phases::leave(&mut build.document, StatusType::Succeeded, None, at),
         Leave(_, Some((command, status))) => {
             let command = build.plan.commands.get(command).cloned().unwrap_or_default();
             let message = format!(
@@ -106,12 +106,12 @@ pub(crate) fn apply(build: &mut Build, said: script::Said, at: Timestamp) {
                 command.trim_end()
             );
             let why = Why::new("COMMAND_EXECUTION_ERROR", message);
-            phases::leave(build, StatusType::Failed, Some(why), at);
+            phases::leave(&mut build.document, StatusType::Failed, Some(why), at);
         }
         Done(succeeded) => {
             build.succeeded = succeeded;
             build.stage = Stage::Upload;
-            phases::next(build, BuildPhaseType::UploadArtifacts, at);
+            phases::next(&mut build.document, BuildPhaseType::UploadArtifacts, at);
         }
     }
 }

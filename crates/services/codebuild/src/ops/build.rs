@@ -245,8 +245,8 @@ fn build(
         heard: 0,
         succeeded: false,
     };
-    phases::enter(&mut build, BuildPhaseType::Submitted, now);
-    phases::next(&mut build, BuildPhaseType::Queued, now);
+    phases::enter(&mut build.document, BuildPhaseType::Submitted, now);
+    phases::next(&mut build.document, BuildPhaseType::Queued, now);
     Ok(build)
 }
 
