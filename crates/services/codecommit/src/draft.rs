@@ -13,7 +13,7 @@ use wire::{Context, Fault};
 
 /// The largest file that the API puts, in bytes.
 /// <https://docs.aws.amazon.com/codecommit/latest/userguide/limits.html>
-const MOST_FILE_BYTES: usize = 6 << 20;
+pub(crate) const MOST_FILE_BYTES: usize = 6 << 20;
 /// The longest name, address and message, in characters and bytes.
 const LONGEST_NAME: usize = 1000;
 const LONGEST_MESSAGE: usize = 10 << 10;
@@ -28,14 +28,15 @@ pub(crate) struct Words {
     pub message: Option<String>,
 }
 
+/// Paths to modes and ids, of files only.
+pub(crate) type Files = BTreeMap<String, (String, String)>;
+
 /// A commit in the making.
 pub(crate) struct Draft<'a> {
     bare: &'a Bare,
-    branch: &'a str,
-    /// The branch's tip.
-    pub parent: Option<String>,
-    /// Paths to modes and ids, of files only.
-    files: BTreeMap<String, (String, String)>,
+    /// The first is what the branch must be at to move to it.
+    parents: Vec<String>,
+    files: Files,
 }
 
 pub(crate) fn mode(mode: FileModeTypeEnum) -> &'static str {
@@ -95,7 +96,7 @@ impl<'a> Draft<'a> {
     /// branch.
     pub(crate) async fn begin(
         bare: &'a Bare,
-        branch: &'a str,
+        branch: &str,
         parent: Option<&str>,
     ) -> Result<Self, Fault> {
         let Some(tip) = tip(bare, branch).await? else {
@@ -112,7 +113,7 @@ impl<'a> Draft<'a> {
             if let Some(parent) = parent {
                 return Err(no_parent(parent));
             }
-            return Ok(Self { bare, branch, parent: None, files: BTreeMap::new() });
+            return Ok(Self { bare, parents: Vec::new(), files: Files::new() });
         };
         let Some(parent) = parent else {
             return Err(Fault::new(
@@ -133,7 +134,12 @@ impl<'a> Draft<'a> {
         }
         let entries = objects::tree(bare, parent, true).await?;
         let files = entries.into_iter().map(|entry| (entry.path, (entry.mode, entry.id))).collect();
-        Ok(Self { bare, branch, parent: Some(tip), files })
+        Ok(Self { bare, parents: vec![tip], files })
+    }
+
+    /// A commit of these files, after these parents.
+    pub(crate) fn of(bare: &'a Bare, parents: Vec<String>, files: Files) -> Self {
+        Self { bare, parents, files }
     }
 
     /// The mode and id of the file at `path`.
@@ -172,6 +178,13 @@ impl<'a> Draft<'a> {
         let mode = mode.map(|given| self::mode(given).to_owned()).or(before);
         let mode = mode.unwrap_or_else(|| "100644".to_owned());
         self.files.insert(path.to_owned(), (mode, id.to_owned()));
+        Ok(())
+    }
+
+    /// [`Draft::put`] with a mode and a content that the repository has.
+    pub(crate) fn put_as(&mut self, path: &str, file: (String, String)) -> Result<(), Fault> {
+        self.check_place(path)?;
+        self.files.insert(path.to_owned(), file);
         Ok(())
     }
 
@@ -215,15 +228,21 @@ impl<'a> Draft<'a> {
         keep_folder: bool,
     ) -> Result<(String, String), Fault> {
         let removed = self.files.remove(path).ok_or_else(|| faults::no_file(path))?;
+        self.keep_folder(path, keep_folder).await?;
+        Ok(removed)
+    }
+
+    /// Keeps the folder of a file that is no more, if that is wanted and it would be empty.
+    pub(crate) async fn keep_folder(&mut self, path: &str, keep: bool) -> Result<(), Fault> {
         let folder = path.rsplit_once('/').map(|(folder, _)| folder);
-        if let Some(folder) = folder.filter(|_| keep_folder) {
+        if let Some(folder) = folder.filter(|_| keep) {
             let below = format!("{folder}/");
             let next = self.files.range(below.clone()..).next();
             if !next.is_some_and(|(name, _)| name.starts_with(&below)) {
                 self.put(&format!("{below}{KEEPER}"), b"", None).await?;
             }
         }
-        Ok(removed)
+        Ok(())
     }
 
     /// Writes tree and commit and moves the branch; their ids, the commit's first.
@@ -231,33 +250,41 @@ impl<'a> Draft<'a> {
         self,
         codecommit: &CodeCommit,
         ctx: &Context,
-        repository: &str,
+        (repository, branch): (&str, &str),
+        words: &Words,
+    ) -> Result<(String, String), Fault> {
+        let written = self.write(ctx, words).await?;
+        let old = self.parents.first().map_or(NOTHING, String::as_str);
+        if !swap(self.bare, branch, old, &written.0).await? {
+            return Err(faults::outdated(branch));
+        }
+        codecommit.settle(repository, Some(&ctx.principal.arn)).await?;
+        Ok(written)
+    }
+
+    /// Writes tree and commit; their ids, the commit's first.
+    pub(crate) async fn write(
+        &self,
+        ctx: &Context,
         words: &Words,
     ) -> Result<(String, String), Fault> {
         words.check()?;
         let tree = self.write_tree().await?;
         let who = words.line(ctx);
         let mut content = format!("tree {tree}\n");
-        if let Some(parent) = &self.parent {
+        for parent in &self.parents {
             content.push_str(&format!("parent {parent}\n"));
         }
         let message = words.message.as_deref().unwrap_or_default().replace('\0', "");
         content.push_str(&format!("author {who}\ncommitter {who}\n\n{message}"));
         let written = ["hash-object", "-t", "commit", "-w", "--stdin"];
         let commit = self.bare.feed(&written, content.as_bytes()).await?;
-        let commit = objects::text(commit).trim().to_owned();
-        let old = self.parent.as_deref().unwrap_or(NOTHING);
-        if !swap(self.bare, self.branch, old, &commit).await? {
-            return Err(faults::outdated(self.branch));
-        }
-        codecommit.settle(repository, Some(&ctx.principal.arn)).await?;
-        Ok((commit, tree))
+        Ok((objects::text(commit).trim().to_owned(), tree))
     }
 
     async fn write_tree(&self) -> Result<String, Fault> {
         // An index of its own, which no one else sees.
-        let scratch = tempfile::Builder::new().prefix("index-").tempdir_in(self.bare.path());
-        let scratch = scratch.map_err(crate::git::GitError::Run)?;
+        let scratch = self.bare.scratch()?;
         let index = scratch.path().join("index");
         let index = index.to_str().ok_or(crate::git::GitError::Answer("the index's path"))?;
         let environment = [("GIT_INDEX_FILE", index)];

@@ -78,3 +78,11 @@ pub(crate) fn outdated(branch: &str) -> Fault {
         format!("The parent commit ID is outdated: it is not the tip of the branch {branch}."),
     )
 }
+
+/// Two commits that come from no common one.
+pub(crate) fn apart() -> Fault {
+    Fault::new(
+        "TipsDivergenceExceededException",
+        "The two have no commit in common, so whether they conflict cannot be told.",
+    )
+}

@@ -146,6 +146,11 @@ impl Bare {
         &self.path
     }
 
+    /// A directory for what a command needs on disk, removed when it is dropped.
+    pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, GitError> {
+        Ok(tempfile::Builder::new().prefix("scratch-").tempdir_in(&self.path)?)
+    }
+
     /// Makes the repository, empty. One that is there already is as good.
     pub(crate) async fn init(&self) -> Result<(), GitError> {
         self.run(&["init", "--quiet", "--bare", "--template=", "--initial-branch=main"]).await?;
@@ -229,26 +234,48 @@ impl Bare {
 
     async fn feed_within(
         &self,
-        (time, most): (Duration, u64),
+        within: (Duration, u64),
         arguments: &[&str],
         input: &[u8],
         environment: &[(&str, &str)],
     ) -> Result<Vec<u8>, GitError> {
+        let (status, output, message) = self.ask(within, arguments, input, environment).await?;
+        match status.success() {
+            true => Ok(output),
+            false => Err(GitError::Failed { command: name_of(arguments), message }),
+        }
+    }
+
+    /// The exit status and the standard output of a git command whose status is an answer.
+    pub(crate) async fn status(
+        &self,
+        arguments: &[&str],
+    ) -> Result<(Option<i32>, Vec<u8>), GitError> {
+        let (status, output, _) =
+            self.ask((COMMAND_TIME, MOST_OUTPUT), arguments, b"", &[]).await?;
+        Ok((status.code(), output))
+    }
+
+    async fn ask(
+        &self,
+        (time, most): (Duration, u64),
+        arguments: &[&str],
+        input: &[u8],
+        environment: &[(&str, &str)],
+    ) -> Result<Answer, GitError> {
         let permit = self.git.commands.acquire().await;
         let _permit = permit.expect("the semaphore is never closed");
-        let name = arguments.first().copied().unwrap_or_default().to_owned();
         let mut command = command(&self.path);
         let child = command.args(arguments).envs(environment.iter().copied()).spawn()?;
         let answered = self.git.world.timeout(time, converse(child, input, most));
-        let Some(answered) = answered.await else { return Err(GitError::Slow(name)) };
-        let (status, output, message) = answered?;
-        if output.len() as u64 > most {
-            return Err(GitError::Large(name));
+        let Some(answered) = answered.await else {
+            return Err(GitError::Slow(name_of(arguments)));
+        };
+        let answer = answered?;
+        if answer.1.len() as u64 > most {
+            return Err(GitError::Large(name_of(arguments)));
         }
-        match status.success() {
-            true => Ok(output),
-            false => Err(GitError::Failed { command: name, message }),
-        }
+        Ok(answer)
     }
 
     /// `git http-backend` (CGI, <https://git-scm.com/docs/git-http-backend>) for one request; `environment` is the
@@ -264,6 +291,10 @@ impl Bare {
         command.envs(environment.iter().map(|(key, value)| (*key, value)));
         Ok(command.arg("http-backend").spawn()?)
     }
+}
+
+fn name_of(arguments: &[&str]) -> String {
+    arguments.first().copied().unwrap_or_default().to_owned()
 }
 
 type Answer = (std::process::ExitStatus, Vec<u8>, String);

@@ -7,16 +7,19 @@ pub mod api {
     mod generated;
     pub use generated::*;
 }
+mod approval;
 mod commands;
 mod door;
 mod draft;
 mod faults;
 mod git;
 mod login;
+mod merge;
 pub mod model;
 mod names;
 mod objects;
 mod ops;
+mod pull;
 pub mod resources;
 mod settle;
 
@@ -24,7 +27,9 @@ pub use door::GitDoor;
 
 use git::Git;
 use iam::Iam;
-use model::{References, Repository};
+use model::{
+    ApprovalRuleTemplate, PullRequest, PullRequestCount, PullRequestEvent, References, Repository,
+};
 use std::{
     collections::HashMap,
     fs::DirBuilder,
@@ -73,6 +78,10 @@ impl CodeCommit {
     ) -> Result<Arc<Self>, OpenError> {
         store.declare::<Repository>()?;
         store.declare::<References>()?;
+        store.declare::<PullRequestCount>()?;
+        store.declare::<PullRequest>()?;
+        store.declare::<PullRequestEvent>()?;
+        store.declare::<ApprovalRuleTemplate>()?;
         events::declare(&store)?;
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let git = Git::new(directory.to_owned(), world.clone());

@@ -8,7 +8,7 @@ use crate::{
     git::{Bare, GitError},
     model::{References, Repository},
     names::{BRANCH, TAG},
-    objects,
+    objects, pull,
 };
 use events::Event;
 use serde_json::{Value as Json, json};
@@ -16,9 +16,11 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+use tokio::sync::OwnedMutexGuard;
 use wire::Fault;
 
-type Tips = BTreeMap<String, String>;
+/// Full names to object ids.
+pub(crate) type Tips = BTreeMap<String, String>;
 
 /// What a repository without a default branch takes as one, of the branches that it now has.
 fn first_branch(references: &Tips) -> Option<&str> {
@@ -67,11 +69,7 @@ impl CodeCommit {
     /// Brings the records of the repository with this id up to what git has, and tells what `caller` (an ARN, where it
     /// is known) changed.
     pub(crate) async fn settle(&self, id: &str, caller: Option<&str>) -> Result<(), Fault> {
-        let turn = {
-            let mut all = self.settling.lock().expect("nothing panics with the lock held");
-            all.entry(id.to_owned()).or_default().clone()
-        };
-        let _turn = turn.lock().await;
+        let _turn = self.turn(id).await;
         let bare = self.git.bare(id);
         let now = objects::references(&bare).await?;
         let snapshot = self.store.read();
@@ -88,6 +86,8 @@ impl CodeCommit {
             point_head(&bare, branch).await?;
         }
         let details = changes(&repository, &told.told, &now, caller);
+        let moves = pull::moves(self, &repository, &bare, &told.told, &now).await?;
+        let caller = caller.map(str::to_owned);
         let (id, at, world) = (id.to_owned(), self.world.now(), self.world.clone());
         self.store
             .write(move |tx| {
@@ -115,10 +115,20 @@ impl CodeCommit {
                     };
                     events::tell(tx, &world, &event);
                 }
+                pull::follow(tx, &world, &repository, moves, (caller.as_deref(), at));
                 tx.put(References { repository: id, told: now });
                 Ok::<_, Fault>(())
             })
             .await
+    }
+
+    /// The right to bring records and the references of the repository with this id together.
+    pub(crate) async fn turn(&self, id: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut all = self.settling.lock().expect("nothing panics with the lock held");
+            all.entry(id.to_owned()).or_default().clone()
+        };
+        turn.lock_owned().await
     }
 
     pub(crate) fn by_id(&self, id: &str) -> Option<Arc<Repository>> {

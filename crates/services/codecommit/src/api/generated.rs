@@ -24,296 +24,308 @@ pub static SPEC: ServiceSpec = ServiceSpec {
 /// The service, ready for the front door: every operation of operations.toml with its handler.
 pub fn service(state: Arc<crate::CodeCommit>) -> wire::Service {
     wire::Service::new(&SPEC)
-        .operation(&OP_CREATE_BRANCH, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::branch::create_branch(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_DELETE_BRANCH, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::branch::delete_branch(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_BRANCH, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::branch::get_branch(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_LIST_BRANCHES, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::branch::list_branches(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_BATCH_GET_COMMITS, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::commit::batch_get_commits(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_CREATE_COMMIT, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::commit::create_commit(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_COMMIT, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::commit::get_commit(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_DIFFERENCES, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::commit::get_differences(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_DELETE_FILE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::file::delete_file(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_BLOB, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::file::get_blob(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_FILE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::file::get_file(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_FOLDER, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::file::get_folder(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_PUT_FILE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::file::put_file(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_BATCH_GET_REPOSITORIES, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::batch_get_repositories(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_CREATE_REPOSITORY, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::create_repository(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_DELETE_REPOSITORY, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::delete_repository(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_GET_REPOSITORY, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::get_repository(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_LIST_REPOSITORIES, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::list_repositories(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_UPDATE_DEFAULT_BRANCH, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::update_default_branch(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_UPDATE_REPOSITORY_DESCRIPTION, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::update_repository_description(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_UPDATE_REPOSITORY_NAME, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::repository::update_repository_name(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_LIST_TAGS_FOR_RESOURCE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::tag::list_tags_for_resource(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_TAG_RESOURCE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::tag::tag_resource(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
-        .operation(&OP_UNTAG_RESOURCE, {
-            let state = state.clone();
-            Arc::new(move |context, value| {
-                let state = state.clone();
-                Box::pin(async move {
-                    let input = FromValue::from_value(value);
-                    crate::ops::tag::untag_resource(&state, &context, input)
-                        .await
-                        .map(IntoValue::into_value)
-                })
-            })
-        })
+.operation(&OP_CREATE_PULL_REQUEST_APPROVAL_RULE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::create_pull_request_approval_rule(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DELETE_PULL_REQUEST_APPROVAL_RULE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::delete_pull_request_approval_rule(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_EVALUATE_PULL_REQUEST_APPROVAL_RULES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::evaluate_pull_request_approval_rules(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_PULL_REQUEST_APPROVAL_STATES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::get_pull_request_approval_states(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_PULL_REQUEST_OVERRIDE_STATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::get_pull_request_override_state(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_OVERRIDE_PULL_REQUEST_APPROVAL_RULES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::override_pull_request_approval_rules(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::update_pull_request_approval_rule_content(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_PULL_REQUEST_APPROVAL_STATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::approval::update_pull_request_approval_state(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_BRANCH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::branch::create_branch(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DELETE_BRANCH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::branch::delete_branch(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_BRANCH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::branch::get_branch(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_BRANCHES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::branch::list_branches(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_BATCH_GET_COMMITS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::commit::batch_get_commits(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_COMMIT, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::commit::create_commit(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_COMMIT, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::commit::get_commit(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_DIFFERENCES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::commit::get_differences(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DELETE_FILE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::file::delete_file(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_BLOB, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::file::get_blob(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_FILE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::file::get_file(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_FOLDER, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::file::get_folder(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_PUT_FILE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::file::put_file(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_UNREFERENCED_MERGE_COMMIT, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::create_unreferenced_merge_commit(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_MERGE_CONFLICTS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::get_merge_conflicts(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_MERGE_OPTIONS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::get_merge_options(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_BRANCHES_BY_FAST_FORWARD, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_branches_by_fast_forward(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_BRANCHES_BY_SQUASH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_branches_by_squash(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_BRANCHES_BY_THREE_WAY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_branches_by_three_way(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_PULL_REQUEST_BY_FAST_FORWARD, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_pull_request_by_fast_forward(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_PULL_REQUEST_BY_SQUASH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_pull_request_by_squash(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_MERGE_PULL_REQUEST_BY_THREE_WAY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::merge::merge_pull_request_by_three_way(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_PULL_REQUEST, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::create_pull_request(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DESCRIBE_PULL_REQUEST_EVENTS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::describe_pull_request_events(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_PULL_REQUEST, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::get_pull_request(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_PULL_REQUESTS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::list_pull_requests(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_PULL_REQUEST_DESCRIPTION, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::update_pull_request_description(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_PULL_REQUEST_STATUS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::update_pull_request_status(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_PULL_REQUEST_TITLE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::pull_request::update_pull_request_title(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_BATCH_GET_REPOSITORIES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::batch_get_repositories(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::create_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DELETE_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::delete_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::get_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_REPOSITORIES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::list_repositories(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_DEFAULT_BRANCH, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::update_default_branch(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_REPOSITORY_DESCRIPTION, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::update_repository_description(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_REPOSITORY_NAME, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::repository::update_repository_name(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_TAGS_FOR_RESOURCE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::tag::list_tags_for_resource(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_TAG_RESOURCE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::tag::tag_resource(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UNTAG_RESOURCE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::tag::untag_resource(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::associate_approval_rule_template_with_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::batch_associate_approval_rule_template_with_repositories(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::batch_disassociate_approval_rule_template_from_repositories(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_CREATE_APPROVAL_RULE_TEMPLATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::create_approval_rule_template(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DELETE_APPROVAL_RULE_TEMPLATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::delete_approval_rule_template(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::disassociate_approval_rule_template_from_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_APPROVAL_RULE_TEMPLATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::get_approval_rule_template(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_APPROVAL_RULE_TEMPLATES, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::list_approval_rule_templates(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::list_associated_approval_rule_templates_for_repository(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::list_repositories_for_approval_rule_template(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::update_approval_rule_template_content(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::update_approval_rule_template_description(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_UPDATE_APPROVAL_RULE_TEMPLATE_NAME, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::template::update_approval_rule_template_name(&state, &context, input).await.map(IntoValue::into_value) }) }) })
 }
 
+pub static OP_CREATE_PULL_REQUEST_APPROVAL_RULE: wire::Operation = wire::Operation {
+    name: "CreatePullRequestApprovalRule",
+    input: &S_CREATE_PULL_REQUEST_APPROVAL_RULE_INPUT,
+    output: &S_CREATE_PULL_REQUEST_APPROVAL_RULE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_PULL_REQUEST_APPROVAL_RULE: wire::Operation = wire::Operation {
+    name: "DeletePullRequestApprovalRule",
+    input: &S_DELETE_PULL_REQUEST_APPROVAL_RULE_INPUT,
+    output: &S_DELETE_PULL_REQUEST_APPROVAL_RULE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_EVALUATE_PULL_REQUEST_APPROVAL_RULES: wire::Operation = wire::Operation {
+    name: "EvaluatePullRequestApprovalRules",
+    input: &S_EVALUATE_PULL_REQUEST_APPROVAL_RULES_INPUT,
+    output: &S_EVALUATE_PULL_REQUEST_APPROVAL_RULES_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_PULL_REQUEST_APPROVAL_STATES: wire::Operation = wire::Operation {
+    name: "GetPullRequestApprovalStates",
+    input: &S_GET_PULL_REQUEST_APPROVAL_STATES_INPUT,
+    output: &S_GET_PULL_REQUEST_APPROVAL_STATES_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_PULL_REQUEST_OVERRIDE_STATE: wire::Operation = wire::Operation {
+    name: "GetPullRequestOverrideState",
+    input: &S_GET_PULL_REQUEST_OVERRIDE_STATE_INPUT,
+    output: &S_GET_PULL_REQUEST_OVERRIDE_STATE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_OVERRIDE_PULL_REQUEST_APPROVAL_RULES: wire::Operation = wire::Operation {
+    name: "OverridePullRequestApprovalRules",
+    input: &S_OVERRIDE_PULL_REQUEST_APPROVAL_RULES_INPUT,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT: wire::Operation = wire::Operation {
+    name: "UpdatePullRequestApprovalRuleContent",
+    input: &S_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT_INPUT,
+    output: &S_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_PULL_REQUEST_APPROVAL_STATE: wire::Operation = wire::Operation {
+    name: "UpdatePullRequestApprovalState",
+    input: &S_UPDATE_PULL_REQUEST_APPROVAL_STATE_INPUT,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_CREATE_BRANCH: wire::Operation = wire::Operation {
     name: "CreateBranch",
     input: &S_CREATE_BRANCH_INPUT,
@@ -405,6 +417,118 @@ pub static OP_PUT_FILE: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_CREATE_UNREFERENCED_MERGE_COMMIT: wire::Operation = wire::Operation {
+    name: "CreateUnreferencedMergeCommit",
+    input: &S_CREATE_UNREFERENCED_MERGE_COMMIT_INPUT,
+    output: &S_CREATE_UNREFERENCED_MERGE_COMMIT_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_MERGE_CONFLICTS: wire::Operation = wire::Operation {
+    name: "GetMergeConflicts",
+    input: &S_GET_MERGE_CONFLICTS_INPUT,
+    output: &S_GET_MERGE_CONFLICTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_MERGE_OPTIONS: wire::Operation = wire::Operation {
+    name: "GetMergeOptions",
+    input: &S_GET_MERGE_OPTIONS_INPUT,
+    output: &S_GET_MERGE_OPTIONS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_BRANCHES_BY_FAST_FORWARD: wire::Operation = wire::Operation {
+    name: "MergeBranchesByFastForward",
+    input: &S_MERGE_BRANCHES_BY_FAST_FORWARD_INPUT,
+    output: &S_MERGE_BRANCHES_BY_FAST_FORWARD_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_BRANCHES_BY_SQUASH: wire::Operation = wire::Operation {
+    name: "MergeBranchesBySquash",
+    input: &S_MERGE_BRANCHES_BY_SQUASH_INPUT,
+    output: &S_MERGE_BRANCHES_BY_SQUASH_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_BRANCHES_BY_THREE_WAY: wire::Operation = wire::Operation {
+    name: "MergeBranchesByThreeWay",
+    input: &S_MERGE_BRANCHES_BY_THREE_WAY_INPUT,
+    output: &S_MERGE_BRANCHES_BY_THREE_WAY_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_PULL_REQUEST_BY_FAST_FORWARD: wire::Operation = wire::Operation {
+    name: "MergePullRequestByFastForward",
+    input: &S_MERGE_PULL_REQUEST_BY_FAST_FORWARD_INPUT,
+    output: &S_MERGE_PULL_REQUEST_BY_FAST_FORWARD_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_PULL_REQUEST_BY_SQUASH: wire::Operation = wire::Operation {
+    name: "MergePullRequestBySquash",
+    input: &S_MERGE_PULL_REQUEST_BY_SQUASH_INPUT,
+    output: &S_MERGE_PULL_REQUEST_BY_SQUASH_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_MERGE_PULL_REQUEST_BY_THREE_WAY: wire::Operation = wire::Operation {
+    name: "MergePullRequestByThreeWay",
+    input: &S_MERGE_PULL_REQUEST_BY_THREE_WAY_INPUT,
+    output: &S_MERGE_PULL_REQUEST_BY_THREE_WAY_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_PULL_REQUEST: wire::Operation = wire::Operation {
+    name: "CreatePullRequest",
+    input: &S_CREATE_PULL_REQUEST_INPUT,
+    output: &S_CREATE_PULL_REQUEST_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_PULL_REQUEST_EVENTS: wire::Operation = wire::Operation {
+    name: "DescribePullRequestEvents",
+    input: &S_DESCRIBE_PULL_REQUEST_EVENTS_INPUT,
+    output: &S_DESCRIBE_PULL_REQUEST_EVENTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_PULL_REQUEST: wire::Operation = wire::Operation {
+    name: "GetPullRequest",
+    input: &S_GET_PULL_REQUEST_INPUT,
+    output: &S_GET_PULL_REQUEST_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_PULL_REQUESTS: wire::Operation = wire::Operation {
+    name: "ListPullRequests",
+    input: &S_LIST_PULL_REQUESTS_INPUT,
+    output: &S_LIST_PULL_REQUESTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_PULL_REQUEST_DESCRIPTION: wire::Operation = wire::Operation {
+    name: "UpdatePullRequestDescription",
+    input: &S_UPDATE_PULL_REQUEST_DESCRIPTION_INPUT,
+    output: &S_UPDATE_PULL_REQUEST_DESCRIPTION_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_PULL_REQUEST_STATUS: wire::Operation = wire::Operation {
+    name: "UpdatePullRequestStatus",
+    input: &S_UPDATE_PULL_REQUEST_STATUS_INPUT,
+    output: &S_UPDATE_PULL_REQUEST_STATUS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_PULL_REQUEST_TITLE: wire::Operation = wire::Operation {
+    name: "UpdatePullRequestTitle",
+    input: &S_UPDATE_PULL_REQUEST_TITLE_INPUT,
+    output: &S_UPDATE_PULL_REQUEST_TITLE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_BATCH_GET_REPOSITORIES: wire::Operation = wire::Operation {
     name: "BatchGetRepositories",
     input: &S_BATCH_GET_REPOSITORIES_INPUT,
@@ -482,6 +606,101 @@ pub static OP_UNTAG_RESOURCE: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORY: wire::Operation = wire::Operation {
+    name: "AssociateApprovalRuleTemplateWithRepository",
+    input: &S_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORY_INPUT,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES: wire::Operation =
+    wire::Operation {
+        name: "BatchAssociateApprovalRuleTemplateWithRepositories",
+        input: &S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_INPUT,
+        output: &S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_OUTPUT,
+        result_wrapper: "",
+        http: ("POST", "/"),
+    };
+pub static OP_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES: wire::Operation =
+    wire::Operation {
+        name: "BatchDisassociateApprovalRuleTemplateFromRepositories",
+        input: &S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_INPUT,
+        output: &S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_OUTPUT,
+        result_wrapper: "",
+        http: ("POST", "/"),
+    };
+pub static OP_CREATE_APPROVAL_RULE_TEMPLATE: wire::Operation = wire::Operation {
+    name: "CreateApprovalRuleTemplate",
+    input: &S_CREATE_APPROVAL_RULE_TEMPLATE_INPUT,
+    output: &S_CREATE_APPROVAL_RULE_TEMPLATE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_APPROVAL_RULE_TEMPLATE: wire::Operation = wire::Operation {
+    name: "DeleteApprovalRuleTemplate",
+    input: &S_DELETE_APPROVAL_RULE_TEMPLATE_INPUT,
+    output: &S_DELETE_APPROVAL_RULE_TEMPLATE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORY: wire::Operation =
+    wire::Operation {
+        name: "DisassociateApprovalRuleTemplateFromRepository",
+        input: &S_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORY_INPUT,
+        output: &S_NOTHING,
+        result_wrapper: "",
+        http: ("POST", "/"),
+    };
+pub static OP_GET_APPROVAL_RULE_TEMPLATE: wire::Operation = wire::Operation {
+    name: "GetApprovalRuleTemplate",
+    input: &S_GET_APPROVAL_RULE_TEMPLATE_INPUT,
+    output: &S_GET_APPROVAL_RULE_TEMPLATE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_APPROVAL_RULE_TEMPLATES: wire::Operation = wire::Operation {
+    name: "ListApprovalRuleTemplates",
+    input: &S_LIST_APPROVAL_RULE_TEMPLATES_INPUT,
+    output: &S_LIST_APPROVAL_RULE_TEMPLATES_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY: wire::Operation =
+    wire::Operation {
+        name: "ListAssociatedApprovalRuleTemplatesForRepository",
+        input: &S_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY_INPUT,
+        output: &S_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY_OUTPUT,
+        result_wrapper: "",
+        http: ("POST", "/"),
+    };
+pub static OP_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE: wire::Operation = wire::Operation {
+    name: "ListRepositoriesForApprovalRuleTemplate",
+    input: &S_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE_INPUT,
+    output: &S_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT: wire::Operation = wire::Operation {
+    name: "UpdateApprovalRuleTemplateContent",
+    input: &S_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT_INPUT,
+    output: &S_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION: wire::Operation = wire::Operation {
+    name: "UpdateApprovalRuleTemplateDescription",
+    input: &S_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION_INPUT,
+    output: &S_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_APPROVAL_RULE_TEMPLATE_NAME: wire::Operation = wire::Operation {
+    name: "UpdateApprovalRuleTemplateName",
+    input: &S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_INPUT,
+    output: &S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 #[allow(dead_code)]
 static S_NOTHING: Shape = Shape {
     name: "Nothing",
@@ -489,6 +708,277 @@ static S_NOTHING: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Approval {
+    pub user_arn: Option<String>,
+    pub approval_state: Option<ApprovalState>,
+}
+
+impl IntoValue for Approval {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.user_arn.map(IntoValue::into_value),
+            self.approval_state.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ApprovalRule {
+    pub approval_rule_id: Option<String>,
+    pub approval_rule_name: Option<String>,
+    pub approval_rule_content: Option<String>,
+    pub rule_content_sha256: Option<String>,
+    pub last_modified_date: Option<world::Timestamp>,
+    pub creation_date: Option<world::Timestamp>,
+    pub last_modified_user: Option<String>,
+    pub origin_approval_rule_template: Option<OriginApprovalRuleTemplate>,
+}
+
+impl IntoValue for ApprovalRule {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_id.map(IntoValue::into_value),
+            self.approval_rule_name.map(IntoValue::into_value),
+            self.approval_rule_content.map(IntoValue::into_value),
+            self.rule_content_sha256.map(IntoValue::into_value),
+            self.last_modified_date.map(IntoValue::into_value),
+            self.creation_date.map(IntoValue::into_value),
+            self.last_modified_user.map(IntoValue::into_value),
+            self.origin_approval_rule_template.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ApprovalRuleEventMetadata {
+    #[serde(rename = "approvalRuleName", skip_serializing_if = "Option::is_none")]
+    pub approval_rule_name: Option<String>,
+    #[serde(rename = "approvalRuleId", skip_serializing_if = "Option::is_none")]
+    pub approval_rule_id: Option<String>,
+    #[serde(rename = "approvalRuleContent", skip_serializing_if = "Option::is_none")]
+    pub approval_rule_content: Option<String>,
+}
+
+impl IntoValue for ApprovalRuleEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_name.map(IntoValue::into_value),
+            self.approval_rule_id.map(IntoValue::into_value),
+            self.approval_rule_content.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ApprovalRuleOverriddenEventMetadata {
+    #[serde(rename = "revisionId", skip_serializing_if = "Option::is_none")]
+    pub revision_id: Option<String>,
+    #[serde(rename = "overrideStatus", skip_serializing_if = "Option::is_none")]
+    pub override_status: Option<OverrideStatus>,
+}
+
+impl IntoValue for ApprovalRuleOverriddenEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.revision_id.map(IntoValue::into_value),
+            self.override_status.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ApprovalRuleTemplate {
+    pub approval_rule_template_id: Option<String>,
+    pub approval_rule_template_name: Option<String>,
+    pub approval_rule_template_description: Option<String>,
+    pub approval_rule_template_content: Option<String>,
+    pub rule_content_sha256: Option<String>,
+    pub last_modified_date: Option<world::Timestamp>,
+    pub creation_date: Option<world::Timestamp>,
+    pub last_modified_user: Option<String>,
+}
+
+impl IntoValue for ApprovalRuleTemplate {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_template_id.map(IntoValue::into_value),
+            self.approval_rule_template_name.map(IntoValue::into_value),
+            self.approval_rule_template_description.map(IntoValue::into_value),
+            self.approval_rule_template_content.map(IntoValue::into_value),
+            self.rule_content_sha256.map(IntoValue::into_value),
+            self.last_modified_date.map(IntoValue::into_value),
+            self.creation_date.map(IntoValue::into_value),
+            self.last_modified_user.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ApprovalState {
+    #[serde(rename = "APPROVE")]
+    Approve,
+    #[serde(rename = "REVOKE")]
+    Revoke,
+}
+impl ApprovalState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "APPROVE",
+            Self::Revoke => "REVOKE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "APPROVE" => Some(Self::Approve),
+            "REVOKE" => Some(Self::Revoke),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ApprovalState {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ApprovalState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ApprovalStateChangedEventMetadata {
+    #[serde(rename = "revisionId", skip_serializing_if = "Option::is_none")]
+    pub revision_id: Option<String>,
+    #[serde(rename = "approvalStatus", skip_serializing_if = "Option::is_none")]
+    pub approval_status: Option<ApprovalState>,
+}
+
+impl IntoValue for ApprovalStateChangedEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.revision_id.map(IntoValue::into_value),
+            self.approval_status.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct AssociateApprovalRuleTemplateWithRepositoryInput {
+    pub approval_rule_template_name: String,
+    pub repository_name: String,
+}
+
+impl FromValue for AssociateApprovalRuleTemplateWithRepositoryInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            repository_name: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchAssociateApprovalRuleTemplateWithRepositoriesError {
+    pub repository_name: Option<String>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+impl IntoValue for BatchAssociateApprovalRuleTemplateWithRepositoriesError {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.error_code.map(IntoValue::into_value),
+            self.error_message.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchAssociateApprovalRuleTemplateWithRepositoriesInput {
+    pub approval_rule_template_name: String,
+    pub repository_names: Vec<String>,
+}
+
+impl FromValue for BatchAssociateApprovalRuleTemplateWithRepositoriesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            repository_names: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchAssociateApprovalRuleTemplateWithRepositoriesOutput {
+    pub associated_repository_names: Option<Vec<String>>,
+    pub errors: Option<Vec<BatchAssociateApprovalRuleTemplateWithRepositoriesError>>,
+}
+
+impl IntoValue for BatchAssociateApprovalRuleTemplateWithRepositoriesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.associated_repository_names.map(IntoValue::into_value),
+            self.errors.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchDisassociateApprovalRuleTemplateFromRepositoriesError {
+    pub repository_name: Option<String>,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+impl IntoValue for BatchDisassociateApprovalRuleTemplateFromRepositoriesError {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.error_code.map(IntoValue::into_value),
+            self.error_message.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchDisassociateApprovalRuleTemplateFromRepositoriesInput {
+    pub approval_rule_template_name: String,
+    pub repository_names: Vec<String>,
+}
+
+impl FromValue for BatchDisassociateApprovalRuleTemplateFromRepositoriesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            repository_names: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchDisassociateApprovalRuleTemplateFromRepositoriesOutput {
+    pub disassociated_repository_names: Option<Vec<String>>,
+    pub errors: Option<Vec<BatchDisassociateApprovalRuleTemplateFromRepositoriesError>>,
+}
+
+impl IntoValue for BatchDisassociateApprovalRuleTemplateFromRepositoriesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.disassociated_repository_names.map(IntoValue::into_value),
+            self.errors.map(IntoValue::into_value),
+        ])
+    }
+}
 
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct BatchGetCommitsError {
@@ -715,6 +1205,146 @@ impl IntoValue for Commit {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConflictDetailLevelTypeEnum {
+    FileLevel,
+    LineLevel,
+}
+impl ConflictDetailLevelTypeEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FileLevel => "FILE_LEVEL",
+            Self::LineLevel => "LINE_LEVEL",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "FILE_LEVEL" => Some(Self::FileLevel),
+            "LINE_LEVEL" => Some(Self::LineLevel),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ConflictDetailLevelTypeEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ConflictMetadata {
+    pub file_path: Option<String>,
+    pub file_sizes: Option<FileSizes>,
+    pub file_modes: Option<FileModes>,
+    pub object_types: Option<ObjectTypes>,
+    pub number_of_conflicts: Option<i32>,
+    pub is_binary_file: Option<IsBinaryFile>,
+    pub content_conflict: Option<bool>,
+    pub file_mode_conflict: Option<bool>,
+    pub object_type_conflict: Option<bool>,
+    pub merge_operations: Option<MergeOperations>,
+}
+
+impl IntoValue for ConflictMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.file_path.map(IntoValue::into_value),
+            self.file_sizes.map(IntoValue::into_value),
+            self.file_modes.map(IntoValue::into_value),
+            self.object_types.map(IntoValue::into_value),
+            self.number_of_conflicts.map(IntoValue::into_value),
+            self.is_binary_file.map(IntoValue::into_value),
+            self.content_conflict.map(IntoValue::into_value),
+            self.file_mode_conflict.map(IntoValue::into_value),
+            self.object_type_conflict.map(IntoValue::into_value),
+            self.merge_operations.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ConflictResolution {
+    pub replace_contents: Option<Vec<ReplaceContentEntry>>,
+    pub delete_files: Option<Vec<DeleteFileEntry>>,
+    pub set_file_modes: Option<Vec<SetFileModeEntry>>,
+}
+
+impl FromValue for ConflictResolution {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            replace_contents: fields.optional(0),
+            delete_files: fields.optional(1),
+            set_file_modes: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConflictResolutionStrategyTypeEnum {
+    None,
+    AcceptSource,
+    AcceptDestination,
+    Automerge,
+}
+impl ConflictResolutionStrategyTypeEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "NONE",
+            Self::AcceptSource => "ACCEPT_SOURCE",
+            Self::AcceptDestination => "ACCEPT_DESTINATION",
+            Self::Automerge => "AUTOMERGE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "NONE" => Some(Self::None),
+            "ACCEPT_SOURCE" => Some(Self::AcceptSource),
+            "ACCEPT_DESTINATION" => Some(Self::AcceptDestination),
+            "AUTOMERGE" => Some(Self::Automerge),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ConflictResolutionStrategyTypeEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateApprovalRuleTemplateInput {
+    pub approval_rule_template_name: String,
+    pub approval_rule_template_content: String,
+    pub approval_rule_template_description: Option<String>,
+}
+
+impl FromValue for CreateApprovalRuleTemplateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            approval_rule_template_content: fields.required(1),
+            approval_rule_template_description: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateApprovalRuleTemplateOutput {
+    pub approval_rule_template: Option<ApprovalRuleTemplate>,
+}
+
+impl IntoValue for CreateApprovalRuleTemplateOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateBranchInput {
     pub repository_name: String,
@@ -785,6 +1415,64 @@ impl IntoValue for CreateCommitOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreatePullRequestApprovalRuleInput {
+    pub pull_request_id: String,
+    pub approval_rule_name: String,
+    pub approval_rule_content: String,
+}
+
+impl FromValue for CreatePullRequestApprovalRuleInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            approval_rule_name: fields.required(1),
+            approval_rule_content: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreatePullRequestApprovalRuleOutput {
+    pub approval_rule: Option<ApprovalRule>,
+}
+
+impl IntoValue for CreatePullRequestApprovalRuleOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreatePullRequestInput {
+    pub title: String,
+    pub description: Option<String>,
+    pub targets: Vec<Target>,
+    pub client_request_token: Option<String>,
+}
+
+impl FromValue for CreatePullRequestInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            title: fields.required(0),
+            description: fields.optional(1),
+            targets: fields.required(2),
+            client_request_token: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreatePullRequestOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for CreatePullRequestOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct CreateRepositoryInput {
     pub repository_name: String,
     pub repository_description: Option<String>,
@@ -811,6 +1499,76 @@ pub struct CreateRepositoryOutput {
 impl IntoValue for CreateRepositoryOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![self.repository_metadata.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateUnreferencedMergeCommitInput {
+    pub repository_name: String,
+    pub source_commit_specifier: String,
+    pub destination_commit_specifier: String,
+    pub merge_option: MergeOptionTypeEnum,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub author_name: Option<String>,
+    pub email: Option<String>,
+    pub commit_message: Option<String>,
+    pub keep_empty_folders: Option<bool>,
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+impl FromValue for CreateUnreferencedMergeCommitInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_commit_specifier: fields.required(1),
+            destination_commit_specifier: fields.required(2),
+            merge_option: fields.required(3),
+            conflict_detail_level: fields.optional(4),
+            conflict_resolution_strategy: fields.optional(5),
+            author_name: fields.optional(6),
+            email: fields.optional(7),
+            commit_message: fields.optional(8),
+            keep_empty_folders: fields.optional(9),
+            conflict_resolution: fields.optional(10),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateUnreferencedMergeCommitOutput {
+    pub commit_id: Option<String>,
+    pub tree_id: Option<String>,
+}
+
+impl IntoValue for CreateUnreferencedMergeCommitOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.commit_id.map(IntoValue::into_value),
+            self.tree_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteApprovalRuleTemplateInput {
+    pub approval_rule_template_name: String,
+}
+
+impl FromValue for DeleteApprovalRuleTemplateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { approval_rule_template_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteApprovalRuleTemplateOutput {
+    pub approval_rule_template_id: Option<String>,
+}
+
+impl IntoValue for DeleteApprovalRuleTemplateOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template_id.map(IntoValue::into_value)])
     }
 }
 
@@ -895,6 +1653,29 @@ impl IntoValue for DeleteFileOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeletePullRequestApprovalRuleInput {
+    pub pull_request_id: String,
+    pub approval_rule_name: String,
+}
+
+impl FromValue for DeletePullRequestApprovalRuleInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), approval_rule_name: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeletePullRequestApprovalRuleOutput {
+    pub approval_rule_id: Option<String>,
+}
+
+impl IntoValue for DeletePullRequestApprovalRuleOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_id.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteRepositoryInput {
     pub repository_name: String,
 }
@@ -917,6 +1698,42 @@ impl IntoValue for DeleteRepositoryOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribePullRequestEventsInput {
+    pub pull_request_id: String,
+    pub pull_request_event_type: Option<PullRequestEventType>,
+    pub actor_arn: Option<String>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for DescribePullRequestEventsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            pull_request_event_type: fields.optional(1),
+            actor_arn: fields.optional(2),
+            next_token: fields.optional(3),
+            max_results: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribePullRequestEventsOutput {
+    pub pull_request_events: Option<Vec<PullRequestEvent>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribePullRequestEventsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.pull_request_events.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Difference {
     pub before_blob: Option<BlobMetadata>,
     pub after_blob: Option<BlobMetadata>,
@@ -929,6 +1746,63 @@ impl IntoValue for Difference {
             self.before_blob.map(IntoValue::into_value),
             self.after_blob.map(IntoValue::into_value),
             self.change_type.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DisassociateApprovalRuleTemplateFromRepositoryInput {
+    pub approval_rule_template_name: String,
+    pub repository_name: String,
+}
+
+impl FromValue for DisassociateApprovalRuleTemplateFromRepositoryInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            repository_name: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct EvaluatePullRequestApprovalRulesInput {
+    pub pull_request_id: String,
+    pub revision_id: String,
+}
+
+impl FromValue for EvaluatePullRequestApprovalRulesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), revision_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct EvaluatePullRequestApprovalRulesOutput {
+    pub evaluation: Option<Evaluation>,
+}
+
+impl IntoValue for EvaluatePullRequestApprovalRulesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.evaluation.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Evaluation {
+    pub approved: Option<bool>,
+    pub overridden: Option<bool>,
+    pub approval_rules_satisfied: Option<Vec<String>>,
+    pub approval_rules_not_satisfied: Option<Vec<String>>,
+}
+
+impl IntoValue for Evaluation {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approved.map(IntoValue::into_value),
+            self.overridden.map(IntoValue::into_value),
+            self.approval_rules_satisfied.map(IntoValue::into_value),
+            self.approval_rules_not_satisfied.map(IntoValue::into_value),
         ])
     }
 }
@@ -1008,6 +1882,40 @@ impl IntoValue for FileModeTypeEnum {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct FileModes {
+    pub source: Option<FileModeTypeEnum>,
+    pub destination: Option<FileModeTypeEnum>,
+    pub base: Option<FileModeTypeEnum>,
+}
+
+impl IntoValue for FileModes {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.source.map(IntoValue::into_value),
+            self.destination.map(IntoValue::into_value),
+            self.base.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct FileSizes {
+    pub source: Option<i64>,
+    pub destination: Option<i64>,
+    pub base: Option<i64>,
+}
+
+impl IntoValue for FileSizes {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.source.map(IntoValue::into_value),
+            self.destination.map(IntoValue::into_value),
+            self.base.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Folder {
     pub tree_id: Option<String>,
     pub absolute_path: Option<String>,
@@ -1021,6 +1929,28 @@ impl IntoValue for Folder {
             self.absolute_path.map(IntoValue::into_value),
             self.relative_path.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetApprovalRuleTemplateInput {
+    pub approval_rule_template_name: String,
+}
+
+impl FromValue for GetApprovalRuleTemplateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { approval_rule_template_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetApprovalRuleTemplateOutput {
+    pub approval_rule_template: Option<ApprovalRuleTemplate>,
+}
+
+impl IntoValue for GetApprovalRuleTemplateOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template.map(IntoValue::into_value)])
     }
 }
 
@@ -1215,6 +2145,168 @@ impl IntoValue for GetFolderOutput {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub struct GetMergeConflictsInput {
+    pub repository_name: String,
+    pub destination_commit_specifier: String,
+    pub source_commit_specifier: String,
+    pub merge_option: MergeOptionTypeEnum,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub max_conflict_files: Option<i32>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub next_token: Option<String>,
+}
+
+impl FromValue for GetMergeConflictsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            destination_commit_specifier: fields.required(1),
+            source_commit_specifier: fields.required(2),
+            merge_option: fields.required(3),
+            conflict_detail_level: fields.optional(4),
+            max_conflict_files: fields.optional(5),
+            conflict_resolution_strategy: fields.optional(6),
+            next_token: fields.optional(7),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetMergeConflictsOutput {
+    pub mergeable: Option<bool>,
+    pub destination_commit_id: Option<String>,
+    pub source_commit_id: Option<String>,
+    pub base_commit_id: Option<String>,
+    pub conflict_metadata_list: Option<Vec<ConflictMetadata>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for GetMergeConflictsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.mergeable.map(IntoValue::into_value),
+            self.destination_commit_id.map(IntoValue::into_value),
+            self.source_commit_id.map(IntoValue::into_value),
+            self.base_commit_id.map(IntoValue::into_value),
+            self.conflict_metadata_list.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetMergeOptionsInput {
+    pub repository_name: String,
+    pub source_commit_specifier: String,
+    pub destination_commit_specifier: String,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+}
+
+impl FromValue for GetMergeOptionsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_commit_specifier: fields.required(1),
+            destination_commit_specifier: fields.required(2),
+            conflict_detail_level: fields.optional(3),
+            conflict_resolution_strategy: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetMergeOptionsOutput {
+    pub merge_options: Option<Vec<MergeOptionTypeEnum>>,
+    pub source_commit_id: Option<String>,
+    pub destination_commit_id: Option<String>,
+    pub base_commit_id: Option<String>,
+}
+
+impl IntoValue for GetMergeOptionsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.merge_options.map(IntoValue::into_value),
+            self.source_commit_id.map(IntoValue::into_value),
+            self.destination_commit_id.map(IntoValue::into_value),
+            self.base_commit_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestApprovalStatesInput {
+    pub pull_request_id: String,
+    pub revision_id: String,
+}
+
+impl FromValue for GetPullRequestApprovalStatesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), revision_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestApprovalStatesOutput {
+    pub approvals: Option<Vec<Approval>>,
+}
+
+impl IntoValue for GetPullRequestApprovalStatesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approvals.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestInput {
+    pub pull_request_id: String,
+}
+
+impl FromValue for GetPullRequestInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for GetPullRequestOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestOverrideStateInput {
+    pub pull_request_id: String,
+    pub revision_id: String,
+}
+
+impl FromValue for GetPullRequestOverrideStateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), revision_id: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetPullRequestOverrideStateOutput {
+    pub overridden: Option<bool>,
+    pub overrider: Option<String>,
+}
+
+impl IntoValue for GetPullRequestOverrideStateOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.overridden.map(IntoValue::into_value),
+            self.overrider.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct GetRepositoryInput {
     pub repository_name: String,
@@ -1234,6 +2326,82 @@ pub struct GetRepositoryOutput {
 impl IntoValue for GetRepositoryOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![self.repository_metadata.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct IsBinaryFile {
+    pub source: Option<bool>,
+    pub destination: Option<bool>,
+    pub base: Option<bool>,
+}
+
+impl IntoValue for IsBinaryFile {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.source.map(IntoValue::into_value),
+            self.destination.map(IntoValue::into_value),
+            self.base.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListApprovalRuleTemplatesInput {
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListApprovalRuleTemplatesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { next_token: fields.optional(0), max_results: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListApprovalRuleTemplatesOutput {
+    pub approval_rule_template_names: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListApprovalRuleTemplatesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_template_names.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListAssociatedApprovalRuleTemplatesForRepositoryInput {
+    pub repository_name: String,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListAssociatedApprovalRuleTemplatesForRepositoryInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListAssociatedApprovalRuleTemplatesForRepositoryOutput {
+    pub approval_rule_template_names: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListAssociatedApprovalRuleTemplatesForRepositoryOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_template_names.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -1259,6 +2427,74 @@ impl IntoValue for ListBranchesOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.branches.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListPullRequestsInput {
+    pub repository_name: String,
+    pub author_arn: Option<String>,
+    pub pull_request_status: Option<PullRequestStatusEnum>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListPullRequestsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            author_arn: fields.optional(1),
+            pull_request_status: fields.optional(2),
+            next_token: fields.optional(3),
+            max_results: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListPullRequestsOutput {
+    pub pull_request_ids: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListPullRequestsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.pull_request_ids.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListRepositoriesForApprovalRuleTemplateInput {
+    pub approval_rule_template_name: String,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListRepositoriesForApprovalRuleTemplateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListRepositoriesForApprovalRuleTemplateOutput {
+    pub repository_names: Option<Vec<String>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for ListRepositoriesForApprovalRuleTemplateOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_names.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
         ])
     }
@@ -1323,6 +2559,381 @@ impl IntoValue for ListTagsForResourceOutput {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesByFastForwardInput {
+    pub repository_name: String,
+    pub source_commit_specifier: String,
+    pub destination_commit_specifier: String,
+    pub target_branch: Option<String>,
+}
+
+impl FromValue for MergeBranchesByFastForwardInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_commit_specifier: fields.required(1),
+            destination_commit_specifier: fields.required(2),
+            target_branch: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesByFastForwardOutput {
+    pub commit_id: Option<String>,
+    pub tree_id: Option<String>,
+}
+
+impl IntoValue for MergeBranchesByFastForwardOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.commit_id.map(IntoValue::into_value),
+            self.tree_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesBySquashInput {
+    pub repository_name: String,
+    pub source_commit_specifier: String,
+    pub destination_commit_specifier: String,
+    pub target_branch: Option<String>,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub author_name: Option<String>,
+    pub email: Option<String>,
+    pub commit_message: Option<String>,
+    pub keep_empty_folders: Option<bool>,
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+impl FromValue for MergeBranchesBySquashInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_commit_specifier: fields.required(1),
+            destination_commit_specifier: fields.required(2),
+            target_branch: fields.optional(3),
+            conflict_detail_level: fields.optional(4),
+            conflict_resolution_strategy: fields.optional(5),
+            author_name: fields.optional(6),
+            email: fields.optional(7),
+            commit_message: fields.optional(8),
+            keep_empty_folders: fields.optional(9),
+            conflict_resolution: fields.optional(10),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesBySquashOutput {
+    pub commit_id: Option<String>,
+    pub tree_id: Option<String>,
+}
+
+impl IntoValue for MergeBranchesBySquashOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.commit_id.map(IntoValue::into_value),
+            self.tree_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesByThreeWayInput {
+    pub repository_name: String,
+    pub source_commit_specifier: String,
+    pub destination_commit_specifier: String,
+    pub target_branch: Option<String>,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub author_name: Option<String>,
+    pub email: Option<String>,
+    pub commit_message: Option<String>,
+    pub keep_empty_folders: Option<bool>,
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+impl FromValue for MergeBranchesByThreeWayInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_commit_specifier: fields.required(1),
+            destination_commit_specifier: fields.required(2),
+            target_branch: fields.optional(3),
+            conflict_detail_level: fields.optional(4),
+            conflict_resolution_strategy: fields.optional(5),
+            author_name: fields.optional(6),
+            email: fields.optional(7),
+            commit_message: fields.optional(8),
+            keep_empty_folders: fields.optional(9),
+            conflict_resolution: fields.optional(10),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeBranchesByThreeWayOutput {
+    pub commit_id: Option<String>,
+    pub tree_id: Option<String>,
+}
+
+impl IntoValue for MergeBranchesByThreeWayOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.commit_id.map(IntoValue::into_value),
+            self.tree_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct MergeMetadata {
+    #[serde(rename = "isMerged", skip_serializing_if = "Option::is_none")]
+    pub is_merged: Option<bool>,
+    #[serde(rename = "mergedBy", skip_serializing_if = "Option::is_none")]
+    pub merged_by: Option<String>,
+    #[serde(rename = "mergeCommitId", skip_serializing_if = "Option::is_none")]
+    pub merge_commit_id: Option<String>,
+    #[serde(rename = "mergeOption", skip_serializing_if = "Option::is_none")]
+    pub merge_option: Option<MergeOptionTypeEnum>,
+}
+
+impl IntoValue for MergeMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.is_merged.map(IntoValue::into_value),
+            self.merged_by.map(IntoValue::into_value),
+            self.merge_commit_id.map(IntoValue::into_value),
+            self.merge_option.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergeOperations {
+    pub source: Option<ChangeTypeEnum>,
+    pub destination: Option<ChangeTypeEnum>,
+}
+
+impl IntoValue for MergeOperations {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.source.map(IntoValue::into_value),
+            self.destination.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum MergeOptionTypeEnum {
+    #[serde(rename = "FAST_FORWARD_MERGE")]
+    FastForwardMerge,
+    #[serde(rename = "SQUASH_MERGE")]
+    SquashMerge,
+    #[serde(rename = "THREE_WAY_MERGE")]
+    ThreeWayMerge,
+}
+impl MergeOptionTypeEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FastForwardMerge => "FAST_FORWARD_MERGE",
+            Self::SquashMerge => "SQUASH_MERGE",
+            Self::ThreeWayMerge => "THREE_WAY_MERGE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "FAST_FORWARD_MERGE" => Some(Self::FastForwardMerge),
+            "SQUASH_MERGE" => Some(Self::SquashMerge),
+            "THREE_WAY_MERGE" => Some(Self::ThreeWayMerge),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for MergeOptionTypeEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for MergeOptionTypeEnum {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestByFastForwardInput {
+    pub pull_request_id: String,
+    pub repository_name: String,
+    pub source_commit_id: Option<String>,
+}
+
+impl FromValue for MergePullRequestByFastForwardInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            repository_name: fields.required(1),
+            source_commit_id: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestByFastForwardOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for MergePullRequestByFastForwardOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestBySquashInput {
+    pub pull_request_id: String,
+    pub repository_name: String,
+    pub source_commit_id: Option<String>,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub commit_message: Option<String>,
+    pub author_name: Option<String>,
+    pub email: Option<String>,
+    pub keep_empty_folders: Option<bool>,
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+impl FromValue for MergePullRequestBySquashInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            repository_name: fields.required(1),
+            source_commit_id: fields.optional(2),
+            conflict_detail_level: fields.optional(3),
+            conflict_resolution_strategy: fields.optional(4),
+            commit_message: fields.optional(5),
+            author_name: fields.optional(6),
+            email: fields.optional(7),
+            keep_empty_folders: fields.optional(8),
+            conflict_resolution: fields.optional(9),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestBySquashOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for MergePullRequestBySquashOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestByThreeWayInput {
+    pub pull_request_id: String,
+    pub repository_name: String,
+    pub source_commit_id: Option<String>,
+    pub conflict_detail_level: Option<ConflictDetailLevelTypeEnum>,
+    pub conflict_resolution_strategy: Option<ConflictResolutionStrategyTypeEnum>,
+    pub commit_message: Option<String>,
+    pub author_name: Option<String>,
+    pub email: Option<String>,
+    pub keep_empty_folders: Option<bool>,
+    pub conflict_resolution: Option<ConflictResolution>,
+}
+
+impl FromValue for MergePullRequestByThreeWayInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            repository_name: fields.required(1),
+            source_commit_id: fields.optional(2),
+            conflict_detail_level: fields.optional(3),
+            conflict_resolution_strategy: fields.optional(4),
+            commit_message: fields.optional(5),
+            author_name: fields.optional(6),
+            email: fields.optional(7),
+            keep_empty_folders: fields.optional(8),
+            conflict_resolution: fields.optional(9),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MergePullRequestByThreeWayOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for MergePullRequestByThreeWayOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectTypeEnum {
+    File,
+    Directory,
+    GitLink,
+    SymbolicLink,
+}
+impl ObjectTypeEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "FILE",
+            Self::Directory => "DIRECTORY",
+            Self::GitLink => "GIT_LINK",
+            Self::SymbolicLink => "SYMBOLIC_LINK",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "FILE" => Some(Self::File),
+            "DIRECTORY" => Some(Self::Directory),
+            "GIT_LINK" => Some(Self::GitLink),
+            "SYMBOLIC_LINK" => Some(Self::SymbolicLink),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ObjectTypeEnum {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ObjectTypes {
+    pub source: Option<ObjectTypeEnum>,
+    pub destination: Option<ObjectTypeEnum>,
+    pub base: Option<ObjectTypeEnum>,
+}
+
+impl IntoValue for ObjectTypes {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.source.map(IntoValue::into_value),
+            self.destination.map(IntoValue::into_value),
+            self.base.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OrderEnum {
     Ascending,
@@ -1349,6 +2960,381 @@ impl OrderEnum {
 impl FromValue for OrderEnum {
     fn from_value(value: Value) -> Self {
         Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct OriginApprovalRuleTemplate {
+    pub approval_rule_template_id: Option<String>,
+    pub approval_rule_template_name: Option<String>,
+}
+
+impl IntoValue for OriginApprovalRuleTemplate {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.approval_rule_template_id.map(IntoValue::into_value),
+            self.approval_rule_template_name.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverridePullRequestApprovalRulesInput {
+    pub pull_request_id: String,
+    pub revision_id: String,
+    pub override_status: OverrideStatus,
+}
+
+impl FromValue for OverridePullRequestApprovalRulesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            revision_id: fields.required(1),
+            override_status: fields.required(2),
+        }
+    }
+}
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum OverrideStatus {
+    #[serde(rename = "OVERRIDE")]
+    Override,
+    #[serde(rename = "REVOKE")]
+    Revoke,
+}
+impl OverrideStatus {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Override => "OVERRIDE",
+            Self::Revoke => "REVOKE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "OVERRIDE" => Some(Self::Override),
+            "REVOKE" => Some(Self::Revoke),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for OverrideStatus {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for OverrideStatus {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PullRequest {
+    pub pull_request_id: Option<String>,
+    pub title: Option<String>,
+    pub description: Option<String>,
+    pub last_activity_date: Option<world::Timestamp>,
+    pub creation_date: Option<world::Timestamp>,
+    pub pull_request_status: Option<PullRequestStatusEnum>,
+    pub author_arn: Option<String>,
+    pub pull_request_targets: Option<Vec<PullRequestTarget>>,
+    pub client_request_token: Option<String>,
+    pub revision_id: Option<String>,
+    pub approval_rules: Option<Vec<ApprovalRule>>,
+}
+
+impl IntoValue for PullRequest {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.pull_request_id.map(IntoValue::into_value),
+            self.title.map(IntoValue::into_value),
+            self.description.map(IntoValue::into_value),
+            self.last_activity_date.map(IntoValue::into_value),
+            self.creation_date.map(IntoValue::into_value),
+            self.pull_request_status.map(IntoValue::into_value),
+            self.author_arn.map(IntoValue::into_value),
+            self.pull_request_targets.map(IntoValue::into_value),
+            self.client_request_token.map(IntoValue::into_value),
+            self.revision_id.map(IntoValue::into_value),
+            self.approval_rules.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PullRequestCreatedEventMetadata {
+    #[serde(rename = "repositoryName", skip_serializing_if = "Option::is_none")]
+    pub repository_name: Option<String>,
+    #[serde(rename = "sourceCommitId", skip_serializing_if = "Option::is_none")]
+    pub source_commit_id: Option<String>,
+    #[serde(rename = "destinationCommitId", skip_serializing_if = "Option::is_none")]
+    pub destination_commit_id: Option<String>,
+    #[serde(rename = "mergeBase", skip_serializing_if = "Option::is_none")]
+    pub merge_base: Option<String>,
+}
+
+impl IntoValue for PullRequestCreatedEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.source_commit_id.map(IntoValue::into_value),
+            self.destination_commit_id.map(IntoValue::into_value),
+            self.merge_base.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PullRequestEvent {
+    #[serde(rename = "pullRequestId", skip_serializing_if = "Option::is_none")]
+    pub pull_request_id: Option<String>,
+    #[serde(rename = "eventDate", skip_serializing_if = "Option::is_none")]
+    pub event_date: Option<world::Timestamp>,
+    #[serde(rename = "pullRequestEventType", skip_serializing_if = "Option::is_none")]
+    pub pull_request_event_type: Option<PullRequestEventType>,
+    #[serde(rename = "actorArn", skip_serializing_if = "Option::is_none")]
+    pub actor_arn: Option<String>,
+    #[serde(rename = "pullRequestCreatedEventMetadata", skip_serializing_if = "Option::is_none")]
+    pub pull_request_created_event_metadata: Option<PullRequestCreatedEventMetadata>,
+    #[serde(
+        rename = "pullRequestStatusChangedEventMetadata",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub pull_request_status_changed_event_metadata: Option<PullRequestStatusChangedEventMetadata>,
+    #[serde(
+        rename = "pullRequestSourceReferenceUpdatedEventMetadata",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub pull_request_source_reference_updated_event_metadata:
+        Option<PullRequestSourceReferenceUpdatedEventMetadata>,
+    #[serde(
+        rename = "pullRequestMergedStateChangedEventMetadata",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub pull_request_merged_state_changed_event_metadata:
+        Option<PullRequestMergedStateChangedEventMetadata>,
+    #[serde(rename = "approvalRuleEventMetadata", skip_serializing_if = "Option::is_none")]
+    pub approval_rule_event_metadata: Option<ApprovalRuleEventMetadata>,
+    #[serde(rename = "approvalStateChangedEventMetadata", skip_serializing_if = "Option::is_none")]
+    pub approval_state_changed_event_metadata: Option<ApprovalStateChangedEventMetadata>,
+    #[serde(
+        rename = "approvalRuleOverriddenEventMetadata",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub approval_rule_overridden_event_metadata: Option<ApprovalRuleOverriddenEventMetadata>,
+}
+
+impl IntoValue for PullRequestEvent {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.pull_request_id.map(IntoValue::into_value),
+            self.event_date.map(IntoValue::into_value),
+            self.pull_request_event_type.map(IntoValue::into_value),
+            self.actor_arn.map(IntoValue::into_value),
+            self.pull_request_created_event_metadata.map(IntoValue::into_value),
+            self.pull_request_status_changed_event_metadata.map(IntoValue::into_value),
+            self.pull_request_source_reference_updated_event_metadata.map(IntoValue::into_value),
+            self.pull_request_merged_state_changed_event_metadata.map(IntoValue::into_value),
+            self.approval_rule_event_metadata.map(IntoValue::into_value),
+            self.approval_state_changed_event_metadata.map(IntoValue::into_value),
+            self.approval_rule_overridden_event_metadata.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum PullRequestEventType {
+    #[serde(rename = "PULL_REQUEST_CREATED")]
+    PullRequestCreated,
+    #[serde(rename = "PULL_REQUEST_STATUS_CHANGED")]
+    PullRequestStatusChanged,
+    #[serde(rename = "PULL_REQUEST_SOURCE_REFERENCE_UPDATED")]
+    PullRequestSourceReferenceUpdated,
+    #[serde(rename = "PULL_REQUEST_MERGE_STATE_CHANGED")]
+    PullRequestMergeStateChanged,
+    #[serde(rename = "PULL_REQUEST_APPROVAL_RULE_CREATED")]
+    PullRequestApprovalRuleCreated,
+    #[serde(rename = "PULL_REQUEST_APPROVAL_RULE_UPDATED")]
+    PullRequestApprovalRuleUpdated,
+    #[serde(rename = "PULL_REQUEST_APPROVAL_RULE_DELETED")]
+    PullRequestApprovalRuleDeleted,
+    #[serde(rename = "PULL_REQUEST_APPROVAL_RULE_OVERRIDDEN")]
+    PullRequestApprovalRuleOverridden,
+    #[serde(rename = "PULL_REQUEST_APPROVAL_STATE_CHANGED")]
+    PullRequestApprovalStateChanged,
+}
+impl PullRequestEventType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PullRequestCreated => "PULL_REQUEST_CREATED",
+            Self::PullRequestStatusChanged => "PULL_REQUEST_STATUS_CHANGED",
+            Self::PullRequestSourceReferenceUpdated => "PULL_REQUEST_SOURCE_REFERENCE_UPDATED",
+            Self::PullRequestMergeStateChanged => "PULL_REQUEST_MERGE_STATE_CHANGED",
+            Self::PullRequestApprovalRuleCreated => "PULL_REQUEST_APPROVAL_RULE_CREATED",
+            Self::PullRequestApprovalRuleUpdated => "PULL_REQUEST_APPROVAL_RULE_UPDATED",
+            Self::PullRequestApprovalRuleDeleted => "PULL_REQUEST_APPROVAL_RULE_DELETED",
+            Self::PullRequestApprovalRuleOverridden => "PULL_REQUEST_APPROVAL_RULE_OVERRIDDEN",
+            Self::PullRequestApprovalStateChanged => "PULL_REQUEST_APPROVAL_STATE_CHANGED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "PULL_REQUEST_CREATED" => Some(Self::PullRequestCreated),
+            "PULL_REQUEST_STATUS_CHANGED" => Some(Self::PullRequestStatusChanged),
+            "PULL_REQUEST_SOURCE_REFERENCE_UPDATED" => {
+                Some(Self::PullRequestSourceReferenceUpdated)
+            }
+            "PULL_REQUEST_MERGE_STATE_CHANGED" => Some(Self::PullRequestMergeStateChanged),
+            "PULL_REQUEST_APPROVAL_RULE_CREATED" => Some(Self::PullRequestApprovalRuleCreated),
+            "PULL_REQUEST_APPROVAL_RULE_UPDATED" => Some(Self::PullRequestApprovalRuleUpdated),
+            "PULL_REQUEST_APPROVAL_RULE_DELETED" => Some(Self::PullRequestApprovalRuleDeleted),
+            "PULL_REQUEST_APPROVAL_RULE_OVERRIDDEN" => {
+                Some(Self::PullRequestApprovalRuleOverridden)
+            }
+            "PULL_REQUEST_APPROVAL_STATE_CHANGED" => Some(Self::PullRequestApprovalStateChanged),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for PullRequestEventType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for PullRequestEventType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PullRequestMergedStateChangedEventMetadata {
+    #[serde(rename = "repositoryName", skip_serializing_if = "Option::is_none")]
+    pub repository_name: Option<String>,
+    #[serde(rename = "destinationReference", skip_serializing_if = "Option::is_none")]
+    pub destination_reference: Option<String>,
+    #[serde(rename = "mergeMetadata", skip_serializing_if = "Option::is_none")]
+    pub merge_metadata: Option<MergeMetadata>,
+}
+
+impl IntoValue for PullRequestMergedStateChangedEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.destination_reference.map(IntoValue::into_value),
+            self.merge_metadata.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PullRequestSourceReferenceUpdatedEventMetadata {
+    #[serde(rename = "repositoryName", skip_serializing_if = "Option::is_none")]
+    pub repository_name: Option<String>,
+    #[serde(rename = "beforeCommitId", skip_serializing_if = "Option::is_none")]
+    pub before_commit_id: Option<String>,
+    #[serde(rename = "afterCommitId", skip_serializing_if = "Option::is_none")]
+    pub after_commit_id: Option<String>,
+    #[serde(rename = "mergeBase", skip_serializing_if = "Option::is_none")]
+    pub merge_base: Option<String>,
+}
+
+impl IntoValue for PullRequestSourceReferenceUpdatedEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.before_commit_id.map(IntoValue::into_value),
+            self.after_commit_id.map(IntoValue::into_value),
+            self.merge_base.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PullRequestStatusChangedEventMetadata {
+    #[serde(rename = "pullRequestStatus", skip_serializing_if = "Option::is_none")]
+    pub pull_request_status: Option<PullRequestStatusEnum>,
+}
+
+impl IntoValue for PullRequestStatusChangedEventMetadata {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request_status.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum PullRequestStatusEnum {
+    #[serde(rename = "OPEN")]
+    Open,
+    #[serde(rename = "CLOSED")]
+    Closed,
+}
+impl PullRequestStatusEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "OPEN",
+            Self::Closed => "CLOSED",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "OPEN" => Some(Self::Open),
+            "CLOSED" => Some(Self::Closed),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for PullRequestStatusEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for PullRequestStatusEnum {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PullRequestTarget {
+    pub repository_name: Option<String>,
+    pub source_reference: Option<String>,
+    pub destination_reference: Option<String>,
+    pub destination_commit: Option<String>,
+    pub source_commit: Option<String>,
+    pub merge_base: Option<String>,
+    pub merge_metadata: Option<MergeMetadata>,
+}
+
+impl IntoValue for PullRequestTarget {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.repository_name.map(IntoValue::into_value),
+            self.source_reference.map(IntoValue::into_value),
+            self.destination_reference.map(IntoValue::into_value),
+            self.destination_commit.map(IntoValue::into_value),
+            self.source_commit.map(IntoValue::into_value),
+            self.merge_base.map(IntoValue::into_value),
+            self.merge_metadata.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -1414,6 +3400,60 @@ impl IntoValue for PutFileOutput {
             self.blob_id.map(IntoValue::into_value),
             self.tree_id.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplaceContentEntry {
+    pub file_path: String,
+    pub replacement_type: ReplacementTypeEnum,
+    pub content: Option<bytes::Bytes>,
+    pub file_mode: Option<FileModeTypeEnum>,
+}
+
+impl FromValue for ReplaceContentEntry {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            file_path: fields.required(0),
+            replacement_type: fields.required(1),
+            content: fields.optional(2),
+            file_mode: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReplacementTypeEnum {
+    KeepBase,
+    KeepSource,
+    KeepDestination,
+    UseNewContent,
+}
+impl ReplacementTypeEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::KeepBase => "KEEP_BASE",
+            Self::KeepSource => "KEEP_SOURCE",
+            Self::KeepDestination => "KEEP_DESTINATION",
+            Self::UseNewContent => "USE_NEW_CONTENT",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "KEEP_BASE" => Some(Self::KeepBase),
+            "KEEP_SOURCE" => Some(Self::KeepSource),
+            "KEEP_DESTINATION" => Some(Self::KeepDestination),
+            "USE_NEW_CONTENT" => Some(Self::UseNewContent),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReplacementTypeEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -1567,6 +3607,23 @@ impl FromValue for TagResourceInput {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct Target {
+    pub repository_name: String,
+    pub source_reference: String,
+    pub destination_reference: Option<String>,
+}
+
+impl FromValue for Target {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            repository_name: fields.required(0),
+            source_reference: fields.required(1),
+            destination_reference: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct UntagResourceInput {
     pub resource_arn: String,
     pub tag_keys: Vec<String>,
@@ -1579,6 +3636,86 @@ impl FromValue for UntagResourceInput {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateContentInput {
+    pub approval_rule_template_name: String,
+    pub new_rule_content: String,
+    pub existing_rule_content_sha256: Option<String>,
+}
+
+impl FromValue for UpdateApprovalRuleTemplateContentInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            new_rule_content: fields.required(1),
+            existing_rule_content_sha256: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateContentOutput {
+    pub approval_rule_template: Option<ApprovalRuleTemplate>,
+}
+
+impl IntoValue for UpdateApprovalRuleTemplateContentOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateDescriptionInput {
+    pub approval_rule_template_name: String,
+    pub approval_rule_template_description: String,
+}
+
+impl FromValue for UpdateApprovalRuleTemplateDescriptionInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            approval_rule_template_name: fields.required(0),
+            approval_rule_template_description: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateDescriptionOutput {
+    pub approval_rule_template: Option<ApprovalRuleTemplate>,
+}
+
+impl IntoValue for UpdateApprovalRuleTemplateDescriptionOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateNameInput {
+    pub old_approval_rule_template_name: String,
+    pub new_approval_rule_template_name: String,
+}
+
+impl FromValue for UpdateApprovalRuleTemplateNameInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            old_approval_rule_template_name: fields.required(0),
+            new_approval_rule_template_name: fields.required(1),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateApprovalRuleTemplateNameOutput {
+    pub approval_rule_template: Option<ApprovalRuleTemplate>,
+}
+
+impl IntoValue for UpdateApprovalRuleTemplateNameOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule_template.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct UpdateDefaultBranchInput {
     pub repository_name: String,
     pub default_branch_name: String,
@@ -1590,6 +3727,122 @@ impl FromValue for UpdateDefaultBranchInput {
         Self { repository_name: fields.required(0), default_branch_name: fields.required(1) }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestApprovalRuleContentInput {
+    pub pull_request_id: String,
+    pub approval_rule_name: String,
+    pub existing_rule_content_sha256: Option<String>,
+    pub new_rule_content: String,
+}
+
+impl FromValue for UpdatePullRequestApprovalRuleContentInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            approval_rule_name: fields.required(1),
+            existing_rule_content_sha256: fields.optional(2),
+            new_rule_content: fields.required(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestApprovalRuleContentOutput {
+    pub approval_rule: Option<ApprovalRule>,
+}
+
+impl IntoValue for UpdatePullRequestApprovalRuleContentOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.approval_rule.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdatePullRequestApprovalStateInput {
+    pub pull_request_id: String,
+    pub revision_id: String,
+    pub approval_state: ApprovalState,
+}
+
+impl FromValue for UpdatePullRequestApprovalStateInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pull_request_id: fields.required(0),
+            revision_id: fields.required(1),
+            approval_state: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestDescriptionInput {
+    pub pull_request_id: String,
+    pub description: String,
+}
+
+impl FromValue for UpdatePullRequestDescriptionInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), description: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestDescriptionOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for UpdatePullRequestDescriptionOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct UpdatePullRequestStatusInput {
+    pub pull_request_id: String,
+    pub pull_request_status: PullRequestStatusEnum,
+}
+
+impl FromValue for UpdatePullRequestStatusInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), pull_request_status: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestStatusOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for UpdatePullRequestStatusOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestTitleInput {
+    pub pull_request_id: String,
+    pub title: String,
+}
+
+impl FromValue for UpdatePullRequestTitleInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { pull_request_id: fields.required(0), title: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdatePullRequestTitleOutput {
+    pub pull_request: Option<PullRequest>,
+}
+
+impl IntoValue for UpdatePullRequestTitleOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pull_request.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct UpdateRepositoryDescriptionInput {
     pub repository_name: String,
@@ -1643,9 +3896,569 @@ static S_ADDITIONAL_DATA: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_APPROVAL: Shape = Shape {
+    name: "Approval",
+    kind: Kind::Structure(&[
+        Member {
+            name: "userArn",
+            query: "userArn",
+            xml: "userArn",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalState",
+            query: "approvalState",
+            xml: "approvalState",
+            shape: &S_APPROVAL_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_LIST: Shape = Shape {
+    name: "ApprovalList",
+    kind: Kind::List { member: &S_APPROVAL, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE: Shape = Shape {
+    name: "ApprovalRule",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleId",
+            query: "approvalRuleId",
+            xml: "approvalRuleId",
+            shape: &S_APPROVAL_RULE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleName",
+            query: "approvalRuleName",
+            xml: "approvalRuleName",
+            shape: &S_APPROVAL_RULE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleContent",
+            query: "approvalRuleContent",
+            xml: "approvalRuleContent",
+            shape: &S_APPROVAL_RULE_CONTENT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ruleContentSha256",
+            query: "ruleContentSha256",
+            xml: "ruleContentSha256",
+            shape: &S_RULE_CONTENT_SHA256,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastModifiedDate",
+            query: "lastModifiedDate",
+            xml: "lastModifiedDate",
+            shape: &S_LAST_MODIFIED_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "creationDate",
+            query: "creationDate",
+            xml: "creationDate",
+            shape: &S_CREATION_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastModifiedUser",
+            query: "lastModifiedUser",
+            xml: "lastModifiedUser",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "originApprovalRuleTemplate",
+            query: "originApprovalRuleTemplate",
+            xml: "originApprovalRuleTemplate",
+            shape: &S_ORIGIN_APPROVAL_RULE_TEMPLATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_CONTENT: Shape = Shape {
+    name: "ApprovalRuleContent",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_EVENT_METADATA: Shape = Shape {
+    name: "ApprovalRuleEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleName",
+            query: "approvalRuleName",
+            xml: "approvalRuleName",
+            shape: &S_APPROVAL_RULE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleId",
+            query: "approvalRuleId",
+            xml: "approvalRuleId",
+            shape: &S_APPROVAL_RULE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleContent",
+            query: "approvalRuleContent",
+            xml: "approvalRuleContent",
+            shape: &S_APPROVAL_RULE_CONTENT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_ID: Shape = Shape {
+    name: "ApprovalRuleId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_NAME: Shape = Shape {
+    name: "ApprovalRuleName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_OVERRIDDEN_EVENT_METADATA: Shape = Shape {
+    name: "ApprovalRuleOverriddenEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "overrideStatus",
+            query: "overrideStatus",
+            xml: "overrideStatus",
+            shape: &S_OVERRIDE_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE: Shape = Shape {
+    name: "ApprovalRuleTemplate",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateId",
+            query: "approvalRuleTemplateId",
+            xml: "approvalRuleTemplateId",
+            shape: &S_APPROVAL_RULE_TEMPLATE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateDescription",
+            query: "approvalRuleTemplateDescription",
+            xml: "approvalRuleTemplateDescription",
+            shape: &S_APPROVAL_RULE_TEMPLATE_DESCRIPTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateContent",
+            query: "approvalRuleTemplateContent",
+            xml: "approvalRuleTemplateContent",
+            shape: &S_APPROVAL_RULE_TEMPLATE_CONTENT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "ruleContentSha256",
+            query: "ruleContentSha256",
+            xml: "ruleContentSha256",
+            shape: &S_RULE_CONTENT_SHA256,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastModifiedDate",
+            query: "lastModifiedDate",
+            xml: "lastModifiedDate",
+            shape: &S_LAST_MODIFIED_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "creationDate",
+            query: "creationDate",
+            xml: "creationDate",
+            shape: &S_CREATION_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastModifiedUser",
+            query: "lastModifiedUser",
+            xml: "lastModifiedUser",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE_CONTENT: Shape = Shape {
+    name: "ApprovalRuleTemplateContent",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE_DESCRIPTION: Shape = Shape {
+    name: "ApprovalRuleTemplateDescription",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(0), max: None, pattern: None },
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE_ID: Shape = Shape {
+    name: "ApprovalRuleTemplateId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE_NAME: Shape = Shape {
+    name: "ApprovalRuleTemplateName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULE_TEMPLATE_NAME_LIST: Shape = Shape {
+    name: "ApprovalRuleTemplateNameList",
+    kind: Kind::List { member: &S_APPROVAL_RULE_TEMPLATE_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULES_LIST: Shape = Shape {
+    name: "ApprovalRulesList",
+    kind: Kind::List { member: &S_APPROVAL_RULE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULES_NOT_SATISFIED_LIST: Shape = Shape {
+    name: "ApprovalRulesNotSatisfiedList",
+    kind: Kind::List { member: &S_APPROVAL_RULE_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_RULES_SATISFIED_LIST: Shape = Shape {
+    name: "ApprovalRulesSatisfiedList",
+    kind: Kind::List { member: &S_APPROVAL_RULE_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_STATE: Shape = Shape {
+    name: "ApprovalState",
+    kind: Kind::String { values: &["APPROVE", "REVOKE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVAL_STATE_CHANGED_EVENT_METADATA: Shape = Shape {
+    name: "ApprovalStateChangedEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalStatus",
+            query: "approvalStatus",
+            xml: "approvalStatus",
+            shape: &S_APPROVAL_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_APPROVED: Shape =
+    Shape { name: "Approved", kind: Kind::Boolean, constraint: Constraint::NONE, sensitive: false };
 static S_ARN: Shape = Shape {
     name: "Arn",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORY_INPUT: Shape = Shape {
+    name: "AssociateApprovalRuleTemplateWithRepositoryInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_ERROR: Shape = Shape {
+    name: "BatchAssociateApprovalRuleTemplateWithRepositoriesError",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errorCode",
+            query: "errorCode",
+            xml: "errorCode",
+            shape: &S_ERROR_CODE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errorMessage",
+            query: "errorMessage",
+            xml: "errorMessage",
+            shape: &S_ERROR_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_ERRORS_LIST: Shape = Shape {
+    name: "BatchAssociateApprovalRuleTemplateWithRepositoriesErrorsList",
+    kind: Kind::List {
+        member: &S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_ERROR,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_INPUT: Shape = Shape {
+    name: "BatchAssociateApprovalRuleTemplateWithRepositoriesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryNames",
+            query: "repositoryNames",
+            xml: "repositoryNames",
+            shape: &S_REPOSITORY_NAME_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_OUTPUT: Shape = Shape {
+    name: "BatchAssociateApprovalRuleTemplateWithRepositoriesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "associatedRepositoryNames",
+            query: "associatedRepositoryNames",
+            xml: "associatedRepositoryNames",
+            shape: &S_REPOSITORY_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errors",
+            query: "errors",
+            xml: "errors",
+            shape: &S_BATCH_ASSOCIATE_APPROVAL_RULE_TEMPLATE_WITH_REPOSITORIES_ERRORS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_ERROR: Shape = Shape {
+    name: "BatchDisassociateApprovalRuleTemplateFromRepositoriesError",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errorCode",
+            query: "errorCode",
+            xml: "errorCode",
+            shape: &S_ERROR_CODE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errorMessage",
+            query: "errorMessage",
+            xml: "errorMessage",
+            shape: &S_ERROR_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_ERRORS_LIST: Shape = Shape {
+    name: "BatchDisassociateApprovalRuleTemplateFromRepositoriesErrorsList",
+    kind: Kind::List {
+        member: &S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_ERROR,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_INPUT: Shape = Shape {
+    name: "BatchDisassociateApprovalRuleTemplateFromRepositoriesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryNames",
+            query: "repositoryNames",
+            xml: "repositoryNames",
+            shape: &S_REPOSITORY_NAME_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_OUTPUT: Shape = Shape {
+    name: "BatchDisassociateApprovalRuleTemplateFromRepositoriesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "disassociatedRepositoryNames",
+            query: "disassociatedRepositoryNames",
+            xml: "disassociatedRepositoryNames",
+            shape: &S_REPOSITORY_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "errors",
+            query: "errors",
+            xml: "errors",
+            shape: &S_BATCH_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORIES_ERRORS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -1922,9 +4735,21 @@ static S_BRANCH_NAME_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CAPITAL_BOOLEAN: Shape = Shape {
+    name: "CapitalBoolean",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CHANGE_TYPE_ENUM: Shape = Shape {
     name: "ChangeTypeEnum",
     kind: Kind::String { values: &["A", "M", "D"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CLIENT_REQUEST_TOKEN: Shape = Shape {
+    name: "ClientRequestToken",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2031,6 +4856,203 @@ static S_COMMIT_NAME: Shape = Shape {
 static S_COMMIT_OBJECTS_LIST: Shape = Shape {
     name: "CommitObjectsList",
     kind: Kind::List { member: &S_COMMIT, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM: Shape = Shape {
+    name: "ConflictDetailLevelTypeEnum",
+    kind: Kind::String { values: &["FILE_LEVEL", "LINE_LEVEL"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONFLICT_METADATA: Shape = Shape {
+    name: "ConflictMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "filePath",
+            query: "filePath",
+            xml: "filePath",
+            shape: &S_PATH,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fileSizes",
+            query: "fileSizes",
+            xml: "fileSizes",
+            shape: &S_FILE_SIZES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fileModes",
+            query: "fileModes",
+            xml: "fileModes",
+            shape: &S_FILE_MODES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "objectTypes",
+            query: "objectTypes",
+            xml: "objectTypes",
+            shape: &S_OBJECT_TYPES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "numberOfConflicts",
+            query: "numberOfConflicts",
+            xml: "numberOfConflicts",
+            shape: &S_NUMBER_OF_CONFLICTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "isBinaryFile",
+            query: "isBinaryFile",
+            xml: "isBinaryFile",
+            shape: &S_IS_BINARY_FILE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "contentConflict",
+            query: "contentConflict",
+            xml: "contentConflict",
+            shape: &S_IS_CONTENT_CONFLICT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fileModeConflict",
+            query: "fileModeConflict",
+            xml: "fileModeConflict",
+            shape: &S_IS_FILE_MODE_CONFLICT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "objectTypeConflict",
+            query: "objectTypeConflict",
+            xml: "objectTypeConflict",
+            shape: &S_IS_OBJECT_TYPE_CONFLICT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeOperations",
+            query: "mergeOperations",
+            xml: "mergeOperations",
+            shape: &S_MERGE_OPERATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONFLICT_METADATA_LIST: Shape = Shape {
+    name: "ConflictMetadataList",
+    kind: Kind::List { member: &S_CONFLICT_METADATA, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONFLICT_RESOLUTION: Shape = Shape {
+    name: "ConflictResolution",
+    kind: Kind::Structure(&[
+        Member {
+            name: "replaceContents",
+            query: "replaceContents",
+            xml: "replaceContents",
+            shape: &S_REPLACE_CONTENT_ENTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deleteFiles",
+            query: "deleteFiles",
+            xml: "deleteFiles",
+            shape: &S_DELETE_FILE_ENTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "setFileModes",
+            query: "setFileModes",
+            xml: "setFileModes",
+            shape: &S_SET_FILE_MODE_ENTRIES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM: Shape = Shape {
+    name: "ConflictResolutionStrategyTypeEnum",
+    kind: Kind::String { values: &["NONE", "ACCEPT_SOURCE", "ACCEPT_DESTINATION", "AUTOMERGE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_APPROVAL_RULE_TEMPLATE_INPUT: Shape = Shape {
+    name: "CreateApprovalRuleTemplateInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateContent",
+            query: "approvalRuleTemplateContent",
+            xml: "approvalRuleTemplateContent",
+            shape: &S_APPROVAL_RULE_TEMPLATE_CONTENT,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateDescription",
+            query: "approvalRuleTemplateDescription",
+            xml: "approvalRuleTemplateDescription",
+            shape: &S_APPROVAL_RULE_TEMPLATE_DESCRIPTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_APPROVAL_RULE_TEMPLATE_OUTPUT: Shape = Shape {
+    name: "CreateApprovalRuleTemplateOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplate",
+        query: "approvalRuleTemplate",
+        xml: "approvalRuleTemplate",
+        shape: &S_APPROVAL_RULE_TEMPLATE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2217,6 +5239,111 @@ static S_CREATE_COMMIT_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_PULL_REQUEST_APPROVAL_RULE_INPUT: Shape = Shape {
+    name: "CreatePullRequestApprovalRuleInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleName",
+            query: "approvalRuleName",
+            xml: "approvalRuleName",
+            shape: &S_APPROVAL_RULE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleContent",
+            query: "approvalRuleContent",
+            xml: "approvalRuleContent",
+            shape: &S_APPROVAL_RULE_CONTENT,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_PULL_REQUEST_APPROVAL_RULE_OUTPUT: Shape = Shape {
+    name: "CreatePullRequestApprovalRuleOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRule",
+        query: "approvalRule",
+        xml: "approvalRule",
+        shape: &S_APPROVAL_RULE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_PULL_REQUEST_INPUT: Shape = Shape {
+    name: "CreatePullRequestInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "title",
+            query: "title",
+            xml: "title",
+            shape: &S_TITLE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "description",
+            query: "description",
+            xml: "description",
+            shape: &S_DESCRIPTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targets",
+            query: "targets",
+            xml: "targets",
+            shape: &S_TARGET_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clientRequestToken",
+            query: "clientRequestToken",
+            xml: "clientRequestToken",
+            shape: &S_CLIENT_REQUEST_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_PULL_REQUEST_OUTPUT: Shape = Shape {
+    name: "CreatePullRequestOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREATE_REPOSITORY_INPUT: Shape = Shape {
     name: "CreateRepositoryInput",
     kind: Kind::Structure(&[
@@ -2276,6 +5403,137 @@ static S_CREATE_REPOSITORY_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_UNREFERENCED_MERGE_COMMIT_INPUT: Shape = Shape {
+    name: "CreateUnreferencedMergeCommitInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeOption",
+            query: "mergeOption",
+            xml: "mergeOption",
+            shape: &S_MERGE_OPTION_TYPE_ENUM,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorName",
+            query: "authorName",
+            xml: "authorName",
+            shape: &S_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "email",
+            query: "email",
+            xml: "email",
+            shape: &S_EMAIL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "commitMessage",
+            query: "commitMessage",
+            xml: "commitMessage",
+            shape: &S_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keepEmptyFolders",
+            query: "keepEmptyFolders",
+            xml: "keepEmptyFolders",
+            shape: &S_KEEP_EMPTY_FOLDERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolution",
+            query: "conflictResolution",
+            xml: "conflictResolution",
+            shape: &S_CONFLICT_RESOLUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_UNREFERENCED_MERGE_COMMIT_OUTPUT: Shape = Shape {
+    name: "CreateUnreferencedMergeCommitOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "commitId",
+            query: "commitId",
+            xml: "commitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "treeId",
+            query: "treeId",
+            xml: "treeId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREATION_DATE: Shape = Shape {
     name: "CreationDate",
     kind: Kind::Timestamp(TimeFormat::Protocol),
@@ -2285,6 +5543,34 @@ static S_CREATION_DATE: Shape = Shape {
 static S_DATE: Shape = Shape {
     name: "Date",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_APPROVAL_RULE_TEMPLATE_INPUT: Shape = Shape {
+    name: "DeleteApprovalRuleTemplateInput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplateName",
+        query: "approvalRuleTemplateName",
+        xml: "approvalRuleTemplateName",
+        shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_APPROVAL_RULE_TEMPLATE_OUTPUT: Shape = Shape {
+    name: "DeleteApprovalRuleTemplateOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplateId",
+        query: "approvalRuleTemplateId",
+        xml: "approvalRuleTemplateId",
+        shape: &S_APPROVAL_RULE_TEMPLATE_ID,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2469,6 +5755,45 @@ static S_DELETE_FILE_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DELETE_PULL_REQUEST_APPROVAL_RULE_INPUT: Shape = Shape {
+    name: "DeletePullRequestApprovalRuleInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleName",
+            query: "approvalRuleName",
+            xml: "approvalRuleName",
+            shape: &S_APPROVAL_RULE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_PULL_REQUEST_APPROVAL_RULE_OUTPUT: Shape = Shape {
+    name: "DeletePullRequestApprovalRuleOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleId",
+        query: "approvalRuleId",
+        xml: "approvalRuleId",
+        shape: &S_APPROVAL_RULE_ID,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_REPOSITORY_INPUT: Shape = Shape {
     name: "DeleteRepositoryInput",
     kind: Kind::Structure(&[Member {
@@ -2494,6 +5819,89 @@ static S_DELETE_REPOSITORY_OUTPUT: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_PULL_REQUEST_EVENTS_INPUT: Shape = Shape {
+    name: "DescribePullRequestEventsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestEventType",
+            query: "pullRequestEventType",
+            xml: "pullRequestEventType",
+            shape: &S_PULL_REQUEST_EVENT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "actorArn",
+            query: "actorArn",
+            xml: "actorArn",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_PULL_REQUEST_EVENTS_OUTPUT: Shape = Shape {
+    name: "DescribePullRequestEventsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestEvents",
+            query: "pullRequestEvents",
+            xml: "pullRequestEvents",
+            shape: &S_PULL_REQUEST_EVENT_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIPTION: Shape = Shape {
+    name: "Description",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2537,6 +5945,31 @@ static S_DIFFERENCE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DISASSOCIATE_APPROVAL_RULE_TEMPLATE_FROM_REPOSITORY_INPUT: Shape = Shape {
+    name: "DisassociateApprovalRuleTemplateFromRepositoryInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_EMAIL: Shape = Shape {
     name: "Email",
     kind: Kind::String { values: &[] },
@@ -2552,6 +5985,94 @@ static S_ERROR_CODE: Shape = Shape {
 static S_ERROR_MESSAGE: Shape = Shape {
     name: "ErrorMessage",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_EVALUATE_PULL_REQUEST_APPROVAL_RULES_INPUT: Shape = Shape {
+    name: "EvaluatePullRequestApprovalRulesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_EVALUATE_PULL_REQUEST_APPROVAL_RULES_OUTPUT: Shape = Shape {
+    name: "EvaluatePullRequestApprovalRulesOutput",
+    kind: Kind::Structure(&[Member {
+        name: "evaluation",
+        query: "evaluation",
+        xml: "evaluation",
+        shape: &S_EVALUATION,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_EVALUATION: Shape = Shape {
+    name: "Evaluation",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approved",
+            query: "approved",
+            xml: "approved",
+            shape: &S_APPROVED,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "overridden",
+            query: "overridden",
+            xml: "overridden",
+            shape: &S_OVERRIDDEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRulesSatisfied",
+            query: "approvalRulesSatisfied",
+            xml: "approvalRulesSatisfied",
+            shape: &S_APPROVAL_RULES_SATISFIED_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRulesNotSatisfied",
+            query: "approvalRulesNotSatisfied",
+            xml: "approvalRulesNotSatisfied",
+            shape: &S_APPROVAL_RULES_NOT_SATISFIED_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_EVENT_DATE: Shape = Shape {
+    name: "EventDate",
+    kind: Kind::Timestamp(TimeFormat::Protocol),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -2646,6 +6167,80 @@ static S_FILE_MODE_TYPE_ENUM: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_FILE_MODES: Shape = Shape {
+    name: "FileModes",
+    kind: Kind::Structure(&[
+        Member {
+            name: "source",
+            query: "source",
+            xml: "source",
+            shape: &S_FILE_MODE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destination",
+            query: "destination",
+            xml: "destination",
+            shape: &S_FILE_MODE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "base",
+            query: "base",
+            xml: "base",
+            shape: &S_FILE_MODE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FILE_SIZE: Shape = Shape {
+    name: "FileSize",
+    kind: Kind::Integer { bits: 64 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FILE_SIZES: Shape = Shape {
+    name: "FileSizes",
+    kind: Kind::Structure(&[
+        Member {
+            name: "source",
+            query: "source",
+            xml: "source",
+            shape: &S_FILE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destination",
+            query: "destination",
+            xml: "destination",
+            shape: &S_FILE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "base",
+            query: "base",
+            xml: "base",
+            shape: &S_FILE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_FILES_METADATA: Shape = Shape {
     name: "FilesMetadata",
     kind: Kind::List { member: &S_FILE_METADATA, item: "member", flattened: false },
@@ -2689,6 +6284,34 @@ static S_FOLDER: Shape = Shape {
 static S_FOLDER_LIST: Shape = Shape {
     name: "FolderList",
     kind: Kind::List { member: &S_FOLDER, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_APPROVAL_RULE_TEMPLATE_INPUT: Shape = Shape {
+    name: "GetApprovalRuleTemplateInput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplateName",
+        query: "approvalRuleTemplateName",
+        xml: "approvalRuleTemplateName",
+        shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_APPROVAL_RULE_TEMPLATE_OUTPUT: Shape = Shape {
+    name: "GetApprovalRuleTemplateOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplate",
+        query: "approvalRuleTemplate",
+        xml: "approvalRuleTemplate",
+        shape: &S_APPROVAL_RULE_TEMPLATE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3103,6 +6726,358 @@ static S_GET_FOLDER_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_GET_MERGE_CONFLICTS_INPUT: Shape = Shape {
+    name: "GetMergeConflictsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeOption",
+            query: "mergeOption",
+            xml: "mergeOption",
+            shape: &S_MERGE_OPTION_TYPE_ENUM,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxConflictFiles",
+            query: "maxConflictFiles",
+            xml: "maxConflictFiles",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_MERGE_CONFLICTS_OUTPUT: Shape = Shape {
+    name: "GetMergeConflictsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "mergeable",
+            query: "mergeable",
+            xml: "mergeable",
+            shape: &S_IS_MERGEABLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitId",
+            query: "destinationCommitId",
+            xml: "destinationCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "baseCommitId",
+            query: "baseCommitId",
+            xml: "baseCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictMetadataList",
+            query: "conflictMetadataList",
+            xml: "conflictMetadataList",
+            shape: &S_CONFLICT_METADATA_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_MERGE_OPTIONS_INPUT: Shape = Shape {
+    name: "GetMergeOptionsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_MERGE_OPTIONS_OUTPUT: Shape = Shape {
+    name: "GetMergeOptionsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "mergeOptions",
+            query: "mergeOptions",
+            xml: "mergeOptions",
+            shape: &S_MERGE_OPTIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitId",
+            query: "destinationCommitId",
+            xml: "destinationCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "baseCommitId",
+            query: "baseCommitId",
+            xml: "baseCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_APPROVAL_STATES_INPUT: Shape = Shape {
+    name: "GetPullRequestApprovalStatesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_APPROVAL_STATES_OUTPUT: Shape = Shape {
+    name: "GetPullRequestApprovalStatesOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvals",
+        query: "approvals",
+        xml: "approvals",
+        shape: &S_APPROVAL_LIST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_INPUT: Shape = Shape {
+    name: "GetPullRequestInput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequestId",
+        query: "pullRequestId",
+        xml: "pullRequestId",
+        shape: &S_PULL_REQUEST_ID,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_OUTPUT: Shape = Shape {
+    name: "GetPullRequestOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_OVERRIDE_STATE_INPUT: Shape = Shape {
+    name: "GetPullRequestOverrideStateInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_PULL_REQUEST_OVERRIDE_STATE_OUTPUT: Shape = Shape {
+    name: "GetPullRequestOverrideStateOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "overridden",
+            query: "overridden",
+            xml: "overridden",
+            shape: &S_OVERRIDDEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "overrider",
+            query: "overrider",
+            xml: "overrider",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_GET_REPOSITORY_INPUT: Shape = Shape {
     name: "GetRepositoryInput",
     kind: Kind::Structure(&[Member {
@@ -3131,8 +7106,68 @@ static S_GET_REPOSITORY_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_IS_BINARY_FILE: Shape = Shape {
+    name: "IsBinaryFile",
+    kind: Kind::Structure(&[
+        Member {
+            name: "source",
+            query: "source",
+            xml: "source",
+            shape: &S_CAPITAL_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destination",
+            query: "destination",
+            xml: "destination",
+            shape: &S_CAPITAL_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "base",
+            query: "base",
+            xml: "base",
+            shape: &S_CAPITAL_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IS_CONTENT_CONFLICT: Shape = Shape {
+    name: "IsContentConflict",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IS_FILE_MODE_CONFLICT: Shape = Shape {
+    name: "IsFileModeConflict",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IS_MERGEABLE: Shape = Shape {
+    name: "IsMergeable",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_IS_MERGED: Shape =
+    Shape { name: "IsMerged", kind: Kind::Boolean, constraint: Constraint::NONE, sensitive: false };
 static S_IS_MOVE: Shape =
     Shape { name: "IsMove", kind: Kind::Boolean, constraint: Constraint::NONE, sensitive: false };
+static S_IS_OBJECT_TYPE_CONFLICT: Shape = Shape {
+    name: "IsObjectTypeConflict",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_KEEP_EMPTY_FOLDERS: Shape = Shape {
     name: "KeepEmptyFolders",
     kind: Kind::Boolean,
@@ -3161,6 +7196,115 @@ static S_LAST_MODIFIED_DATE: Shape = Shape {
 static S_LIMIT: Shape = Shape {
     name: "Limit",
     kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_APPROVAL_RULE_TEMPLATES_INPUT: Shape = Shape {
+    name: "ListApprovalRuleTemplatesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_APPROVAL_RULE_TEMPLATES_OUTPUT: Shape = Shape {
+    name: "ListApprovalRuleTemplatesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateNames",
+            query: "approvalRuleTemplateNames",
+            xml: "approvalRuleTemplateNames",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY_INPUT: Shape = Shape {
+    name: "ListAssociatedApprovalRuleTemplatesForRepositoryInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_ASSOCIATED_APPROVAL_RULE_TEMPLATES_FOR_REPOSITORY_OUTPUT: Shape = Shape {
+    name: "ListAssociatedApprovalRuleTemplatesForRepositoryOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateNames",
+            query: "approvalRuleTemplateNames",
+            xml: "approvalRuleTemplateNames",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3197,6 +7341,142 @@ static S_LIST_BRANCHES_OUTPUT: Shape = Shape {
             query: "branches",
             xml: "branches",
             shape: &S_BRANCH_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_PULL_REQUESTS_INPUT: Shape = Shape {
+    name: "ListPullRequestsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorArn",
+            query: "authorArn",
+            xml: "authorArn",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestStatus",
+            query: "pullRequestStatus",
+            xml: "pullRequestStatus",
+            shape: &S_PULL_REQUEST_STATUS_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_PULL_REQUESTS_OUTPUT: Shape = Shape {
+    name: "ListPullRequestsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestIds",
+            query: "pullRequestIds",
+            xml: "pullRequestIds",
+            shape: &S_PULL_REQUEST_ID_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE_INPUT: Shape = Shape {
+    name: "ListRepositoriesForApprovalRuleTemplateInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_MAX_RESULTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPOSITORIES_FOR_APPROVAL_RULE_TEMPLATE_OUTPUT: Shape = Shape {
+    name: "ListRepositoriesForApprovalRuleTemplateOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryNames",
+            query: "repositoryNames",
+            xml: "repositoryNames",
+            shape: &S_REPOSITORY_NAME_LIST,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -3323,6 +7603,692 @@ static S_LIST_TAGS_FOR_RESOURCE_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_MAX_RESULTS: Shape = Shape {
+    name: "MaxResults",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_FAST_FORWARD_INPUT: Shape = Shape {
+    name: "MergeBranchesByFastForwardInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetBranch",
+            query: "targetBranch",
+            xml: "targetBranch",
+            shape: &S_BRANCH_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_FAST_FORWARD_OUTPUT: Shape = Shape {
+    name: "MergeBranchesByFastForwardOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "commitId",
+            query: "commitId",
+            xml: "commitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "treeId",
+            query: "treeId",
+            xml: "treeId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_SQUASH_INPUT: Shape = Shape {
+    name: "MergeBranchesBySquashInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetBranch",
+            query: "targetBranch",
+            xml: "targetBranch",
+            shape: &S_BRANCH_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorName",
+            query: "authorName",
+            xml: "authorName",
+            shape: &S_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "email",
+            query: "email",
+            xml: "email",
+            shape: &S_EMAIL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "commitMessage",
+            query: "commitMessage",
+            xml: "commitMessage",
+            shape: &S_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keepEmptyFolders",
+            query: "keepEmptyFolders",
+            xml: "keepEmptyFolders",
+            shape: &S_KEEP_EMPTY_FOLDERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolution",
+            query: "conflictResolution",
+            xml: "conflictResolution",
+            shape: &S_CONFLICT_RESOLUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_SQUASH_OUTPUT: Shape = Shape {
+    name: "MergeBranchesBySquashOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "commitId",
+            query: "commitId",
+            xml: "commitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "treeId",
+            query: "treeId",
+            xml: "treeId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_THREE_WAY_INPUT: Shape = Shape {
+    name: "MergeBranchesByThreeWayInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitSpecifier",
+            query: "sourceCommitSpecifier",
+            xml: "sourceCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitSpecifier",
+            query: "destinationCommitSpecifier",
+            xml: "destinationCommitSpecifier",
+            shape: &S_COMMIT_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetBranch",
+            query: "targetBranch",
+            xml: "targetBranch",
+            shape: &S_BRANCH_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorName",
+            query: "authorName",
+            xml: "authorName",
+            shape: &S_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "email",
+            query: "email",
+            xml: "email",
+            shape: &S_EMAIL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "commitMessage",
+            query: "commitMessage",
+            xml: "commitMessage",
+            shape: &S_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keepEmptyFolders",
+            query: "keepEmptyFolders",
+            xml: "keepEmptyFolders",
+            shape: &S_KEEP_EMPTY_FOLDERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolution",
+            query: "conflictResolution",
+            xml: "conflictResolution",
+            shape: &S_CONFLICT_RESOLUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_BRANCHES_BY_THREE_WAY_OUTPUT: Shape = Shape {
+    name: "MergeBranchesByThreeWayOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "commitId",
+            query: "commitId",
+            xml: "commitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "treeId",
+            query: "treeId",
+            xml: "treeId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_METADATA: Shape = Shape {
+    name: "MergeMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "isMerged",
+            query: "isMerged",
+            xml: "isMerged",
+            shape: &S_IS_MERGED,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergedBy",
+            query: "mergedBy",
+            xml: "mergedBy",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeCommitId",
+            query: "mergeCommitId",
+            xml: "mergeCommitId",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeOption",
+            query: "mergeOption",
+            xml: "mergeOption",
+            shape: &S_MERGE_OPTION_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_OPERATIONS: Shape = Shape {
+    name: "MergeOperations",
+    kind: Kind::Structure(&[
+        Member {
+            name: "source",
+            query: "source",
+            xml: "source",
+            shape: &S_CHANGE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destination",
+            query: "destination",
+            xml: "destination",
+            shape: &S_CHANGE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_OPTION_TYPE_ENUM: Shape = Shape {
+    name: "MergeOptionTypeEnum",
+    kind: Kind::String { values: &["FAST_FORWARD_MERGE", "SQUASH_MERGE", "THREE_WAY_MERGE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_OPTIONS: Shape = Shape {
+    name: "MergeOptions",
+    kind: Kind::List { member: &S_MERGE_OPTION_TYPE_ENUM, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_FAST_FORWARD_INPUT: Shape = Shape {
+    name: "MergePullRequestByFastForwardInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_FAST_FORWARD_OUTPUT: Shape = Shape {
+    name: "MergePullRequestByFastForwardOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_SQUASH_INPUT: Shape = Shape {
+    name: "MergePullRequestBySquashInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "commitMessage",
+            query: "commitMessage",
+            xml: "commitMessage",
+            shape: &S_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorName",
+            query: "authorName",
+            xml: "authorName",
+            shape: &S_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "email",
+            query: "email",
+            xml: "email",
+            shape: &S_EMAIL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keepEmptyFolders",
+            query: "keepEmptyFolders",
+            xml: "keepEmptyFolders",
+            shape: &S_KEEP_EMPTY_FOLDERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolution",
+            query: "conflictResolution",
+            xml: "conflictResolution",
+            shape: &S_CONFLICT_RESOLUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_SQUASH_OUTPUT: Shape = Shape {
+    name: "MergePullRequestBySquashOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_THREE_WAY_INPUT: Shape = Shape {
+    name: "MergePullRequestByThreeWayInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_OBJECT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictDetailLevel",
+            query: "conflictDetailLevel",
+            xml: "conflictDetailLevel",
+            shape: &S_CONFLICT_DETAIL_LEVEL_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolutionStrategy",
+            query: "conflictResolutionStrategy",
+            xml: "conflictResolutionStrategy",
+            shape: &S_CONFLICT_RESOLUTION_STRATEGY_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "commitMessage",
+            query: "commitMessage",
+            xml: "commitMessage",
+            shape: &S_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorName",
+            query: "authorName",
+            xml: "authorName",
+            shape: &S_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "email",
+            query: "email",
+            xml: "email",
+            shape: &S_EMAIL,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keepEmptyFolders",
+            query: "keepEmptyFolders",
+            xml: "keepEmptyFolders",
+            shape: &S_KEEP_EMPTY_FOLDERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "conflictResolution",
+            query: "conflictResolution",
+            xml: "conflictResolution",
+            shape: &S_CONFLICT_RESOLUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_MERGE_PULL_REQUEST_BY_THREE_WAY_OUTPUT: Shape = Shape {
+    name: "MergePullRequestByThreeWayOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_MESSAGE: Shape = Shape {
     name: "Message",
     kind: Kind::String { values: &[] },
@@ -3347,6 +8313,12 @@ static S_NEXT_TOKEN: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_NUMBER_OF_CONFLICTS: Shape = Shape {
+    name: "NumberOfConflicts",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_OBJECT_ID: Shape = Shape {
     name: "ObjectId",
     kind: Kind::String { values: &[] },
@@ -3359,9 +8331,120 @@ static S_OBJECT_SIZE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_OBJECT_TYPE_ENUM: Shape = Shape {
+    name: "ObjectTypeEnum",
+    kind: Kind::String { values: &["FILE", "DIRECTORY", "GIT_LINK", "SYMBOLIC_LINK"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_OBJECT_TYPES: Shape = Shape {
+    name: "ObjectTypes",
+    kind: Kind::Structure(&[
+        Member {
+            name: "source",
+            query: "source",
+            xml: "source",
+            shape: &S_OBJECT_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destination",
+            query: "destination",
+            xml: "destination",
+            shape: &S_OBJECT_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "base",
+            query: "base",
+            xml: "base",
+            shape: &S_OBJECT_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ORDER_ENUM: Shape = Shape {
     name: "OrderEnum",
     kind: Kind::String { values: &["ascending", "descending"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ORIGIN_APPROVAL_RULE_TEMPLATE: Shape = Shape {
+    name: "OriginApprovalRuleTemplate",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateId",
+            query: "approvalRuleTemplateId",
+            xml: "approvalRuleTemplateId",
+            shape: &S_APPROVAL_RULE_TEMPLATE_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_OVERRIDDEN: Shape = Shape {
+    name: "Overridden",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_OVERRIDE_PULL_REQUEST_APPROVAL_RULES_INPUT: Shape = Shape {
+    name: "OverridePullRequestApprovalRulesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "overrideStatus",
+            query: "overrideStatus",
+            xml: "overrideStatus",
+            shape: &S_OVERRIDE_STATUS,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_OVERRIDE_STATUS: Shape = Shape {
+    name: "OverrideStatus",
+    kind: Kind::String { values: &["OVERRIDE", "REVOKE"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3374,6 +8457,470 @@ static S_PARENT_LIST: Shape = Shape {
 static S_PATH: Shape = Shape {
     name: "Path",
     kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST: Shape = Shape {
+    name: "PullRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "title",
+            query: "title",
+            xml: "title",
+            shape: &S_TITLE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "description",
+            query: "description",
+            xml: "description",
+            shape: &S_DESCRIPTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastActivityDate",
+            query: "lastActivityDate",
+            xml: "lastActivityDate",
+            shape: &S_LAST_MODIFIED_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "creationDate",
+            query: "creationDate",
+            xml: "creationDate",
+            shape: &S_CREATION_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestStatus",
+            query: "pullRequestStatus",
+            xml: "pullRequestStatus",
+            shape: &S_PULL_REQUEST_STATUS_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "authorArn",
+            query: "authorArn",
+            xml: "authorArn",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestTargets",
+            query: "pullRequestTargets",
+            xml: "pullRequestTargets",
+            shape: &S_PULL_REQUEST_TARGET_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "clientRequestToken",
+            query: "clientRequestToken",
+            xml: "clientRequestToken",
+            shape: &S_CLIENT_REQUEST_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRules",
+            query: "approvalRules",
+            xml: "approvalRules",
+            shape: &S_APPROVAL_RULES_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_CREATED_EVENT_METADATA: Shape = Shape {
+    name: "PullRequestCreatedEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommitId",
+            query: "sourceCommitId",
+            xml: "sourceCommitId",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommitId",
+            query: "destinationCommitId",
+            xml: "destinationCommitId",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeBase",
+            query: "mergeBase",
+            xml: "mergeBase",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_EVENT: Shape = Shape {
+    name: "PullRequestEvent",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "eventDate",
+            query: "eventDate",
+            xml: "eventDate",
+            shape: &S_EVENT_DATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestEventType",
+            query: "pullRequestEventType",
+            xml: "pullRequestEventType",
+            shape: &S_PULL_REQUEST_EVENT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "actorArn",
+            query: "actorArn",
+            xml: "actorArn",
+            shape: &S_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestCreatedEventMetadata",
+            query: "pullRequestCreatedEventMetadata",
+            xml: "pullRequestCreatedEventMetadata",
+            shape: &S_PULL_REQUEST_CREATED_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestStatusChangedEventMetadata",
+            query: "pullRequestStatusChangedEventMetadata",
+            xml: "pullRequestStatusChangedEventMetadata",
+            shape: &S_PULL_REQUEST_STATUS_CHANGED_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestSourceReferenceUpdatedEventMetadata",
+            query: "pullRequestSourceReferenceUpdatedEventMetadata",
+            xml: "pullRequestSourceReferenceUpdatedEventMetadata",
+            shape: &S_PULL_REQUEST_SOURCE_REFERENCE_UPDATED_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestMergedStateChangedEventMetadata",
+            query: "pullRequestMergedStateChangedEventMetadata",
+            xml: "pullRequestMergedStateChangedEventMetadata",
+            shape: &S_PULL_REQUEST_MERGED_STATE_CHANGED_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleEventMetadata",
+            query: "approvalRuleEventMetadata",
+            xml: "approvalRuleEventMetadata",
+            shape: &S_APPROVAL_RULE_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalStateChangedEventMetadata",
+            query: "approvalStateChangedEventMetadata",
+            xml: "approvalStateChangedEventMetadata",
+            shape: &S_APPROVAL_STATE_CHANGED_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleOverriddenEventMetadata",
+            query: "approvalRuleOverriddenEventMetadata",
+            xml: "approvalRuleOverriddenEventMetadata",
+            shape: &S_APPROVAL_RULE_OVERRIDDEN_EVENT_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_EVENT_LIST: Shape = Shape {
+    name: "PullRequestEventList",
+    kind: Kind::List { member: &S_PULL_REQUEST_EVENT, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_EVENT_TYPE: Shape = Shape {
+    name: "PullRequestEventType",
+    kind: Kind::String {
+        values: &[
+            "PULL_REQUEST_CREATED",
+            "PULL_REQUEST_STATUS_CHANGED",
+            "PULL_REQUEST_SOURCE_REFERENCE_UPDATED",
+            "PULL_REQUEST_MERGE_STATE_CHANGED",
+            "PULL_REQUEST_APPROVAL_RULE_CREATED",
+            "PULL_REQUEST_APPROVAL_RULE_UPDATED",
+            "PULL_REQUEST_APPROVAL_RULE_DELETED",
+            "PULL_REQUEST_APPROVAL_RULE_OVERRIDDEN",
+            "PULL_REQUEST_APPROVAL_STATE_CHANGED",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_ID: Shape = Shape {
+    name: "PullRequestId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_ID_LIST: Shape = Shape {
+    name: "PullRequestIdList",
+    kind: Kind::List { member: &S_PULL_REQUEST_ID, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_MERGED_STATE_CHANGED_EVENT_METADATA: Shape = Shape {
+    name: "PullRequestMergedStateChangedEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationReference",
+            query: "destinationReference",
+            xml: "destinationReference",
+            shape: &S_REFERENCE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeMetadata",
+            query: "mergeMetadata",
+            xml: "mergeMetadata",
+            shape: &S_MERGE_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_SOURCE_REFERENCE_UPDATED_EVENT_METADATA: Shape = Shape {
+    name: "PullRequestSourceReferenceUpdatedEventMetadata",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "beforeCommitId",
+            query: "beforeCommitId",
+            xml: "beforeCommitId",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "afterCommitId",
+            query: "afterCommitId",
+            xml: "afterCommitId",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeBase",
+            query: "mergeBase",
+            xml: "mergeBase",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_STATUS_CHANGED_EVENT_METADATA: Shape = Shape {
+    name: "PullRequestStatusChangedEventMetadata",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequestStatus",
+        query: "pullRequestStatus",
+        xml: "pullRequestStatus",
+        shape: &S_PULL_REQUEST_STATUS_ENUM,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_STATUS_ENUM: Shape = Shape {
+    name: "PullRequestStatusEnum",
+    kind: Kind::String { values: &["OPEN", "CLOSED"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_TARGET: Shape = Shape {
+    name: "PullRequestTarget",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceReference",
+            query: "sourceReference",
+            xml: "sourceReference",
+            shape: &S_REFERENCE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationReference",
+            query: "destinationReference",
+            xml: "destinationReference",
+            shape: &S_REFERENCE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationCommit",
+            query: "destinationCommit",
+            xml: "destinationCommit",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceCommit",
+            query: "sourceCommit",
+            xml: "sourceCommit",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeBase",
+            query: "mergeBase",
+            xml: "mergeBase",
+            shape: &S_COMMIT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "mergeMetadata",
+            query: "mergeMetadata",
+            xml: "mergeMetadata",
+            shape: &S_MERGE_METADATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PULL_REQUEST_TARGET_LIST: Shape = Shape {
+    name: "PullRequestTargetList",
+    kind: Kind::List { member: &S_PULL_REQUEST_TARGET, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3545,6 +9092,69 @@ static S_PUT_FILE_OUTPUT: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REFERENCE_NAME: Shape = Shape {
+    name: "ReferenceName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACE_CONTENT_ENTRIES: Shape = Shape {
+    name: "ReplaceContentEntries",
+    kind: Kind::List { member: &S_REPLACE_CONTENT_ENTRY, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACE_CONTENT_ENTRY: Shape = Shape {
+    name: "ReplaceContentEntry",
+    kind: Kind::Structure(&[
+        Member {
+            name: "filePath",
+            query: "filePath",
+            xml: "filePath",
+            shape: &S_PATH,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "replacementType",
+            query: "replacementType",
+            xml: "replacementType",
+            shape: &S_REPLACEMENT_TYPE_ENUM,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "content",
+            query: "content",
+            xml: "content",
+            shape: &S_FILE_CONTENT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fileMode",
+            query: "fileMode",
+            xml: "fileMode",
+            shape: &S_FILE_MODE_TYPE_ENUM,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPLACEMENT_TYPE_ENUM: Shape = Shape {
+    name: "ReplacementTypeEnum",
+    kind: Kind::String {
+        values: &["KEEP_BASE", "KEEP_SOURCE", "KEEP_DESTINATION", "USE_NEW_CONTENT"],
+    },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3723,6 +9333,18 @@ static S_REPOSITORY_NOT_FOUND_LIST: Shape = Shape {
 };
 static S_RESOURCE_ARN: Shape = Shape {
     name: "ResourceArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REVISION_ID: Shape = Shape {
+    name: "RevisionId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_RULE_CONTENT_SHA256: Shape = Shape {
+    name: "RuleContentSha256",
     kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
@@ -3932,6 +9554,52 @@ static S_TAGS_MAP: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_TARGET: Shape = Shape {
+    name: "Target",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sourceReference",
+            query: "sourceReference",
+            xml: "sourceReference",
+            shape: &S_REFERENCE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationReference",
+            query: "destinationReference",
+            xml: "destinationReference",
+            shape: &S_REFERENCE_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TARGET_LIST: Shape = Shape {
+    name: "TargetList",
+    kind: Kind::List { member: &S_TARGET, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TITLE: Shape = Shape {
+    name: "Title",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_UNTAG_RESOURCE_INPUT: Shape = Shape {
     name: "UntagResourceInput",
     kind: Kind::Structure(&[
@@ -3957,6 +9625,132 @@ static S_UNTAG_RESOURCE_INPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT_INPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateContentInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "newRuleContent",
+            query: "newRuleContent",
+            xml: "newRuleContent",
+            shape: &S_APPROVAL_RULE_TEMPLATE_CONTENT,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "existingRuleContentSha256",
+            query: "existingRuleContentSha256",
+            xml: "existingRuleContentSha256",
+            shape: &S_RULE_CONTENT_SHA256,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_CONTENT_OUTPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateContentOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplate",
+        query: "approvalRuleTemplate",
+        xml: "approvalRuleTemplate",
+        shape: &S_APPROVAL_RULE_TEMPLATE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION_INPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateDescriptionInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "approvalRuleTemplateName",
+            query: "approvalRuleTemplateName",
+            xml: "approvalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleTemplateDescription",
+            query: "approvalRuleTemplateDescription",
+            xml: "approvalRuleTemplateDescription",
+            shape: &S_APPROVAL_RULE_TEMPLATE_DESCRIPTION,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_DESCRIPTION_OUTPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateDescriptionOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplate",
+        query: "approvalRuleTemplate",
+        xml: "approvalRuleTemplate",
+        shape: &S_APPROVAL_RULE_TEMPLATE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_INPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateNameInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "oldApprovalRuleTemplateName",
+            query: "oldApprovalRuleTemplateName",
+            xml: "oldApprovalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "newApprovalRuleTemplateName",
+            query: "newApprovalRuleTemplateName",
+            xml: "newApprovalRuleTemplateName",
+            shape: &S_APPROVAL_RULE_TEMPLATE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_OUTPUT: Shape = Shape {
+    name: "UpdateApprovalRuleTemplateNameOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRuleTemplate",
+        query: "approvalRuleTemplate",
+        xml: "approvalRuleTemplate",
+        shape: &S_APPROVAL_RULE_TEMPLATE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_UPDATE_DEFAULT_BRANCH_INPUT: Shape = Shape {
     name: "UpdateDefaultBranchInput",
     kind: Kind::Structure(&[
@@ -3979,6 +9773,214 @@ static S_UPDATE_DEFAULT_BRANCH_INPUT: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT_INPUT: Shape = Shape {
+    name: "UpdatePullRequestApprovalRuleContentInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalRuleName",
+            query: "approvalRuleName",
+            xml: "approvalRuleName",
+            shape: &S_APPROVAL_RULE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "existingRuleContentSha256",
+            query: "existingRuleContentSha256",
+            xml: "existingRuleContentSha256",
+            shape: &S_RULE_CONTENT_SHA256,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "newRuleContent",
+            query: "newRuleContent",
+            xml: "newRuleContent",
+            shape: &S_APPROVAL_RULE_CONTENT,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_APPROVAL_RULE_CONTENT_OUTPUT: Shape = Shape {
+    name: "UpdatePullRequestApprovalRuleContentOutput",
+    kind: Kind::Structure(&[Member {
+        name: "approvalRule",
+        query: "approvalRule",
+        xml: "approvalRule",
+        shape: &S_APPROVAL_RULE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_APPROVAL_STATE_INPUT: Shape = Shape {
+    name: "UpdatePullRequestApprovalStateInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "revisionId",
+            query: "revisionId",
+            xml: "revisionId",
+            shape: &S_REVISION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "approvalState",
+            query: "approvalState",
+            xml: "approvalState",
+            shape: &S_APPROVAL_STATE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_DESCRIPTION_INPUT: Shape = Shape {
+    name: "UpdatePullRequestDescriptionInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "description",
+            query: "description",
+            xml: "description",
+            shape: &S_DESCRIPTION,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_DESCRIPTION_OUTPUT: Shape = Shape {
+    name: "UpdatePullRequestDescriptionOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_STATUS_INPUT: Shape = Shape {
+    name: "UpdatePullRequestStatusInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "pullRequestStatus",
+            query: "pullRequestStatus",
+            xml: "pullRequestStatus",
+            shape: &S_PULL_REQUEST_STATUS_ENUM,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_STATUS_OUTPUT: Shape = Shape {
+    name: "UpdatePullRequestStatusOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_TITLE_INPUT: Shape = Shape {
+    name: "UpdatePullRequestTitleInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pullRequestId",
+            query: "pullRequestId",
+            xml: "pullRequestId",
+            shape: &S_PULL_REQUEST_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "title",
+            query: "title",
+            xml: "title",
+            shape: &S_TITLE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_PULL_REQUEST_TITLE_OUTPUT: Shape = Shape {
+    name: "UpdatePullRequestTitleOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pullRequest",
+        query: "pullRequest",
+        xml: "pullRequest",
+        shape: &S_PULL_REQUEST,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };

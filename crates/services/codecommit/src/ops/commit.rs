@@ -211,7 +211,7 @@ pub(crate) async fn create_commit(
     }
     let words =
         Words { name: input.author_name, email: input.email, message: input.commit_message };
-    let (commit, tree) = draft.commit(codecommit, ctx, &repository.id, &words).await?;
+    let (commit, tree) = draft.commit(codecommit, ctx, (&repository.id, branch), &words).await?;
     Ok(CreateCommitOutput {
         commit_id: Some(commit),
         tree_id: Some(tree),

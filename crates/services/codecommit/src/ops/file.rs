@@ -147,7 +147,7 @@ pub(crate) async fn put_file(
         ));
     }
     let words = Words { name: input.name, email: input.email, message: input.commit_message };
-    let (commit, tree) = draft.commit(codecommit, ctx, &repository.id, &words).await?;
+    let (commit, tree) = draft.commit(codecommit, ctx, (&repository.id, branch), &words).await?;
     Ok(PutFileOutput { commit_id: Some(commit), blob_id: Some(blob), tree_id: Some(tree) })
 }
 
@@ -163,7 +163,7 @@ pub(crate) async fn delete_file(
     let keep = input.keep_empty_folders.unwrap_or_default();
     let (_, blob) = draft.remove(path, keep).await?;
     let words = Words { name: input.name, email: input.email, message: input.commit_message };
-    let (commit, tree) = draft.commit(codecommit, ctx, &repository.id, &words).await?;
+    let (commit, tree) = draft.commit(codecommit, ctx, (&repository.id, branch), &words).await?;
     Ok(DeleteFileOutput {
         commit_id: Some(commit),
         blob_id: Some(blob),

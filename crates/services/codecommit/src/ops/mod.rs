@@ -1,10 +1,14 @@
 //! Handlers: authorise, validate, do, settle, answer.
 
+pub(crate) mod approval;
 pub(crate) mod branch;
 pub(crate) mod commit;
 pub(crate) mod file;
+pub(crate) mod merge;
+pub(crate) mod pull_request;
 pub(crate) mod repository;
 pub(crate) mod tag;
+pub(crate) mod template;
 
 use crate::{CodeCommit, faults, git::Bare, model::Repository, names, objects};
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::{
     api::*,
     faults,
     model::{References, Repository},
-    names, settle,
+    names, pull, settle,
 };
 use wire::{Context, Fault, Page};
 
@@ -113,6 +113,7 @@ async fn forget(codecommit: &CodeCommit, repository: &Repository) -> Result<(), 
             if tx.get::<Repository>(&key).is_some_and(|found| found.id == id) {
                 tx.delete::<Repository>(&key);
                 tx.delete::<References>(&id);
+                pull::forget(tx, &id);
             }
             Ok(())
         })
