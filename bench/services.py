@@ -1,5 +1,5 @@
-"""Services under load: ten tasks replaced at 2,000 requests/s, beside docker with nginx reloaded by a script; from 0 to 100 tasks and
-back; the control plane killed.
+"""Services under load: ten tasks replaced at 2,000 requests/s, and 20 blue/green deployments, beside docker with nginx reloaded by a
+script; from 0 to 100 tasks and back; the control plane killed.
 
 usage: bench/services.py NEARGATE   (needs root, wrk, nginx; the peer needs a docker daemon, DOCKER_HOST says which)
 
@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,7 +27,8 @@ from botocore.config import Config
 WORK = Path(tempfile.mkdtemp())
 WORK.chmod(0o755)
 QUIET = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-API, FRONT, PEER, TASKS = 4598, 18188, 18189, 10
+API, FRONT, PEER, SHIFTED, TASKS = 4598, 18188, 18189, 18190, 10
+DEPLOYMENTS, COLOURED = 20, 2
 CONF = "daemon off; master_process off; pid /tmp/pid; error_log /dev/null; events {} http { access_log off; keepalive_requests 1000000; " \
     "client_body_temp_path /tmp/b; proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s; " \
     "server { listen 8080; location / { return 200 %s; } } }"
@@ -94,7 +96,7 @@ class Ours:
         make = lambda service: boto3.client(
             service, endpoint_url=env["AWS_ENDPOINT_URL"], region_name="us-east-1", config=Config(retries={"max_attempts": 0}), **keys
         )
-        self.ecs, self.ec2, self.elb, self.iam, self.ecr = map(make, ["ecs", "ec2", "elbv2", "iam", "ecr"])
+        self.ecs, self.ec2, self.elb, self.iam, self.ecr, self.deploy = map(make, ["ecs", "ec2", "elbv2", "iam", "ecr", "codedeploy"])
         self.prepare()
 
     def start(self):
@@ -121,11 +123,21 @@ class Ours:
         self.ec2.authorize_security_group_ingress(GroupId=self.open, IpPermissions=[rule])
         made = self.elb.create_load_balancer(Name="bench", Subnets=self.subnets[:2], SecurityGroups=[self.open])["LoadBalancers"][0]
         check = {"HealthCheckIntervalSeconds": 5, "HealthCheckTimeoutSeconds": 2, "HealthyThresholdCount": 2}
-        group = self.elb.create_target_group(Name="bench", Protocol="HTTP", Port=8080, VpcId=vpc, TargetType="ip", **check)
-        self.group = group["TargetGroups"][0]["TargetGroupArn"]
-        forward = [{"Type": "forward", "TargetGroupArn": self.group}]
-        self.elb.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=FRONT, DefaultActions=forward)
-        self.url = f"http://{made['DNSName']}:{FRONT}/"
+
+        def group(name):
+            made = self.elb.create_target_group(Name=name, Protocol="HTTP", Port=8080, VpcId=vpc, TargetType="ip", **check)
+            return made["TargetGroups"][0]["TargetGroupArn"]
+
+        def listener(port, group):
+            forward = [{"Type": "forward", "TargetGroupArn": group}]
+            answer = self.elb.create_listener(LoadBalancerArn=made["LoadBalancerArn"], Protocol="HTTP", Port=port, DefaultActions=forward)
+            return answer["Listeners"][0]["ListenerArn"]
+
+        self.group, self.blue = group("bench"), group("blue")
+        group("green")
+        listener(FRONT, self.group)
+        self.listener = listener(SHIFTED, self.blue)
+        self.url, self.shifted_url = (f"http://{made['DNSName']}:{port}/" for port in (FRONT, SHIFTED))
 
     def define(self, version):
         container = {"name": "main", "image": self.uri, "command": command(version), "portMappings": [{"containerPort": 8080}]}
@@ -171,6 +183,45 @@ class Ours:
 
     def update(self, **more):
         self.ecs.update_service(cluster="bench", service="bench", **more)
+
+    def colour(self):
+        """A service that CodeDeploy deploys, and what deploys it: all at once, the tasks before are stopped at once."""
+        network = {"awsvpcConfiguration": {"subnets": self.subnets, "securityGroups": [self.open], "assignPublicIp": "ENABLED"}}
+        balancer = {"targetGroupArn": self.blue, "containerName": "main", "containerPort": 8080}
+        self.ecs.create_service(
+            cluster="bench", serviceName="shifted", taskDefinition=self.define("blue"), desiredCount=COLOURED, launchType="FARGATE",
+            networkConfiguration=network, loadBalancers=[balancer], deploymentController={"type": "CODE_DEPLOY"},
+        )
+        trust = {"Effect": "Allow", "Principal": {"Service": "codedeploy.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+        role = self.iam.create_role(RoleName="deploy", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+        self.iam.attach_role_policy(RoleName="deploy", PolicyArn="arn:aws:iam::aws:policy/AWSCodeDeployRoleForECS")
+        self.deploy.create_application(applicationName="bench", computePlatform="ECS")
+        pair = {"targetGroups": [{"name": "blue"}, {"name": "green"}], "prodTrafficRoute": {"listenerArns": [self.listener]}}
+        self.deploy.create_deployment_group(
+            applicationName="bench", deploymentGroupName="bench", serviceRoleArn=role, deploymentConfigName="CodeDeployDefault.ECSAllAtOnce",
+            deploymentStyle={"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
+            ecsServices=[{"clusterName": "bench", "serviceName": "shifted"}], loadBalancerInfo={"targetGroupPairInfoList": [pair]},
+            blueGreenDeploymentConfiguration={
+                "terminateBlueInstancesOnDeploymentSuccess": {"action": "TERMINATE", "terminationWaitTimeInMinutes": 0},
+                "deploymentReadyOption": {"actionOnTimeout": "CONTINUE_DEPLOYMENT"},
+            },
+        )
+
+    def shift(self, version):
+        """One blue/green deployment; until its version serves, and until it is over."""
+        began = time.monotonic()
+        service = {"TaskDefinition": self.define(version), "LoadBalancerInfo": {"ContainerName": "main", "ContainerPort": 8080}}
+        content = json.dumps({"version": 0.0, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": service}}]})
+        revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": content}}
+        id = self.deploy.create_deployment(applicationName="bench", deploymentGroupName="bench", revision=revision)["deploymentId"]
+        while urllib.request.urlopen(self.shifted_url, timeout=5).read().decode() != version:
+            time.sleep(0.01)
+        serving = time.monotonic() - began
+        while (found := self.deploy.get_deployment(deploymentId=id)["deploymentInfo"])["status"] != "Succeeded":
+            assert found["status"] not in ("Failed", "Stopped"), found
+            time.sleep(0.02)
+        return serving, time.monotonic() - began
 
     def end(self):
         subprocess.run([NEARGATE, "--data-dir", self.data, "down"], **QUIET)
@@ -227,6 +278,19 @@ class Docker:
             run("docker", "rm", "-f", old[0])
         return time.monotonic() - began
 
+    def shift(self, number):
+        """All containers at once: until the new ones serve."""
+        began = time.monotonic()
+        old, self.running = self.running, [self.start(f"shifted-{number}-{index}", f"v{number}") for index in range(COLOURED)]
+        self.write()
+        self.nginx.send_signal(signal.SIGHUP)
+        while urllib.request.urlopen(self.url, timeout=5).read().decode() != f"v{number}":
+            time.sleep(0.01)
+        serving = time.monotonic() - began
+        time.sleep(1)  # workers of before finish what they have
+        run("docker", "rm", "-f", *[name for name, _ in old])
+        return serving
+
     def end(self):
         self.nginx.terminate()
         subprocess.run(["docker", "rm", "-f", *[name for name, _ in self.running]], **QUIET)
@@ -256,6 +320,19 @@ def main():
         time.sleep(0.5)
         ours.start()
     told("control plane killed ten times", time.monotonic() - began, load.stop())
+    ours.colour()
+    while True:
+        try:
+            urllib.request.urlopen(ours.shifted_url, timeout=5).read()
+            break
+        except OSError:
+            time.sleep(0.05)
+    load = Load(ours.shifted_url)
+    began = time.monotonic()
+    took = [ours.shift(f"v{number}") for number in range(DEPLOYMENTS)]
+    told(f"{DEPLOYMENTS} blue/green deployments of {COLOURED} tasks, Neargate", time.monotonic() - began, load.stop())
+    serving, over = (statistics.median(times) for times in zip(*took))
+    ours.ecs.delete_service(cluster="bench", service="shifted", force=True)
     ours.update(desiredCount=0)
     ours.gone(lambda: None)
     peak = [0.0]
@@ -266,12 +343,19 @@ def main():
     ours.update(desiredCount=0)
     ours.gone(watch)
     down = time.monotonic() - began
-    print(f"\n0 to 100 tasks, all healthy in their target group: {up:.1f} s; back to 0: {down:.1f} s; serve at its peak: {peak[0]:.1f} MiB")
+    print(f"\na blue/green deployment, medians: new version serves after {serving:.2f} s, over after {over:.2f} s")
+    print(f"0 to 100 tasks, all healthy in their target group: {up:.1f} s; back to 0: {down:.1f} s; serve at its peak: {peak[0]:.1f} MiB")
     ours.end()
     if subprocess.run(["docker", "version"], **QUIET).returncode == 0:
         peer = Docker()
         load = Load(peer.url)
         told(f"{TASKS} containers replaced, docker and nginx reloaded", peer.roll(), load.stop())
+        load = Load(peer.url)
+        began = time.monotonic()
+        serving = statistics.median(peer.shift(number) for number in range(DEPLOYMENTS))
+        what = f"all containers replaced {DEPLOYMENTS} times by {COLOURED}, docker and nginx reloaded"
+        told(what, time.monotonic() - began, load.stop())
+        print(f"\nnew containers serve after {serving:.2f} s")
         peer.end()
     subprocess.run(["buildah", "rmi", "-f", "neargate-services"], **QUIET)
     shutil.rmtree(WORK, ignore_errors=True)

@@ -38,6 +38,18 @@ pub(crate) fn spread(turn: u64) -> u64 {
 }
 
 impl Target {
+    pub(crate) fn new(address: SocketAddrV4, health: Health, token: String) -> Self {
+        let target = Self {
+            address,
+            health: AtomicU8::new(0),
+            in_flight: AtomicUsize::new(0),
+            token,
+            well_since: AtomicU64::new(uptime_ms()),
+        };
+        target.set_health(health);
+        target
+    }
+
     pub(crate) fn health(&self) -> Health {
         match self.health.load(Relaxed) {
             0 => Health::Initial,
@@ -194,13 +206,9 @@ pub(crate) fn group(
     };
     let target = |target: &crate::config::Target| {
         let new = || {
-            Arc::new(Target {
-                address: target.address,
-                health: AtomicU8::new(u8::from(config.check.is_none())),
-                well_since: AtomicU64::new(uptime_ms()),
-                in_flight: AtomicUsize::new(0),
-                token: token(secret, &format!("{id} {}", target.address)),
-            })
+            let health = if config.check.is_none() { Health::Healthy } else { Health::Initial };
+            let token = token(secret, &format!("{id} {}", target.address));
+            Arc::new(Target::new(target.address, health, token))
         };
         known(target.address).unwrap_or_else(new)
     };
@@ -228,13 +236,10 @@ mod tests {
     use super::*;
 
     fn target(last: u8, well_since: u64) -> Arc<Target> {
-        Arc::new(Target {
-            address: SocketAddrV4::new([10, 0, 0, last].into(), 80),
-            health: AtomicU8::new(1),
-            in_flight: AtomicUsize::new(0),
-            token: String::new(),
-            well_since: AtomicU64::new(well_since),
-        })
+        let address = SocketAddrV4::new([10, 0, 0, last].into(), 80);
+        let target = Target::new(address, Health::Healthy, String::new());
+        target.well_since.store(well_since, Relaxed);
+        Arc::new(target)
     }
 
     /// How many of 3000 requests each target gets at a time.

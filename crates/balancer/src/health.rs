@@ -16,7 +16,13 @@ use hyper::{
     header,
 };
 use hyper_util::rt::TokioIo;
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Notify,
@@ -24,6 +30,10 @@ use tokio::{
 
 /// The longest message that a call answers a check with, in bytes.
 const LONGEST_ANSWER: usize = 64 << 10;
+
+/// From one question to the next while a new target does not listen yet: at first, and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A target's checks.
 pub(crate) struct Checker {
@@ -94,9 +104,7 @@ async fn look_after(
     changed: Arc<Notify>,
 ) {
     let (mut good, mut bad) = (0_u32, 0_u32);
-    loop {
-        let began = Instant::now();
-        let found = once(&target, &check, namespace.as_deref()).await.err();
+    let mut note = |found: Option<Cause>| {
         match &found {
             None => (good, bad) = (good.saturating_add(1), 0),
             Some(_) => (good, bad) = (0, bad.saturating_add(1)),
@@ -107,8 +115,36 @@ async fn look_after(
         if cause.replace(found.clone()) != found || after != before {
             changed.notify_one();
         }
-        tokio::time::sleep_until((began + check.interval).into()).await;
+        after == Health::Initial && found == Some(Cause::Failed)
+    };
+    loop {
+        let due = Instant::now() + check.interval;
+        let not_there_yet = note(once(&target, &check, namespace.as_deref()).await.err());
+        if not_there_yet && until_well(&target, &check, namespace.as_deref(), due).await {
+            note(None);
+        }
+        tokio::time::sleep_until(due.into()).await;
     }
+}
+
+/// Asks a new target that does not listen yet again and again before its next check is due; whether one was well. A
+/// program takes a moment to listen: this is how its target is healthy as soon as it does, not an interval (30 s unless
+/// asked otherwise) later. What is not well counts in checks only.
+async fn until_well(
+    target: &Target,
+    check: &Check,
+    namespace: Option<&Namespace>,
+    due: Instant,
+) -> bool {
+    let mut pause = FIRST_PAUSE;
+    while Instant::now() + pause < due {
+        tokio::time::sleep(pause).await;
+        if once(target, check, namespace).await.is_ok() {
+            return true;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    false
 }
 
 /// A target's health after another check, of which so many were well or not in a row. A new target needs one that is
@@ -232,11 +268,10 @@ async fn grpc_status(answer: Response<Incoming>) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use tokio::net::TcpListener;
 
-    #[test]
-    fn thresholds_are_as_on_aws() {
-        let check = Check {
+    fn check() -> Check {
+        Check {
             speaks: Speaks::default(),
             path: None,
             port: None,
@@ -245,7 +280,33 @@ mod tests {
             healthy: 5,
             unhealthy: 2,
             statuses: vec![(200, 200)],
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn a_new_target_is_well_as_soon_as_it_listens() {
+        tokio::task::LocalSet::new().run_until(becomes_well()).await;
+    }
+
+    async fn becomes_well() {
+        let place = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let SocketAddr::V4(address) = place.local_addr().unwrap() else { unreachable!() };
+        drop(place);
+        let target = Arc::new(Target::new(address, Health::Initial, String::new()));
+        // No second check would come.
+        let check = Check { interval: Duration::from_secs(3600), ..check() };
+        let changed = Arc::new(Notify::new());
+        let checker = Checker::start(&target, &check, &None, &changed);
+        changed.notified().await;
+        assert_eq!((target.health(), checker.cause()), (Health::Initial, Some(Cause::Failed)));
+        let _place = TcpListener::bind(address).await.unwrap();
+        changed.notified().await;
+        assert_eq!((target.health(), checker.cause()), (Health::Healthy, None));
+    }
+
+    #[test]
+    fn thresholds_are_as_on_aws() {
+        let check = check();
         let next = |before, good, bad| next(before, good, bad, &check);
         assert_eq!(next(Health::Initial, 1, 0), Health::Healthy);
         assert_eq!(next(Health::Initial, 0, 1), Health::Initial);
