@@ -494,6 +494,26 @@ def test_awss_sample_builds_an_image(builds, stack, images):
     assert stack.lines(task["taskArn"]) == ["hello from the buildmade"]
 
 
+def test_a_build_logs_in_to_other_repositories(builds, images):
+    """git-credential-helper: CodeCommit by AWS's name for it and by ours, to fetch and to push."""
+    codecommit, name = builds.plane.client("codecommit"), f"other-{os.urandom(4).hex()}"
+    url = codecommit.create_repository(repositoryName=name)["repositoryMetadata"]["cloneUrlHttp"]
+    codecommit.create_commit(repositoryName=name, branchName="main", putFiles=[{"filePath": "word", "fileContent": b"hello from there"}])
+    aws = f"https://git-codecommit.us-east-1.amazonaws.com/v1/repos/{name}"
+    commands = [
+        f"git clone -q {aws} theirs", "cat theirs/word", f"git clone -q {url} ours", "cd ours", "echo built > built",
+        "git add -A; git -c user.name=b -c user.email=b@example.com commit -q -m built; git push -q",
+    ]
+    # Without it, git has no name to give.
+    found = builds.run(builds.project(spec(f"git clone -q {url}"), image=STANDARD), seconds=400)
+    assert "git clone" in str(builds.why(found)["BUILD"]) and "could not read Username" in builds.logged(found, "could not")
+    found = builds.good(builds.project(spec(*commands, env={"git-credential-helper": "yes"}), image=STANDARD), seconds=400)
+    text = builds.logged(found, "Phase complete: POST_BUILD State: SUCCEEDED")
+    assert "hello from there" in text and "heed" not in text and "Unknown options" not in text
+    assert codecommit.get_file(repositoryName=name, filePath="built")["fileContent"] == b"built\n"
+    codecommit.delete_repository(repositoryName=name)
+
+
 def test_layers_are_kept_where_the_project_says(builds, images):
     made, name = images
     uri = builds.ecr.describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]

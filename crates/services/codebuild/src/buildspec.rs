@@ -279,7 +279,6 @@ pub(crate) fn read(text: &str) -> Result<Buildspec, String> {
     let mut unheeded = Vec::new();
     unheeded.extend(file.reports.map(|_| "reports"));
     unheeded.extend(file.batch.map(|_| "batch"));
-    unheeded.extend(file.env.git_credential_helper.0.then_some("env/git-credential-helper"));
     Ok(Buildspec {
         separate,
         run_as: file.run_as.map(|user| user.0),
@@ -368,7 +367,7 @@ reports:
         assert_eq!(spec.cache, ["/root/.cache/**/*"]);
         let kept = serde_json::to_string(&artifacts).unwrap();
         assert_eq!(serde_json::from_str::<Output>(&kept).unwrap(), artifacts, "as records keep it");
-        assert_eq!(spec.unheeded, ["reports", "env/git-credential-helper"]);
+        assert_eq!(spec.unheeded, ["reports"]);
     }
 
     #[test]

@@ -119,6 +119,9 @@ pub(crate) async fn prepare(
     let (own, secrets) = environment(service, build, &spec, principal).await?;
     variables.splice(0..0, own);
     variables.extend(built_in(build, source, resolved.as_deref(), region));
+    if spec.env.git_credential_helper.0 {
+        variables.extend(git_login(&service.codecommit.endpoint(region), region));
+    }
     Ok(Prepared { plan, resolved, variables, secrets })
 }
 
@@ -437,6 +440,25 @@ pub(crate) fn secret_arn(realm: &str, given: &str) -> String {
     }
     let (account, region) = realm.split_once('/').unwrap_or_default();
     format!("arn:aws:secretsmanager:{region}:{account}:secret:{given}")
+}
+
+/// What logs git in to CodeCommit as the build's role, by AWS's name for it and by ours: git's settings, as variables
+/// (<https://git-scm.com/docs/git-config#ENVIRONMENT>). The image has the AWS CLI for it.
+fn git_login(endpoint: &str, region: &str) -> Vec<(String, String)> {
+    // Git also asks helpers to keep and to forget, which this one does not know.
+    let helper = "!f() { test \"$1\" != get || aws codecommit credential-helper get --ignore-host-check; }; f";
+    let aws = format!("https://git-codecommit.{region}.amazonaws.com/");
+    let settings = [
+        (format!("credential.{endpoint}.helper"), helper.to_owned()),
+        (format!("credential.{endpoint}.UseHttpPath"), "true".to_owned()),
+        (format!("url.{endpoint}/.insteadOf"), aws),
+    ];
+    let mut variables = vec![("GIT_CONFIG_COUNT".to_owned(), settings.len().to_string())];
+    for (index, (key, value)) in settings.into_iter().enumerate() {
+        variables.push((format!("GIT_CONFIG_KEY_{index}"), key));
+        variables.push((format!("GIT_CONFIG_VALUE_{index}"), value));
+    }
+    variables
 }
 
 /// <https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html>

@@ -133,8 +133,12 @@ impl CodeCommit {
         Ok(commit)
     }
 
+    /// Where git finds the repositories of a region: `http://git-codecommit.REGION.localhost:4566`.
+    pub fn endpoint(&self, region: &str) -> String {
+        format!("http://git-codecommit.{region}{}", self.host)
+    }
+
     pub(crate) fn clone_url(&self, repository: &Repository) -> String {
-        let region = repository.region();
-        format!("http://git-codecommit.{region}{}/v1/repos/{}", self.host, repository.name)
+        format!("{}/v1/repos/{}", self.endpoint(repository.region()), repository.name)
     }
 }
