@@ -6,6 +6,7 @@ use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
 use codebuild::CodeBuild;
 use codecommit::{CodeCommit, GitDoor};
+use codeconnections::CodeConnections;
 use codedeploy::CodeDeploy;
 use codepipeline::CodePipeline;
 use ec2::Ec2;
@@ -39,6 +40,7 @@ pub(super) struct House {
     acm: Arc<Acm>,
     stacks: Arc<CloudFormation>,
     codecommit: Arc<CodeCommit>,
+    connections: Arc<CodeConnections>,
     builds: Arc<CodeBuild>,
     events: Arc<Events>,
     pipelines: Arc<CodePipeline>,
@@ -98,13 +100,19 @@ impl House {
         };
         let own = directory.join("codebuild");
         let builds = CodeBuild::new(store.clone(), world.clone(), neighbours, &own, door)?;
-        let (sources, artifacts) = (codecommit.clone(), s3.clone());
-        let pipelines =
-            CodePipeline::new(store.clone(), world.clone(), iam.clone(), sources, artifacts)?;
+        let connections = CodeConnections::new(store.clone(), world.clone())?;
+        let neighbours = codepipeline::Neighbours {
+            iam: iam.clone(),
+            codecommit: codecommit.clone(),
+            connections: connections.clone(),
+            s3: s3.clone(),
+        };
+        let pipelines = CodePipeline::new(store.clone(), world.clone(), neighbours)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
+            connections,
             builds,
             pipelines,
             deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
@@ -134,6 +142,7 @@ impl House {
             cloudformation::api::service(self.stacks.clone()),
             codebuild::api::service(self.builds.clone()),
             codecommit::api::service(self.codecommit.clone()),
+            codeconnections::api::service(self.connections.clone()),
             codedeploy::api::service(self.deployments.clone()),
             codepipeline::api::service(self.pipelines.clone()),
             sts::api::service(Sts::new(self.iam.clone())),
@@ -151,6 +160,7 @@ impl House {
         let raw: Vec<Arc<dyn RawHandler>> = vec![
             Arc::new(GitDoor(self.codecommit.clone())),
             Arc::new(Registry(self.ecr.clone())),
+            Arc::new(codepipeline::Hook(self.pipelines.clone())),
             Arc::new(s3::Door::new(self.s3.clone())),
         ];
         Front::new(services, raw, self.iam.clone(), world.clone(), Limits::default())
@@ -207,6 +217,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         application_autoscaling::resources::types(),
         codebuild::resources::types(),
         codecommit::resources::types(),
+        codeconnections::resources::types(),
         codedeploy::resources::types(),
         codepipeline::resources::types(),
         ec2::resources::types(),

@@ -10,15 +10,13 @@ use crate::{
     phases::Why,
     script,
 };
+use codeconnections::remote::Remote;
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io::{self, Cursor, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
 };
-use tokio::process::Command;
 use wire::{Context, Principal};
 use zip::ZipArchive;
 
@@ -29,8 +27,6 @@ const MOST_UNPACKED: u64 = 4 << 30;
 const MOST_ENTRIES: usize = 200_000;
 /// The longest target of a symbolic link in an archive, in bytes.
 const LONGEST_LINK: u64 = 4096;
-/// How long git may take to clone from another host.
-const CLONE_TIME: Duration = Duration::from_secs(15 * 60);
 /// A buildspec, unless the project names another.
 const BUILDSPEC: &str = "buildspec.yml";
 /// A git clone's depth, unless the project says otherwise; 0 is all of it.
@@ -189,8 +185,8 @@ impl Fetching<'_> {
             }
             _ => {
                 let checked = source.insecure_ssl != Some(true);
-                let url = (location, checked);
-                clone(&self.service.world, url, version, depth, target).await.map(Some)
+                let remote = Remote { url: location.to_owned(), login: None, checked };
+                remote.checkout(&self.service.world, version, depth, target).await.map(Some)
             }
         }
     }
@@ -204,48 +200,6 @@ impl Fetching<'_> {
         let unpacked = unpacked.map_err(|error| error.to_string())?;
         unpacked.map_err(|why| format!("s3://{bucket}/{key} cannot be unpacked ({why})"))
     }
-}
-
-/// Clones from another host, whose certificate is checked or not, with the installed git: no configuration of this
-/// machine, and no protocol but HTTP, has a say.
-async fn clone(
-    world: &world::World,
-    (url, checked): (&str, bool),
-    version: Option<&str>,
-    depth: Option<u32>,
-    target: &Path,
-) -> Result<String, String> {
-    let git = |arguments: Vec<String>| async move {
-        let mut command = Command::new("git");
-        command.env_clear().env("HOME", "/nonexistent").env("LC_ALL", "C.UTF-8");
-        if let Some(path) = std::env::var_os("PATH") {
-            command.env("PATH", path);
-        }
-        command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:http");
-        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=none"]);
-        command.args(["-c", &format!("http.sslVerify={checked}"), "-C"]);
-        command.arg(target).args(&arguments);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let run = world.timeout(CLONE_TIME, command.kill_on_drop(true).output()).await;
-        let run = run.ok_or("git took too long")?.map_err(|error| error.to_string())?;
-        match run.status.success() {
-            true => Ok(String::from_utf8_lossy(&run.stdout).trim().to_owned()),
-            false => {
-                let words = String::from_utf8_lossy(&run.stderr);
-                Err(words.lines().last().unwrap_or("git failed").trim().to_owned())
-            }
-        }
-    };
-    let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-    git(words(&["init", "--quiet", "--template="])).await?;
-    git(words(&["remote", "add", "--", "origin", url])).await?;
-    let mut fetch = words(&["fetch", "--quiet", "--no-recurse-submodules"]);
-    fetch.extend(depth.map(|depth| format!("--depth={depth}")));
-    fetch.extend(words(&["--", "origin", version.unwrap_or("HEAD")]));
-    git(fetch).await?;
-    git(words(&["checkout", "--quiet", "--detach", "FETCH_HEAD"])).await?;
-    git(words(&["rev-parse", "HEAD"])).await
 }
 
 /// Unpacks an archive of anybody's. Links are made last, so that nothing is written through one.

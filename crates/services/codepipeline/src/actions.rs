@@ -4,13 +4,14 @@ mod approval;
 mod cloudformation;
 mod codebuild;
 mod codedeploy;
+mod connection;
 mod ecs;
 mod source;
 
 use crate::{
     CodePipeline,
     api::{ActionCategory, ActionDeclaration, ActionExecutionStatus, ActionOwner, OutputArtifact},
-    artifacts,
+    artifacts, elsewhere,
     model::{ActionRun, Artifact, Execution, Revision, Version},
     tell, variables,
 };
@@ -24,7 +25,7 @@ use world::Timestamp;
 /// The service that roles trust.
 pub(crate) const SERVICE: &str = "codepipeline.amazonaws.com";
 /// How long a role is taken on for.
-const SESSION: Duration = Duration::from_secs(3600);
+pub(crate) const SESSION: Duration = Duration::from_secs(3600);
 /// How often a provider is asked how far it is. It is in the same process: asking costs little.
 const ASK: Duration = Duration::from_millis(200);
 /// How long the last part of an artifact's key is, and how far apart those of one action are in its id.
@@ -37,6 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Provider {
     CodeCommit,
+    Connection,
     Ecr,
     Manual,
     CodeBuild,
@@ -51,6 +53,7 @@ impl Provider {
         let kind = &action.action_type_id;
         match (kind.category, kind.owner, kind.provider.as_str()) {
             (ActionCategory::Source, ActionOwner::Aws, "CodeCommit") => Ok(Self::CodeCommit),
+            (ActionCategory::Source, ActionOwner::Aws, elsewhere::PROVIDER) => Ok(Self::Connection),
             (ActionCategory::Source, ActionOwner::Aws, "ECR") => Ok(Self::Ecr),
             (ActionCategory::Approval, ActionOwner::Aws, "Manual") => Ok(Self::Manual),
             (ActionCategory::Build | ActionCategory::Test, ActionOwner::Aws, "CodeBuild") => {
@@ -64,9 +67,9 @@ impl Provider {
                 Ok(Self::CloudFormation)
             }
             (category, owner, provider) => Err(format!(
-                "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit and ECR \
-                 sources, builds by CodeBuild, manual approvals, and deployments to ECS, by CodeDeploy to ECS and by \
-                 CloudFormation are built.",
+                "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit, \
+                 CodeStarSourceConnection and ECR sources, builds by CodeBuild, manual approvals, and deployments to \
+                 ECS, by CodeDeploy to ECS and by CloudFormation are built.",
                 category.as_str(),
                 owner.as_str(),
             )),
@@ -79,6 +82,10 @@ impl Provider {
             Self::CodeCommit => (
                 &["RepositoryName", "BranchName"],
                 &["PollForSourceChanges", "OutputArtifactFormat"],
+            ),
+            Self::Connection => (
+                &["ConnectionArn", "FullRepositoryId", "BranchName"],
+                &["DetectChanges", "OutputArtifactFormat"],
             ),
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
             Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
@@ -126,7 +133,7 @@ impl Provider {
         self,
     ) -> (std::ops::RangeInclusive<usize>, std::ops::RangeInclusive<usize>) {
         match self {
-            Self::CodeCommit | Self::Ecr => (0..=0, 1..=1),
+            Self::CodeCommit | Self::Connection | Self::Ecr => (0..=0, 1..=1),
             Self::Manual => (0..=0, 0..=0),
             Self::CodeBuild => (1..=5, 0..=5),
             Self::Ecs => (1..=1, 0..=0),
@@ -312,6 +319,7 @@ async fn principal(
 async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
     match Provider::of(&work.run.declaration).map_err(Failed::configuration)? {
         Provider::CodeCommit => source::codecommit(work).await,
+        Provider::Connection => connection::source(work).await,
         Provider::Ecr => source::ecr(work).await,
         Provider::Manual => approval::wait(work).await,
         Provider::CodeBuild => codebuild::run(work).await,

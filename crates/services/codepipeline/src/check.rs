@@ -148,7 +148,7 @@ fn check_action(action: &ActionDeclaration, region: &str) -> Result<(), Fault> {
     }
     if configuration.get("OutputArtifactFormat").is_some_and(|format| format != "CODE_ZIP") {
         return Err(faults::action(format!(
-            "Action {name}: the only OutputArtifactFormat is CODE_ZIP; there is no CodeBuild that could clone."
+            "Action {name}: the only OutputArtifactFormat is CODE_ZIP; builds get a commit's files, not its history."
         )));
     }
     let (inputs, outputs) = provider.artifacts();

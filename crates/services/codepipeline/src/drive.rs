@@ -5,7 +5,7 @@ use crate::{
     CodePipeline, actions,
     advance::advance,
     follow,
-    model::{Execution, Pipeline},
+    model::{Execution, Followed, Pipeline},
     tell,
 };
 use std::{
@@ -26,6 +26,7 @@ pub(crate) async fn drive(service: Arc<CodePipeline>) {
         Execution::TABLE,
         // What followed sources have.
         codecommit::model::References::TABLE,
+        Followed::TABLE,
     ]);
     let carried = Arc::new(Mutex::new(HashSet::<String>::new()));
     loop {

@@ -1,10 +1,12 @@
 //! Sources that a pipeline follows by itself: on AWS they are asked every now and then (`PollForSourceChanges`, which
-//! is on unless it is switched off); here what changes them wakes the pipeline.
+//! is on unless it is switched off); here what changes them wakes the pipeline. Sources elsewhere (`DetectChanges`) do
+//! when something new is seen of them.
 
 use crate::{
     CodePipeline,
     api::{ActionDeclaration, TriggerType},
-    model::Pipeline,
+    elsewhere,
+    model::{Execution, Followed, Pipeline},
     start::{Begin, begin},
 };
 use std::collections::BTreeMap;
@@ -20,9 +22,13 @@ pub(crate) struct Due {
 fn followed(pipeline: &Pipeline) -> impl Iterator<Item = &ActionDeclaration> {
     let actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
     actions.filter(|action| {
-        let polls = action.configuration.as_ref().and_then(|all| all.get("PollForSourceChanges"));
-        action.action_type_id.provider == "CodeCommit"
-            && polls.is_none_or(|polls| !polls.eq_ignore_ascii_case("false"))
+        let switch = match action.action_type_id.provider.as_str() {
+            "CodeCommit" => "PollForSourceChanges",
+            elsewhere::PROVIDER => "DetectChanges",
+            _ => return false,
+        };
+        let follows = action.configuration.as_ref().and_then(|all| all.get(switch));
+        follows.is_none_or(|follows| !follows.eq_ignore_ascii_case("false"))
     })
 }
 
@@ -31,26 +37,74 @@ pub(crate) fn look(
     service: &CodePipeline,
     pipeline: &Pipeline,
 ) -> BTreeMap<String, Option<String>> {
+    let snapshot = service.store.read();
     let tip = |action: &ActionDeclaration| {
+        if action.action_type_id.provider == elsewhere::PROVIDER {
+            let key = Followed::key_of(&pipeline.realm, elsewhere::named(action)?);
+            // Until it was looked at, nothing is known of it: what is there then is not new.
+            return snapshot.get::<Followed>(&key).map(|found| found.commit.clone());
+        }
         let configuration = action.configuration.as_ref()?;
         let (name, branch) =
             (configuration.get("RepositoryName")?, configuration.get("BranchName")?);
-        service.codecommit.tip(&pipeline.realm, name, branch)
+        Some(service.codecommit.tip(&pipeline.realm, name, branch))
     };
-    followed(pipeline).map(|action| (action.name.clone(), tip(action))).collect()
+    followed(pipeline).filter_map(|action| Some((action.name.clone(), tip(action)?))).collect()
+}
+
+/// What an execution is said to begin by, when a source has something new.
+fn trigger(pipeline: &Pipeline, name: &str) -> (TriggerType, String) {
+    let mut followed = followed(pipeline).filter(|action| action.name == name);
+    let elsewhere = followed.find(|action| action.action_type_id.provider == elsewhere::PROVIDER);
+    match elsewhere.and_then(elsewhere::named) {
+        Some([connection, ..]) => (TriggerType::WebhookV2, connection.to_owned()),
+        None => (TriggerType::PollForSourceChanges, name.to_owned()),
+    }
 }
 
 /// What is new, if anything.
 pub(crate) fn due(service: &CodePipeline, pipeline: &Pipeline) -> Option<Due> {
-    let seen = look(service, pipeline);
+    let mut seen = look(service, pipeline);
+    let mut news = first(service, pipeline, &mut seen);
     if seen == pipeline.seen {
         return None;
     }
     let new = |(action, tip): &(&String, &Option<String>)| {
         tip.is_some() && pipeline.seen.get(*action).is_some_and(|before| before != *tip)
     };
-    let news = seen.iter().filter(new).map(|(action, _)| action.clone()).collect();
+    news.extend(seen.iter().filter(new).map(|(action, _)| action.clone()));
     Some(Due { seen, news })
+}
+
+/// The actions of which something was seen for the first time, and it is not what the pipeline has had of them since it
+/// is as it is. What is not known yet, because it is about to run, is left out of `seen`.
+fn first(
+    service: &CodePipeline,
+    pipeline: &Pipeline,
+    seen: &mut BTreeMap<String, Option<String>>,
+) -> Vec<String> {
+    let unknown: Vec<String> =
+        seen.keys().filter(|action| !pipeline.seen.contains_key(*action)).cloned().collect();
+    let snapshot = service.store.read();
+    let mut news = Vec::new();
+    for action in unknown {
+        let prefix = Execution::prefix_of(&pipeline.realm, pipeline.name());
+        let runs = snapshot.scan_prefix::<Execution>(&prefix).rev();
+        let mut runs = runs.filter(|run| run.version == pipeline.version()).peekable();
+        let open = runs.peek().is_some_and(|run| run.is_open());
+        let had = runs.find_map(|run| {
+            let mut revisions = run.revisions.iter();
+            revisions.find(|revision| revision.action == action).map(|found| found.id.clone())
+        });
+        match (had, &seen[&action]) {
+            (Some(had), Some(tip)) if had != *tip => news.push(action),
+            (None, _) if open => {
+                seen.remove(&action);
+            }
+            _ => {}
+        }
+    }
+    news
 }
 
 /// Begins an execution for what is new, and remembers what was seen, at once or not at all.
@@ -70,11 +124,8 @@ pub(crate) async fn start(
             }
             tx.update::<Pipeline>(&key, |pipeline| pipeline.seen = due.seen);
             if let Some(action) = due.news.first() {
-                let wanted = Begin {
-                    trigger: TriggerType::PollForSourceChanges,
-                    detail: action.clone(),
-                    ..Begin::default()
-                };
+                let (trigger, detail) = trigger(&pipeline, action);
+                let wanted = Begin { trigger, detail, ..Begin::default() };
                 if let Err(fault) = begin(tx, &world, &key, now, wanted) {
                     tracing::warn!(
                         pipeline = key,

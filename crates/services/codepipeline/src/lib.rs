@@ -14,6 +14,7 @@ mod advance;
 mod artifacts;
 mod check;
 mod drive;
+mod elsewhere;
 mod faults;
 mod follow;
 pub mod model;
@@ -23,13 +24,16 @@ mod start;
 mod tell;
 mod variables;
 
+pub use elsewhere::Hook;
+
 use codecommit::CodeCommit;
+use codeconnections::CodeConnections;
 use iam::Iam;
-use model::{Execution, Pipeline, Version};
+use model::{Execution, Followed, Pipeline, Version};
 use s3::S3;
 use std::sync::{Arc, OnceLock};
 use store::{ReadError, Store};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use wire::Front;
 use world::World;
 
@@ -42,28 +46,49 @@ pub struct CodePipeline {
     world: World,
     iam: Arc<Iam>,
     codecommit: Arc<CodeCommit>,
+    connections: Arc<CodeConnections>,
     s3: Arc<S3>,
+    /// Told when a host says that something was pushed.
+    hooked: Notify,
     /// Artifacts pass through memory: so many at once.
     artifacts: Semaphore,
     front: OnceLock<Arc<Front>>,
 }
 
+/// The services that pipelines are made of, besides those that they call as anybody does.
+pub struct Neighbours {
+    /// Roles.
+    pub iam: Arc<Iam>,
+    /// Repositories of this machine.
+    pub codecommit: Arc<CodeCommit>,
+    /// Repositories elsewhere.
+    pub connections: Arc<CodeConnections>,
+    /// Where artifacts are.
+    pub s3: Arc<S3>,
+}
+
 impl CodePipeline {
-    /// The service over `store`; sources' archives come from `codecommit`, artifacts are in `s3`. Fails when a stored
-    /// record cannot be read.
-    pub fn new(
-        store: Store,
-        world: World,
-        iam: Arc<Iam>,
-        codecommit: Arc<CodeCommit>,
-        s3: Arc<S3>,
-    ) -> Result<Arc<Self>, ReadError> {
+    /// The service over `store`. Fails when a stored record cannot be read.
+    pub fn new(store: Store, world: World, neighbours: Neighbours) -> Result<Arc<Self>, ReadError> {
         store.declare::<Pipeline>()?;
         store.declare::<Version>()?;
         store.declare::<Execution>()?;
+        store.declare::<Followed>()?;
         events::declare(&store)?;
         let artifacts = Semaphore::new(MOST_ARTIFACTS);
-        Ok(Arc::new(Self { store, world, iam, codecommit, s3, artifacts, front: OnceLock::new() }))
+        let Neighbours { iam, codecommit, connections, s3 } = neighbours;
+        let (hooked, front) = (Notify::new(), OnceLock::new());
+        Ok(Arc::new(Self {
+            store,
+            world,
+            iam,
+            codecommit,
+            connections,
+            s3,
+            hooked,
+            artifacts,
+            front,
+        }))
     }
 
     /// Begins to move executions on, by operations called through the front door.
@@ -71,6 +96,8 @@ impl CodePipeline {
         if self.front.set(front).is_ok() {
             let service = self.clone();
             self.world.spawn("pipelines", async move { drive::drive(service).await });
+            let service = self.clone();
+            self.world.spawn("sources elsewhere", async move { elsewhere::look(service).await });
         }
     }
 

@@ -287,3 +287,32 @@ impl Record for Execution {
         format!("{}{:020}", Self::prefix_of(&self.realm, &self.pipeline), self.number)
     }
 }
+
+/// A source elsewhere, and what was last seen of it. There is none before it was looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Followed {
+    /// `account/region`.
+    pub realm: String,
+    /// The connection's ARN.
+    pub connection: String,
+    /// The repository, as the connection knows it.
+    pub repository: String,
+    /// The branch.
+    pub branch: String,
+    /// The commit that it is at; none when there is no such branch.
+    pub commit: Option<String>,
+}
+
+impl Followed {
+    /// The record's key. Neither a repository's name nor a branch's has a space.
+    pub fn key_of(realm: &str, [connection, repository, branch]: [&str; 3]) -> String {
+        format!("{realm} {connection} {repository} {branch}")
+    }
+}
+
+impl Record for Followed {
+    const TABLE: &'static str = "codepipeline.followed";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, [&self.connection, &self.repository, &self.branch])
+    }
+}

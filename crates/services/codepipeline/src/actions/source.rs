@@ -8,14 +8,14 @@ use world::Timestamp;
 
 impl Work<'_> {
     /// What StartPipelineExecution said that this source is to give.
-    fn asked_revision(&self, kind: SourceRevisionType) -> Option<String> {
+    pub(super) fn asked_revision(&self, kind: SourceRevisionType) -> Option<String> {
         let name = &self.run.declaration.name;
         let mut all = self.execution.overrides.iter();
         let found = all.find(|one| one.action_name == *name && one.revision_type == kind)?;
         Some(found.revision_value.clone())
     }
 
-    fn output_name(&self) -> String {
+    pub(super) fn output_name(&self) -> String {
         let outputs = self.run.declaration.output_artifacts.iter().flatten();
         outputs.map(|output| output.name.clone()).next().unwrap_or_default()
     }

@@ -3,6 +3,7 @@
 use super::{execution as the_execution, executions, find, state::error_details};
 use crate::{
     CodePipeline,
+    actions::Provider,
     api::*,
     drive::entries,
     faults,
@@ -30,13 +31,14 @@ fn trigger(execution: &Execution) -> Option<ExecutionTrigger> {
 
 /// Whether a source of the pipeline can be told to give this revision.
 fn gives(pipeline: &Pipeline, wanted: &SourceRevisionOverride) -> bool {
-    let kind = match wanted.revision_type {
-        SourceRevisionType::CommitId => "CodeCommit",
-        SourceRevisionType::ImageDigest => "ECR",
+    let givers = match wanted.revision_type {
+        SourceRevisionType::CommitId => [Provider::CodeCommit, Provider::Connection].as_slice(),
+        SourceRevisionType::ImageDigest => &[Provider::Ecr],
         _ => return false,
     };
     let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
-    actions.any(|one| one.name == wanted.action_name && one.action_type_id.provider == kind)
+    let gives = |one| Provider::of(one).is_ok_and(|provider| givers.contains(&provider));
+    actions.any(|one| one.name == wanted.action_name && gives(one))
 }
 
 pub(crate) async fn start_pipeline_execution(

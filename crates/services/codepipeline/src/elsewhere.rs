@@ -1,0 +1,201 @@
+//! Repositories of git hosts elsewhere, which nothing here tells of: they are looked at every now and then, and when a
+//! host's webhook says that there is something new.
+
+use crate::{
+    CodePipeline,
+    actions::{SERVICE, SESSION},
+    api::ActionDeclaration,
+    model::{Followed, Pipeline},
+};
+use codeconnections::{Place, remote::Remote};
+use futures_util::future::join_all;
+use hyper::{
+    Method, Request, Response, StatusCode, body::Incoming, header::AUTHORIZATION,
+    http::request::Parts,
+};
+use serde_json::{Value as Json, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+use store::{DiskFault, Record};
+use wire::{Body, Context, Fault, Peer, RawHandler, full_body};
+
+/// How long a repository is not looked at unless something says that it changed.
+const ROUND: Duration = Duration::from_secs(30);
+/// The least from one look to the next, however often it is asked for.
+const APART: Duration = Duration::from_secs(1);
+/// So many are looked at at once: a host that does not answer holds up few others.
+const MOST_LOOKS: usize = 8;
+/// The name of who logs in with a token and nothing else: hosts do not look at it, but want one.
+const TOKEN_USER: &str = "x-access-token";
+/// Where webhooks of hosts go.
+const HOOK: &str = "/webhooks/connections";
+
+/// The provider of actions whose source is elsewhere.
+pub(crate) const PROVIDER: &str = "CodeStarSourceConnection";
+
+/// Connection, repository and branch of an action whose source is elsewhere.
+pub(crate) fn named(action: &ActionDeclaration) -> Option<[&str; 3]> {
+    let configuration = action.configuration.as_ref()?;
+    let get = |key: &str| configuration.get(key).map(String::as_str);
+    Some([get("ConnectionArn")?, get("FullRepositoryId")?, get("BranchName")?])
+}
+
+/// What a connection leads to, as a principal may see it.
+pub(crate) async fn remote(
+    service: &CodePipeline,
+    ctx: &Context,
+    connection: &str,
+    repository: &str,
+) -> Result<(Place, Remote), Fault> {
+    let place = service.connections.place(ctx, connection, repository)?;
+    let login = match &place.secret {
+        Some(secret) => Some(login(service, ctx, secret).await?),
+        None => None,
+    };
+    let remote = Remote { url: place.url.clone(), login, checked: true };
+    Ok((place, remote))
+}
+
+async fn login(
+    service: &CodePipeline,
+    ctx: &Context,
+    secret: &str,
+) -> Result<(String, String), Fault> {
+    let (front, asked) = (service.front(), json!({"SecretId": secret}));
+    let found = front.call(ctx.clone(), "secretsmanager", "GetSecretValue", asked).await?;
+    let text = found["SecretString"].as_str().unwrap_or_default();
+    let pair = serde_json::from_str::<Json>(text).ok().and_then(|pair| {
+        let part = |name: &str| pair[name].as_str().map(str::to_owned);
+        Some((part("username")?, part("password")?))
+    });
+    Ok(pair.unwrap_or_else(|| (TOKEN_USER.to_owned(), text.trim().to_owned())))
+}
+
+/// Looks at the sources of pipelines, on and on.
+pub(crate) async fn look(service: Arc<CodePipeline>) {
+    let mut pipelines = service.store.watch_tables(&[Pipeline::TABLE]);
+    loop {
+        if let Err(error) = round(&service).await {
+            tracing::warn!(%error, "what sources elsewhere have could not be written down");
+        }
+        service.world.sleep(APART).await;
+        tokio::select! {
+            () = service.world.sleep(ROUND) => {}
+            () = pipelines.changed() => {}
+            () = service.hooked.notified() => {}
+        }
+    }
+}
+
+async fn round(service: &Arc<CodePipeline>) -> Result<(), DiskFault> {
+    let snapshot = service.store.read();
+    // Each once, with a role that may see it.
+    let mut wanted = BTreeMap::new();
+    for pipeline in snapshot.scan::<Pipeline>() {
+        let actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
+        let elsewhere = actions.filter(|action| action.action_type_id.provider == PROVIDER);
+        for [connection, repository, branch] in elsewhere.filter_map(named) {
+            let of = |text: &str| text.to_owned();
+            let followed = Followed {
+                realm: pipeline.realm.clone(),
+                connection: of(connection),
+                repository: of(repository),
+                branch: of(branch),
+                commit: None,
+            };
+            wanted.insert(followed.key(), (followed, pipeline.declaration.role_arn.clone()));
+        }
+    }
+    forget(service, wanted.keys().cloned().collect()).await?;
+    let wanted: Vec<(Followed, String)> = wanted.into_values().collect();
+    for some in wanted.chunks(MOST_LOOKS) {
+        let looks = some.iter().map(|(followed, role)| look_at(service, followed, role));
+        join_all(looks).await.into_iter().collect::<Result<(), _>>()?;
+    }
+    Ok(())
+}
+
+async fn look_at(service: &CodePipeline, followed: &Followed, role: &str) -> Result<(), DiskFault> {
+    let Followed { realm, connection, repository, branch, .. } = followed;
+    match tip(service, (realm, role), (connection, repository, branch)).await {
+        Ok(commit) => keep(service, Followed { commit, ..followed.clone() }).await,
+        Err(why) => {
+            tracing::warn!(connection, repository, branch, why, "a source cannot be looked at");
+            Ok(())
+        }
+    }
+}
+
+async fn tip(
+    service: &CodePipeline,
+    (realm, role): (&str, &str),
+    (connection, repository, branch): (&str, &str, &str),
+) -> Result<Option<String>, String> {
+    let session = service.iam.assume_for_service(role, SERVICE, "sources", SESSION);
+    let principal = session.map_err(|error| error.to_string())?.principal;
+    let region = realm.split_once('/').map_or("", |(_, region)| region);
+    let ctx = service.front().context(principal, region);
+    let found = remote(service, &ctx, connection, repository).await;
+    let (_, remote) = found.map_err(|fault| fault.message)?;
+    remote.tip(&service.world, branch).await
+}
+
+/// Writes down what a source has, if that is another thing than before.
+async fn keep(service: &CodePipeline, followed: Followed) -> Result<(), DiskFault> {
+    let known = service.store.read().get::<Followed>(&followed.key());
+    if known.is_some_and(|known| known.commit == followed.commit) {
+        return Ok(());
+    }
+    let kept = service.store.write(move |tx| {
+        tx.put(followed);
+        Ok(())
+    });
+    kept.await
+}
+
+/// Forgets sources that nobody follows any more.
+async fn forget(service: &CodePipeline, wanted: BTreeSet<String>) -> Result<(), DiskFault> {
+    let snapshot = service.store.read();
+    let all = snapshot.scan::<Followed>().map(|one| one.key());
+    let gone: Vec<String> = all.filter(|key| !wanted.contains(key)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let forgotten = service.store.write(move |tx| {
+        for key in gone {
+            tx.delete::<Followed>(&key);
+        }
+        Ok(())
+    });
+    forgotten.await
+}
+
+/// Where hosts say that something was pushed. Whoever asks, and whatever with, it means only that sources are looked at
+/// now, so nobody has to prove who they are.
+pub struct Hook(pub Arc<CodePipeline>);
+
+impl RawHandler for Hook {
+    fn accepts(&self, head: &Parts) -> bool {
+        // What is signed is for an API, be it of a bucket of that name.
+        let signed = head.headers.contains_key(AUTHORIZATION) || head.uri.query().is_some();
+        head.uri.path() == HOOK && head.method == Method::POST && !signed
+    }
+
+    fn handle(
+        self: Arc<Self>,
+        _: Request<Incoming>,
+        _: Peer,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        self.0.hooked.notify_one();
+        Box::pin(async {
+            let mut response = Response::new(full_body("sources are looked at\n"));
+            *response.status_mut() = StatusCode::ACCEPTED;
+            response
+        })
+    }
+}

@@ -1,0 +1,190 @@
+"""Sources of git hosts elsewhere: a pipeline follows a repository that nothing here tells of."""
+
+import json
+import os
+import urllib.request
+
+import pytest
+from botocore.exceptions import ClientError
+
+from conftest import PORT, eventually
+from test_cloudformation import Stacks
+from test_codecommit import refused
+from test_pipelines import Pipelines, allow, approval
+
+HOOK = f"http://127.0.0.1:{PORT}/webhooks/connections"
+
+
+def elsewhere(connection, repository, **more):
+    configuration = {"ConnectionArn": connection, "FullRepositoryId": repository, "BranchName": "main", **more}
+    return {
+        "name": "Source",
+        "actionTypeId": {"category": "Source", "owner": "AWS", "provider": "CodeStarSourceConnection", "version": "1"},
+        "configuration": configuration,
+        "outputArtifacts": [{"name": "SourceOutput"}],
+        "namespace": "source",
+    }
+
+
+def pushed():
+    """What a host's webhook asks for."""
+    with urllib.request.urlopen(urllib.request.Request(HOOK, method="POST", data=b"{}"), timeout=10) as answer:
+        assert answer.status == 202
+
+
+class Elsewhere:
+    """A git host that asks for a name and a password: this machine's own repositories, by HTTP like anybody's."""
+
+    def __init__(self, plane):
+        self.pipelines = Pipelines(plane)
+        self.connections, self.secrets = plane.client("codeconnections"), plane.client("secretsmanager")
+        self.repository = self.pipelines.repository()
+        url = self.pipelines.codecommit.get_repository(repositoryName=self.repository)["repositoryMetadata"]["cloneUrlHttp"]
+        self.endpoint = url.rsplit("/", 1)[0]
+        user, iam = f"git-{self.repository}", self.pipelines.iam
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="pull", PolicyDocument=allow("codecommit:GitPull"))
+        login = iam.create_service_specific_credential(UserName=user, ServiceName="codecommit.amazonaws.com")["ServiceSpecificCredential"]
+        pair = {"username": login["ServiceUserName"], "password": login["ServicePassword"]}
+        self.secret = self.secrets.create_secret(Name=user, SecretString=json.dumps(pair))["ARN"]
+        self.host = self.connections.create_host(Name="git", ProviderType="GitLabSelfManaged", ProviderEndpoint=self.endpoint)["HostArn"]
+
+    def connect(self, secret=True):
+        tags = [{"Key": "neargate:credentials", "Value": self.secret}] if secret else []
+        return self.connections.create_connection(ConnectionName="git", HostArn=self.host, Tags=tags)["ConnectionArn"]
+
+    def commit(self, message, **files):
+        return self.pipelines.commit(self.repository, message, **files)
+
+
+@pytest.fixture(scope="module")
+def host(neargate):
+    return Elsewhere(neargate)
+
+
+def test_connections_and_hosts(host):
+    api = host.connections
+    arn = host.connect()
+    found = api.get_connection(ConnectionArn=arn)["Connection"]
+    assert (found["ProviderType"], found["ConnectionStatus"], found["HostArn"]) == ("GitLabSelfManaged", "AVAILABLE", host.host)
+    assert arn in [one["ConnectionArn"] for one in api.list_connections(HostArnFilter=host.host)["Connections"]]
+    assert arn not in [one["ConnectionArn"] for one in api.list_connections(ProviderTypeFilter="GitHub")["Connections"]]
+    api.tag_resource(ResourceArn=arn, Tags=[{"Key": "a", "Value": "b"}])
+    api.untag_resource(ResourceArn=arn, TagKeys=["neargate:credentials"])
+    assert api.list_tags_for_resource(ResourceArn=arn)["Tags"] == [{"Key": "a", "Value": "b"}]
+    public = api.create_connection(ConnectionName="public", ProviderType="GitHub")["ConnectionArn"]
+    assert "HostArn" not in api.get_connection(ConnectionArn=public)["Connection"]
+    for bad, code in (
+        ({"ProviderType": "GitLabSelfManaged"}, "ValidationException"),
+        ({"ProviderType": "GitHub", "HostArn": host.host}, "ValidationException"),
+        ({"HostArn": host.host + "0"}, "ResourceNotFoundException"),
+    ):
+        with refused(code):
+            api.create_connection(ConnectionName="bad", **bad)
+    for bad in ("ftp://host", "file:///srv/git", "http://name:word@host/", "http://host/?a", "/srv/git"):
+        with refused("ValidationException", "URL of a host"):
+            api.create_host(Name="bad", ProviderType="GitLabSelfManaged", ProviderEndpoint=bad)
+    other = api.create_host(Name="other", ProviderType="GitHubEnterpriseServer", ProviderEndpoint="https://git.example.com")["HostArn"]
+    api.update_host(HostArn=other, ProviderEndpoint="https://git.example.org/x")
+    assert api.get_host(HostArn=other)["ProviderEndpoint"] == "https://git.example.org/x"
+    assert {host.host, other} <= {one["HostArn"] for one in api.list_hosts()["Hosts"]}
+    with refused("ResourceUnavailableException"):
+        api.delete_host(HostArn=host.host)
+    api.delete_host(HostArn=other)
+    for one in (arn, public):
+        api.delete_connection(ConnectionArn=one)
+        with refused("ResourceNotFoundException"):
+            api.get_connection(ConnectionArn=one)
+
+
+def test_a_pipeline_follows_a_repository_elsewhere(host):
+    pipelines = host.pipelines
+    first = host.commit("the first\n\nwith a body", word="one")
+    arn = host.connect()
+    name = pipelines.create(("Source", [elsewhere(arn, host.repository)]), ("Approval", [approval()]))
+    begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+    token = pipelines.approval(name, begun)
+    assert token
+    outputs = pipelines.action(name, "Source", begun)["output"]["outputVariables"]
+    assert (outputs["CommitId"], outputs["BranchName"], outputs["FullRepositoryName"]) == (first, "main", host.repository)
+    assert outputs["CommitMessage"] == "the first\n\nwith a body" and outputs["ConnectionArn"] == arn
+    # What was there is not new, whether it was looked at by now or not.
+    second = host.commit("the second", word="two")
+
+    def news():
+        pushed()
+        executions = pipelines.executions(name)
+        return executions[-1] if len(executions) > 1 else None
+
+    found = eventually(news, "an execution for what was pushed", 60)
+    assert found["trigger"] == {"triggerType": "WebhookV2", "triggerDetail": arn}
+    eventually(lambda: (pipelines.action(name, "Source", found["pipelineExecutionId"]) or {}).get("status") == "Succeeded", "the source")
+    assert pipelines.action(name, "Source", found["pipelineExecutionId"])["output"]["outputVariables"]["CommitId"] == second
+    assert len(pipelines.executions(name)) == 2, "one for each push"
+    # A version that is asked for.
+    again = pipelines.start(name, sourceRevisions=[{"actionName": "Source", "revisionType": "COMMIT_ID", "revisionValue": first}])
+    eventually(lambda: (pipelines.action(name, "Source", again) or {}).get("status") == "Succeeded", "the source")
+    assert pipelines.action(name, "Source", again)["output"]["outputVariables"]["CommitId"] == first
+    pipelines.codepipeline.delete_pipeline(name=name)
+
+
+def test_what_cannot_be_fetched_says_why(host):
+    pipelines = host.pipelines
+    host.commit("one more", word="three")
+    for action, says in (
+        (elsewhere(host.connect(secret=False), host.repository), "could not read Username"),
+        (elsewhere(host.connect(), host.repository + "x"), "not found"),
+        (elsewhere(host.connect(), host.repository, BranchName="none"), "refs/heads/none"),
+        (elsewhere(host.connect(), "../" + host.repository), "not the name of a repository"),
+        (elsewhere(host.connections.create_connection(ConnectionName="n", HostArn=host.host)["ConnectionArn"] + "0", "a/b"), "not found"),
+    ):
+        name = pipelines.create(("Source", [action]), ("Approval", [approval()]))
+        begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+        pipelines.ends(name, begun, "Failed")
+        found = pipelines.action(name, "Source", begun)["output"]["executionResult"]
+        assert says in found["errorDetails"]["message"], found
+        assert "ServicePassword" not in str(found)
+        pipelines.codepipeline.delete_pipeline(name=name)
+    # Whose role may not use the connection.
+    pipelines.iam.put_role_policy(RoleName=pipelines.role_name, PolicyName="all", PolicyDocument=allow("s3:*"))
+    name = pipelines.create(("Source", [elsewhere(host.connect(), host.repository)]), ("Approval", [approval()]))
+    begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+    pipelines.ends(name, begun, "Failed")
+    found = pipelines.action(name, "Source", begun)["output"]["executionResult"]
+    assert "UseConnection" in found["errorDetails"]["message"], found
+    pipelines.codepipeline.delete_pipeline(name=name)
+    pipelines.iam.put_role_policy(RoleName=pipelines.role_name, PolicyName="all", PolicyDocument=allow("*"))
+    with refused("InvalidActionDeclarationException", "CODE_ZIP"):
+        pipelines.create(
+            ("Source", [elsewhere(host.connect(), host.repository, OutputArtifactFormat="CODEBUILD_CLONE_REF")]), ("Approval", [approval()])
+        )
+
+
+def test_a_connection_in_a_stack(host, neargate):
+    stacks = Stacks(neargate)
+    template = {
+        "Resources": {
+            "New": {"Type": "AWS::CodeConnections::Connection", "Properties": {"ConnectionName": "n", "ProviderType": "GitHub"}},
+            "Old": {
+                "Type": "AWS::CodeStarConnections::Connection",
+                "Properties": {"ConnectionName": "o", "HostArn": host.host, "Tags": [{"Key": "k", "Value": "1"}]},
+            },
+        },
+        "Outputs": {
+            "New": {"Value": {"Ref": "New"}},
+            "Old": {"Value": {"Fn::GetAtt": ["Old", "ConnectionArn"]}},
+            "Status": {"Value": {"Fn::GetAtt": ["Old", "ConnectionStatus"]}},
+        },
+    }
+    name = f"connections-{os.urandom(4).hex()}"
+    stacks.create(name, template)
+    outputs = stacks.outputs(name)
+    assert outputs["Status"] == "AVAILABLE"
+    assert host.connections.get_connection(ConnectionArn=outputs["New"])["Connection"]["ProviderType"] == "GitHub"
+    template["Resources"]["Old"]["Properties"]["Tags"][0]["Value"] = "2"
+    stacks.update(name, template)
+    assert host.connections.list_tags_for_resource(ResourceArn=outputs["Old"])["Tags"] == [{"Key": "k", "Value": "2"}]
+    stacks.delete(name)
+    for arn in (outputs["New"], outputs["Old"]):
+        with pytest.raises(ClientError):
+            host.connections.get_connection(ConnectionArn=arn)
