@@ -327,6 +327,77 @@ def test_failures_are_told_and_retried(pipelines, stack):
         codepipeline.get_pipeline_state(name=name)
 
 
+def test_a_stage_is_rolled_back(pipelines):
+    """By itself when it fails, and when somebody asks for it: to what went well in it before."""
+    repository, codepipeline = pipelines.repository(), pipelines.codepipeline
+    parameter = f"/rolled/{repository}"
+    good = pipelines.commit(repository, template__yaml=PARAMETER)
+    overrides = json.dumps({"Name": parameter, "Value": "#{source.CommitId}"})
+    of = dict(ActionMode="CREATE_UPDATE", StackName=repository, TemplatePath="SourceOutput::template.yaml", ParameterOverrides=overrides)
+    stages = [("Source", [source(repository, poll="true")]), ("Deploy", [deploy("CloudFormation", **of)]), ("After", [approval()])]
+
+    def declared(**on_failure):
+        declaration = pipelines.declare(name, *stages, pipelineType="V2")
+        if on_failure:
+            declaration["stages"][1]["onFailure"] = on_failure
+        return declaration
+
+    name = f"p-{os.urandom(5).hex()}"
+    with refused("InvalidStageDeclarationException", "V2"):
+        codepipeline.create_pipeline(pipeline={**declared(result="ROLLBACK"), "pipelineType": "V1"})
+    with refused("InvalidStageDeclarationException", "ROLLBACK, RETRY or FAIL"):
+        codepipeline.create_pipeline(pipeline=declared(result="SKIP"))
+    codepipeline.create_pipeline(pipeline=declared(result="ROLLBACK"))
+
+    def value():
+        return pipelines.ssm.get_parameter(Name=parameter)["Parameter"]["Value"]
+
+    first = pipelines.executions(name)[0]["pipelineExecutionId"]
+    assert pipelines.approval(name, first, stage="After") and value() == good
+    bad = pipelines.commit(repository, template__yaml=PARAMETER.replace(b"AWS::SSM::Parameter", b"AWS::SSM::None"))
+    back = eventually(lambda: pipelines.executions(name)[2:], "the rollback")[0]
+    failed = pipelines.executions(name)[1]
+    assert failed["status"] == "Failed" and failed["sourceRevisions"][0]["revisionId"] == bad and failed["executionType"] == "STANDARD"
+    assert (back["executionType"], back["rollbackMetadata"]) == ("ROLLBACK", {"rollbackTargetPipelineExecutionId": first})
+    assert back["trigger"]["triggerType"] == "AutomatedRollback" and failed["pipelineExecutionId"] in back["trigger"]["triggerDetail"]
+    pipelines.ends(name, back["pipelineExecutionId"])
+    runs = codepipeline.list_action_executions(pipelineName=name, filter={"pipelineExecutionId": back["pipelineExecutionId"]})
+    assert [run["actionName"] for run in runs["actionExecutionDetails"]] == ["Deploy"], "the stage and nothing else"
+    latest = pipelines.stage(name, "Deploy")["latestExecution"]
+    assert latest == {"pipelineExecutionId": back["pipelineExecutionId"], "status": "Succeeded", "type": "ROLLBACK"} and value() == good
+
+    # A newer version, and back by hand.
+    newer = pipelines.commit(repository, template__yaml=PARAMETER + b"# newer\n")
+    eventually(lambda: len(pipelines.executions(name)) == 4 and pipelines.stage(name, "Deploy")["latestExecution"]["status"] == "Succeeded" and value() == newer, "the newer one")
+    targets = codepipeline.list_pipeline_executions(pipelineName=name, filter={"succeededInStage": {"stageName": "Deploy"}})
+    assert first in [one["pipelineExecutionId"] for one in targets["pipelineExecutionSummaries"]]
+    for target, stage, code in (
+        (failed["pipelineExecutionId"], "Deploy", "UnableToRollbackStageException"),
+        (back["pipelineExecutionId"], "Deploy", "UnableToRollbackStageException"),
+        (first, "Source", "UnableToRollbackStageException"),
+        (first, "None", "StageNotFoundException"),
+        ("00000000-0000-0000-0000-000000000000", "Deploy", "PipelineExecutionNotFoundException"),
+    ):
+        with refused(code):
+            codepipeline.rollback_stage(pipelineName=name, stageName=stage, targetPipelineExecutionId=target)
+    id = codepipeline.rollback_stage(pipelineName=name, stageName="Deploy", targetPipelineExecutionId=first)["pipelineExecutionId"]
+    found = pipelines.ends(name, id)
+    assert found["trigger"]["triggerType"] == "ManualRollback" and found["artifactRevisions"][0]["revisionId"] == good and value() == good
+
+    # Tried again by itself, once.
+    codepipeline.update_pipeline(pipeline=declared(result="RETRY", retryConfiguration={"retryMode": "FAILED_ACTIONS"}))
+    with refused("UnableToRollbackStageException", "another one"):
+        codepipeline.rollback_stage(pipelineName=name, stageName="Deploy", targetPipelineExecutionId=first)
+    pipelines.commit(repository, template__yaml=b"Resources: {}")
+    id = eventually(lambda: pipelines.executions(name)[5:], "the last")[0]["pipelineExecutionId"]
+    pipelines.ends(name, id, "Failed")
+    runs = codepipeline.list_action_executions(pipelineName=name, filter={"pipelineExecutionId": id})["actionExecutionDetails"]
+    assert [run["status"] for run in runs if run["actionName"] == "Deploy"] == ["Failed", "Failed"]
+    retried = pipelines.stage(name, "Deploy")["retryStageMetadata"]
+    assert retried == {"autoStageRetryAttempt": 1, "latestRetryTrigger": "AutomatedStageRetry"}
+    codepipeline.delete_pipeline(name=name)
+
+
 def test_executions_among_each_other(pipelines):
     """Superseding, rejecting, stopping, and stages that nothing may enter."""
     repository, codepipeline = pipelines.repository(), pipelines.codepipeline

@@ -66,6 +66,10 @@ fn step(execution: &mut Execution, now: Timestamp, id: &dyn Fn() -> String) -> b
         execution.status = PipelineExecutionStatus::Failed;
     } else if all(ActionExecutionStatus::Succeeded) {
         stage.status = Some(StageExecutionStatus::Succeeded);
+        if execution.rollback.is_some() {
+            execution.status = PipelineExecutionStatus::Succeeded;
+            return true;
+        }
         execution.at += 1;
         execution.waiting = true;
         if execution.at == execution.stages.len() {
@@ -126,9 +130,14 @@ fn enter(
             |execution: &Execution| execution.is_open() && execution.waiting && execution.at == at;
         let waiting: Vec<usize> =
             (0..executions.len()).filter(|index| waits(&executions[*index])).collect();
-        let Some(newest) = waiting.last().copied() else { continue };
+        // What takes a stage back is not on its way through the pipeline: it is neither overtaken nor does it overtake.
+        let on_its_way = |index: &usize| executions[*index].rollback.is_none();
+        let through: Vec<usize> = waiting.iter().copied().filter(on_its_way).collect();
         let superseded = |mode| mode == ExecutionMode::Superseded;
-        for index in waiting.iter().copied().filter(|index| *index != newest) {
+        for index in through.iter().copied() {
+            let Some(newest) = through.last().copied().filter(|newest| *newest != index) else {
+                continue;
+            };
             if superseded(executions[index].mode) && superseded(executions[newest].mode) {
                 executions[index].status = PipelineExecutionStatus::Superseded;
                 executions[index].updated = now;
@@ -137,7 +146,9 @@ fn enter(
         }
         for index in waiting {
             let execution = &executions[index];
-            if !execution.is_open() || pipeline.disabled.contains_key(&execution.stages[at].name) {
+            let disabled = execution.rollback.is_none()
+                && pipeline.disabled.contains_key(&execution.stages[at].name);
+            if !execution.is_open() || disabled {
                 continue;
             }
             let holds = |other: &Execution| {

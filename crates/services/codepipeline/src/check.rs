@@ -3,7 +3,10 @@
 
 use crate::{
     actions::Provider,
-    api::{ActionCategory, ActionDeclaration, ExecutionMode, PipelineDeclaration, PipelineType},
+    api::{
+        ActionCategory, ActionDeclaration, ExecutionMode, FailureConditions, PipelineDeclaration,
+        PipelineType,
+    },
     faults,
 };
 use std::collections::BTreeSet;
@@ -44,6 +47,9 @@ pub(crate) fn check(declaration: &PipelineDeclaration, region: &str) -> Result<(
                 "Stage {} should have 1 to {MOST_ACTIONS} actions",
                 stage.name
             )));
+        }
+        if let Some(on_failure) = &stage.on_failure {
+            check_on_failure(&stage.name, kind, on_failure)?;
         }
         let mut names = BTreeSet::new();
         if let Some(twice) = stage.actions.iter().find(|action| !names.insert(&action.name)) {
@@ -93,6 +99,25 @@ pub(crate) fn check(declaration: &PipelineDeclaration, region: &str) -> Result<(
         }
     }
     Ok(())
+}
+
+fn check_on_failure(
+    name: &str,
+    kind: PipelineType,
+    on_failure: &FailureConditions,
+) -> Result<(), Fault> {
+    use crate::api::Result as Outcome;
+    let wrong = match (kind, on_failure.result) {
+        (PipelineType::V1, _) => "onFailure is for pipelines of the type V2",
+        (_, None | Some(Outcome::Skip)) => "the result of onFailure is ROLLBACK, RETRY or FAIL",
+        (_, Some(Outcome::Rollback | Outcome::Fail))
+            if on_failure.retry_configuration.is_some() =>
+        {
+            "a retryConfiguration is for the result RETRY"
+        }
+        _ => return Ok(()),
+    };
+    Err(faults::stage(format!("Stage {name}: {wrong}")))
 }
 
 fn order(action: &ActionDeclaration) -> i32 {

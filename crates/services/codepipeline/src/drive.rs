@@ -4,9 +4,10 @@
 use crate::{
     CodePipeline, actions,
     advance::advance,
+    api::PipelineExecutionStatus,
     follow,
     model::{Execution, Followed, Pipeline},
-    tell,
+    recover, tell,
 };
 use std::{
     collections::HashSet,
@@ -72,7 +73,11 @@ async fn move_on(service: &CodePipeline, pipeline: &Pipeline) -> Result<(), Disk
             let mut open: Vec<Execution> = open.map(|one| Execution::clone(one)).collect();
             if advance(&pipeline, &mut open, &mut entries, now, &|| world.uuid()) {
                 for execution in open.into_iter().filter(|execution| execution.updated == now) {
-                    tell::put(tx, &world, execution);
+                    let failed = execution.status == PipelineExecutionStatus::Failed;
+                    tell::put(tx, &world, execution.clone());
+                    if failed {
+                        recover::after_failure(tx, &world, &pipeline, execution, now);
+                    }
                 }
             }
             Ok(())

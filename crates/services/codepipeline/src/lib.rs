@@ -19,6 +19,7 @@ mod faults;
 mod follow;
 pub mod model;
 mod ops;
+mod recover;
 pub mod resources;
 mod start;
 mod tell;

@@ -2,7 +2,8 @@
 
 use crate::api::{
     ActionDeclaration, ActionExecutionStatus, ExecutionMode, PipelineDeclaration,
-    PipelineExecutionStatus, SourceRevisionOverride, StageExecutionStatus, TriggerType,
+    PipelineExecutionStatus, SourceRevisionOverride, StageDeclaration, StageExecutionStatus,
+    TriggerType,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -153,6 +154,9 @@ pub struct Execution {
     pub waiting: bool,
     /// Its stages.
     pub stages: Vec<StageRun>,
+    /// The id of the execution that it takes one stage back to, if that is what it is for.
+    #[serde(default)]
+    pub rollback: Option<String>,
 }
 
 /// How an execution is to stop.
@@ -201,6 +205,20 @@ pub struct StageRun {
     pub actions: Vec<ActionRun>,
     /// Actions of attempts before the last.
     pub before: Vec<ActionRun>,
+    /// How often it was tried again.
+    #[serde(default)]
+    pub retries: Retries,
+}
+
+/// How often a stage was tried again.
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Retries {
+    /// By itself.
+    pub automatic: u32,
+    /// Because somebody asked for it.
+    pub manual: u32,
+    /// Whether the last time was by itself.
+    pub last_automatic: bool,
 }
 
 /// An action of an execution.
@@ -263,6 +281,35 @@ impl ActionRun {
     /// Whether it is under way.
     pub fn is_under_way(&self) -> bool {
         self.status == Some(ActionExecutionStatus::InProgress)
+    }
+}
+
+impl StageRun {
+    /// One of this stage that has not been entered.
+    pub fn new(declaration: &StageDeclaration) -> Self {
+        Self {
+            name: declaration.name.clone(),
+            status: None,
+            entered: 0,
+            actions: declaration.actions.iter().cloned().map(ActionRun::new).collect(),
+            before: Vec::new(),
+            retries: Retries::default(),
+        }
+    }
+
+    /// Tries it again, all of it or what has not succeeded, as the entry of this number.
+    pub fn retry(&mut self, all: bool, entry: u64) {
+        for action in &mut self.actions {
+            if all || action.status != Some(ActionExecutionStatus::Succeeded) {
+                let fresh = ActionRun::new(action.declaration.clone());
+                let old = std::mem::replace(action, fresh);
+                if old.status.is_some() {
+                    self.before.push(old);
+                }
+            }
+        }
+        self.status = Some(StageExecutionStatus::InProgress);
+        self.entered = entry;
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     api::{ExecutionMode, PipelineExecutionStatus, SourceRevisionOverride, TriggerType},
     faults,
-    model::{ActionRun, Execution, Pipeline, StageRun},
+    model::{Execution, Pipeline, StageRun},
     tell,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -24,6 +24,8 @@ pub(crate) struct Begin {
     pub token: Option<String>,
     pub variables: BTreeMap<String, String>,
     pub overrides: Vec<SourceRevisionOverride>,
+    /// The execution that a stage, by its number, is to be taken back to.
+    pub back: Option<(Arc<Execution>, usize)>,
 }
 
 impl Default for Begin {
@@ -34,6 +36,7 @@ impl Default for Begin {
             token: None,
             variables: BTreeMap::new(),
             overrides: Vec::new(),
+            back: None,
         }
     }
 }
@@ -71,14 +74,7 @@ pub(crate) fn begin(
         .map(|one| (one.name.clone(), one.default_value.clone().unwrap_or_default()))
         .collect();
     variables.extend(wanted.variables);
-    let stage = |stage: &crate::api::StageDeclaration| StageRun {
-        name: stage.name.clone(),
-        status: None,
-        entered: 0,
-        actions: stage.actions.iter().cloned().map(ActionRun::new).collect(),
-        before: Vec::new(),
-    };
-    let execution = Execution {
+    let mut execution = Execution {
         realm: pipeline.realm.clone(),
         pipeline: pipeline.name().to_owned(),
         version: pipeline.version(),
@@ -99,8 +95,17 @@ pub(crate) fn begin(
         overrides: wanted.overrides,
         at: 0,
         waiting: true,
-        stages: pipeline.declaration.stages.iter().map(stage).collect(),
+        stages: pipeline.declaration.stages.iter().map(StageRun::new).collect(),
+        rollback: None,
     };
+    if let Some((target, at)) = wanted.back {
+        execution.at = at;
+        execution.rollback = Some(target.id.clone());
+        execution.variables = target.variables.clone();
+        execution.outputs = target.outputs.clone();
+        execution.artifacts = target.artifacts.clone();
+        execution.revisions = target.revisions.clone();
+    }
     tx.update::<Pipeline>(key, |pipeline| pipeline.begun += 1);
     let id = execution.id.clone();
     tell::put(tx, world, execution);

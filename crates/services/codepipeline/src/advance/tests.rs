@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    api::{StageDeclaration, TriggerType},
+    api::TriggerType,
     model::{Disabled, Stop},
 };
 use proptest::prelude::*;
@@ -50,13 +50,6 @@ impl Line {
 
     fn begin(&mut self) -> usize {
         let number = self.all.len() as u64 + 1;
-        let stage = |stage: &StageDeclaration| StageRun {
-            name: stage.name.clone(),
-            status: None,
-            entered: 0,
-            actions: stage.actions.iter().cloned().map(ActionRun::new).collect(),
-            before: Vec::new(),
-        };
         self.all.push(Execution {
             realm: "1/r".to_owned(),
             pipeline: "p".to_owned(),
@@ -78,7 +71,8 @@ impl Line {
             overrides: Vec::new(),
             at: 0,
             waiting: true,
-            stages: self.pipeline.declaration.stages.iter().map(stage).collect(),
+            stages: self.pipeline.declaration.stages.iter().map(StageRun::new).collect(),
+            rollback: None,
         });
         self.run();
         self.all.len() - 1
@@ -178,6 +172,35 @@ fn the_newest_of_those_that_wait_supersedes_the_others() {
     assert_eq!(line.under_way(3), ["deploy"]);
     line.done(3, "deploy");
     assert_eq!(line.statuses(), [Succeeded, Superseded, Superseded, Succeeded]);
+}
+
+#[test]
+fn a_rollback_runs_its_stage_and_nothing_else() {
+    let stages: &[&[(&str, i32)]] = &[&[("source", 1)], &[("deploy", 1)], &[("after", 1)]];
+    let mut line = Line::new(ExecutionMode::Superseded, stages);
+    let one = line.begin();
+    line.done(one, "source");
+    // While the stage is busy a newer one waits for it; so does what takes it back, and neither drives out the other.
+    let two = line.begin();
+    line.done(two, "source");
+    let stage = line.all[one].stages[1].name.clone();
+    let disabled = Disabled { reason: String::new(), by: String::new(), at: NOW };
+    line.pipeline.disabled.insert(stage, disabled);
+    let mut back = line.all[two].clone();
+    back.rollback = Some(line.all[one].id.clone());
+    (back.id, back.number) = ("back".to_owned(), 3);
+    line.all.push(back);
+    line.run();
+    assert_eq!(line.statuses(), [InProgress; 3]);
+    line.done(one, "deploy");
+    // A closed transition holds up what is on its way, not what goes back.
+    assert_eq!((line.under_way(two), line.under_way(2)), (vec![], vec!["deploy"]));
+    line.done(2, "deploy");
+    assert_eq!(line.statuses()[2], Succeeded);
+    assert_eq!(line.all[2].stages[2].status, None);
+    line.pipeline.disabled.clear();
+    line.run();
+    assert_eq!(line.under_way(two), ["deploy"]);
 }
 
 #[test]

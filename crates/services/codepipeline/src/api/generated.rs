@@ -84,6 +84,18 @@ pub fn service(state: Arc<crate::CodePipeline>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_ROLLBACK_STAGE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::execution::rollback_stage(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_START_PIPELINE_EXECUTION, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -274,6 +286,13 @@ pub static OP_RETRY_STAGE_EXECUTION: wire::Operation = wire::Operation {
     name: "RetryStageExecution",
     input: &S_RETRY_STAGE_EXECUTION_INPUT,
     output: &S_RETRY_STAGE_EXECUTION_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_ROLLBACK_STAGE: wire::Operation = wire::Operation {
+    name: "RollbackStage",
+    input: &S_ROLLBACK_STAGE_INPUT,
+    output: &S_ROLLBACK_STAGE_OUTPUT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -2478,6 +2497,34 @@ impl IntoValue for RetryTrigger {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RollbackStageInput {
+    pub pipeline_name: String,
+    pub stage_name: String,
+    pub target_pipeline_execution_id: String,
+}
+
+impl FromValue for RollbackStageInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            pipeline_name: fields.required(0),
+            stage_name: fields.required(1),
+            target_pipeline_execution_id: fields.required(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RollbackStageOutput {
+    pub pipeline_execution_id: Option<String>,
+}
+
+impl IntoValue for RollbackStageOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.pipeline_execution_id.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -4366,7 +4413,7 @@ static S_BEFORE_ENTRY_CONDITIONS: Shape = Shape {
         shape: &S_CONDITION_LIST,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+        mark: Mark::Refused("conditions of stages are not built"),
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -4451,7 +4498,7 @@ static S_CONDITION: Shape = Shape {
             shape: &S_RESULT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "rules",
@@ -4460,7 +4507,7 @@ static S_CONDITION: Shape = Shape {
             shape: &S_RULE_DECLARATION_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4914,7 +4961,7 @@ static S_FAILURE_CONDITIONS: Shape = Shape {
             shape: &S_RESULT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "retryConfiguration",
@@ -4923,7 +4970,7 @@ static S_FAILURE_CONDITIONS: Shape = Shape {
             shape: &S_RETRY_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "conditions",
@@ -4932,7 +4979,7 @@ static S_FAILURE_CONDITIONS: Shape = Shape {
             shape: &S_CONDITION_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -6614,7 +6661,7 @@ static S_RETRY_CONFIGURATION: Shape = Shape {
         shape: &S_STAGE_RETRY_MODE,
         required: false,
         location: Location::Body,
-        mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+        mark: Mark::Honoured,
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -6747,6 +6794,54 @@ static S_ROLE_ARN: Shape = Shape {
     },
     sensitive: false,
 };
+static S_ROLLBACK_STAGE_INPUT: Shape = Shape {
+    name: "RollbackStageInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "pipelineName",
+            query: "pipelineName",
+            xml: "pipelineName",
+            shape: &S_PIPELINE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "stageName",
+            query: "stageName",
+            xml: "stageName",
+            shape: &S_STAGE_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "targetPipelineExecutionId",
+            query: "targetPipelineExecutionId",
+            xml: "targetPipelineExecutionId",
+            shape: &S_PIPELINE_EXECUTION_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROLLBACK_STAGE_OUTPUT: Shape = Shape {
+    name: "RollbackStageOutput",
+    kind: Kind::Structure(&[Member {
+        name: "pipelineExecutionId",
+        query: "pipelineExecutionId",
+        xml: "pipelineExecutionId",
+        shape: &S_PIPELINE_EXECUTION_ID,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_RULE_CATEGORY: Shape = Shape {
     name: "RuleCategory",
     kind: Kind::String { values: &["Rule"] },
@@ -6786,7 +6881,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_RULE_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "ruleTypeId",
@@ -6795,7 +6890,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_RULE_TYPE_ID,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "configuration",
@@ -6804,7 +6899,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_RULE_CONFIGURATION_MAP,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "commands",
@@ -6813,7 +6908,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_COMMAND_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "inputArtifacts",
@@ -6822,7 +6917,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_INPUT_ARTIFACT_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "roleArn",
@@ -6831,7 +6926,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_ROLE_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "region",
@@ -6840,7 +6935,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_AWS_REGION_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "timeoutInMinutes",
@@ -6849,7 +6944,7 @@ static S_RULE_DECLARATION: Shape = Shape {
             shape: &S_RULE_TIMEOUT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -7107,7 +7202,7 @@ static S_RULE_TYPE_ID: Shape = Shape {
             shape: &S_RULE_CATEGORY,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "owner",
@@ -7116,7 +7211,7 @@ static S_RULE_TYPE_ID: Shape = Shape {
             shape: &S_RULE_OWNER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "provider",
@@ -7125,7 +7220,7 @@ static S_RULE_TYPE_ID: Shape = Shape {
             shape: &S_RULE_PROVIDER,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "version",
@@ -7134,7 +7229,7 @@ static S_RULE_TYPE_ID: Shape = Shape {
             shape: &S_VERSION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -7373,7 +7468,7 @@ static S_STAGE_DECLARATION: Shape = Shape {
             shape: &S_FAILURE_CONDITIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "onSuccess",
@@ -7382,7 +7477,7 @@ static S_STAGE_DECLARATION: Shape = Shape {
             shape: &S_SUCCESS_CONDITIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
         Member {
             name: "beforeEntry",
@@ -7391,7 +7486,7 @@ static S_STAGE_DECLARATION: Shape = Shape {
             shape: &S_BEFORE_ENTRY_CONDITIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+            mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -7750,7 +7845,7 @@ static S_SUCCESS_CONDITIONS: Shape = Shape {
         shape: &S_CONDITION_LIST,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("conditions and automatic retries of stages are not built"),
+        mark: Mark::Refused("conditions of stages are not built"),
     }]),
     constraint: Constraint::NONE,
     sensitive: false,

@@ -8,6 +8,7 @@ use crate::{
     drive::entries,
     faults,
     model::{ActionRun, Execution, Pipeline, Stop},
+    recover,
     start::{Begin, begin},
     tell,
 };
@@ -27,6 +28,19 @@ fn trigger(execution: &Execution) -> Option<ExecutionTrigger> {
         trigger_type: Some(execution.trigger),
         trigger_detail: Some(execution.trigger_detail.clone()),
     })
+}
+
+/// Whether an execution goes through the pipeline or takes a stage back.
+pub(super) fn kind(execution: &Execution) -> ExecutionType {
+    match execution.rollback {
+        Some(_) => ExecutionType::Rollback,
+        None => ExecutionType::Standard,
+    }
+}
+
+fn rollback(execution: &Execution) -> Option<PipelineRollbackMetadata> {
+    let target = execution.rollback.clone()?;
+    Some(PipelineRollbackMetadata { rollback_target_pipeline_execution_id: Some(target) })
 }
 
 /// Whether a source of the pipeline can be told to give this revision.
@@ -83,6 +97,7 @@ pub(crate) async fn start_pipeline_execution(
         token: input.client_request_token,
         variables,
         overrides,
+        back: None,
     };
     let (key, world, now) = (pipeline.key(), service.world.clone(), ctx.now);
     let id = service.store.write(move |tx| begin(tx, &world, &key, now, wanted)).await?;
@@ -169,8 +184,8 @@ pub(crate) async fn get_pipeline_execution(
             variables: Some(variables.collect()),
             trigger: trigger(&execution),
             execution_mode: Some(execution.mode),
-            execution_type: Some(ExecutionType::Standard),
-            rollback_metadata: None,
+            execution_type: Some(kind(&execution)),
+            rollback_metadata: rollback(&execution),
         }),
     })
 }
@@ -225,8 +240,8 @@ pub(crate) async fn list_pipeline_executions(
             trigger: trigger(&execution),
             stop_trigger: stop.map(|stop| StopExecutionTrigger { reason: stop.reason.clone() }),
             execution_mode: Some(execution.mode),
-            execution_type: Some(ExecutionType::Standard),
-            rollback_metadata: None,
+            execution_type: Some(kind(&execution)),
+            rollback_metadata: rollback(&execution),
         };
         // The newest first, and pages go up.
         (format!("{:020}", u64::MAX - execution.number), summary)
@@ -369,25 +384,57 @@ pub(crate) async fn retry_stage_execution(
                     format!("The stage '{}' has not failed.", input.stage_name),
                 ));
             }
-            let again = |action: &ActionRun| {
-                input.retry_mode == StageRetryMode::AllActions
-                    || action.status != Some(ActionExecutionStatus::Succeeded)
-            };
-            let next = entries(&all) + 1;
             let run = &mut execution.stages[at];
-            for action in run.actions.iter_mut().filter(|action| again(action)) {
-                let fresh = ActionRun::new(action.declaration.clone());
-                let old = std::mem::replace(action, fresh);
-                if old.status.is_some() {
-                    run.before.push(old);
-                }
-            }
-            run.status = Some(StageExecutionStatus::InProgress);
-            run.entered = next;
+            run.retry(input.retry_mode == StageRetryMode::AllActions, entries(&all) + 1);
+            run.retries.manual += 1;
+            run.retries.last_automatic = false;
             (execution.status, execution.updated) = (PipelineExecutionStatus::InProgress, now);
             tell::put(tx, &world, execution);
             Ok(())
         })
         .await?;
     Ok(RetryStageExecutionOutput { pipeline_execution_id: Some(id) })
+}
+
+pub(crate) async fn rollback_stage(
+    service: &CodePipeline,
+    ctx: &Context,
+    input: RollbackStageInput,
+) -> Result<RollbackStageOutput, Fault> {
+    let (name, stage) = (input.pipeline_name, input.stage_name);
+    ctx.authorise(
+        "codepipeline:RollbackStage",
+        &ctx.arn("codepipeline", format!("{name}/{stage}")),
+    )?;
+    let key = Pipeline::key_of(&ctx.realm(), &name);
+    let missing = faults::no_pipeline(ctx, &name);
+    let (now, world, by) = (ctx.now, service.world.clone(), ctx.principal.arn.clone());
+    let id = service.store.write(move |tx| {
+        let pipeline = tx.get::<Pipeline>(&key).ok_or(missing)?;
+        let target =
+            the_execution(tx, &pipeline.realm, &name, &input.target_pipeline_execution_id)?;
+        let stages = &pipeline.declaration.stages;
+        let at = stages.iter().position(|one| one.name == stage);
+        let at = at.ok_or_else(|| faults::no_stage(&stage))?;
+        let prefix = Execution::prefix_of(&pipeline.realm, &name);
+        let busy = tx
+            .scan_prefix::<Execution>(&prefix)
+            .find(|one| one.is_open() && !one.waiting && one.at == at);
+        if let Some(busy) = busy {
+            return Err(unable(format!("The stage is running, in the execution {}.", busy.id)));
+        }
+        recover::can_go_back(&pipeline, &target, at).map_err(unable)?;
+        let wanted = Begin {
+            trigger: TriggerType::ManualRollback,
+            detail: by,
+            back: Some((Arc::new(target), at)),
+            ..Begin::default()
+        };
+        begin(tx, &world, &key, now, wanted)
+    });
+    Ok(RollbackStageOutput { pipeline_execution_id: Some(id.await?) })
+}
+
+fn unable(why: String) -> Fault {
+    Fault::new("UnableToRollbackStageException", why)
 }

@@ -1,11 +1,11 @@
 //! How a pipeline stands, and which of its stages may be entered.
 
-use super::{executions, find};
+use super::{execution::kind, executions, find};
 use crate::{
     CodePipeline,
     api::*,
     faults,
-    model::{ActionRun, Disabled, Execution, Pipeline, StageRun},
+    model::{ActionRun, Disabled, Execution, Pipeline, Retries, StageRun},
 };
 use std::{result::Result, sync::Arc};
 use wire::{Context, Fault};
@@ -60,6 +60,7 @@ fn stage_state(
         }
     });
     let action_states = Some(actions.collect());
+    let retries = latest.as_ref().and_then(|(_, run)| retries(run));
     StageState {
         stage_name: Some(stage.name.clone()),
         inbound_execution: waiting.first().cloned(),
@@ -75,18 +76,33 @@ fn stage_state(
             Some(StageExecution {
                 pipeline_execution_id: Some(execution.id.clone()),
                 status: Some(run.status?),
-                r#type: Some(ExecutionType::Standard),
+                r#type: Some(kind(execution)),
             })
         }),
+        retry_stage_metadata: retries,
         ..StageState::default()
     }
+}
+
+/// How often a stage was tried again, if it was.
+fn retries(run: &StageRun) -> Option<RetryStageMetadata> {
+    let Retries { automatic, manual, last_automatic } = run.retries;
+    let count = |count: u32| i32::try_from(count).ok().filter(|count| *count > 0);
+    (automatic + manual > 0).then(|| RetryStageMetadata {
+        auto_stage_retry_attempt: count(automatic),
+        manual_stage_retry_attempt: count(manual),
+        latest_retry_trigger: Some(match last_automatic {
+            true => RetryTrigger::AutomatedStageRetry,
+            false => RetryTrigger::ManualStageRetry,
+        }),
+    })
 }
 
 fn inbound(execution: &Arc<Execution>) -> StageExecution {
     StageExecution {
         pipeline_execution_id: Some(execution.id.clone()),
         status: Some(StageExecutionStatus::InProgress),
-        r#type: Some(ExecutionType::Standard),
+        r#type: Some(kind(execution)),
     }
 }
 
