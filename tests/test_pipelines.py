@@ -636,6 +636,54 @@ def test_images_as_a_source(neargate, pipelines, stack):
     pipelines.ends(name, id)
 
 
+def test_an_object_as_a_source(pipelines):
+    """S3 as a source; EventBridge, which the bucket tells, starts the pipeline as AWS's own rule does."""
+    bucket, s3, events = f"source-{os.urandom(4).hex()}", pipelines.s3, pipelines.events
+    s3.create_bucket(Bucket=bucket)
+    archive = {"name": "Archive", "namespace": "archive", "outputArtifacts": [{"name": "Archive"}]}
+    archive["actionTypeId"] = {"category": "Source", "owner": "AWS", "provider": "S3", "version": "1"}
+    archive["configuration"] = {"S3Bucket": bucket, "S3ObjectKey": "app.zip", "PollForSourceChanges": "false"}
+    s3.put_object(Bucket=bucket, Key="app.zip", Body=b"zero")
+    name = pipelines.create(("Source", [archive]), ("Approval", [approval(configuration={"CustomData": "#{archive.ETag}"})]))
+
+    def fails(says):
+        failed = pipelines.ends(name, pipelines.executions(name)[-1]["pipelineExecutionId"], "Failed")
+        assert says in failed["statusSummary"], failed
+
+    fails("versioning")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    pipelines.codepipeline.update_pipeline(pipeline=pipelines.declare(name, ("Source", [{**archive, "configuration": {**archive["configuration"], "S3ObjectKey": "none"}}]), ("Approval", [approval()])))
+    pipelines.start(name)
+    fails("NoSuchKey")
+    pipelines.codepipeline.update_pipeline(pipeline=pipelines.declare(name, ("Source", [archive]), ("Approval", [approval(configuration={"CustomData": "#{archive.ETag}"})])))
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    pattern = {"source": ["aws.s3"], "detail-type": ["Object Created"], "detail": {"bucket": {"name": [bucket]}, "object": {"key": ["app.zip"]}}}
+    role = f"start-{bucket}"
+    arn = pipelines.iam.create_role(RoleName=role, AssumeRolePolicyDocument=trust("events.amazonaws.com"))["Role"]["Arn"]
+    pipelines.iam.put_role_policy(RoleName=role, PolicyName="start", PolicyDocument=allow("codepipeline:StartPipelineExecution"))
+    pipeline = pipelines.codepipeline.get_pipeline(name=name)["metadata"]["pipelineArn"]
+    events.put_rule(Name=bucket, EventPattern=json.dumps(pattern))
+    events.put_targets(Rule=bucket, Targets=[{"Id": "pipeline", "Arn": pipeline, "RoleArn": arn}])
+    before = len(pipelines.executions(name))
+    s3.put_object(Bucket=bucket, Key="other.zip", Body=b"no source")
+    version = s3.put_object(Bucket=bucket, Key="app.zip", Body=b"one")["VersionId"]
+    begun = eventually(lambda: pipelines.executions(name)[before:], "an execution for the object")[0]
+    assert pipelines.approval(name, begun["pipelineExecutionId"])
+    found = pipelines.action(name, "Archive", begun["pipelineExecutionId"])["output"]
+    assert (found["outputVariables"]["VersionId"], found["outputVariables"]["BucketName"]) == (version, bucket)
+    place = found["outputArtifacts"][0]["s3location"]
+    assert s3.get_object(Bucket=place["bucket"], Key=place["key"])["Body"].read() == b"one"
+    s3.put_object(Bucket=bucket, Key="app.zip", Body=b"two")
+    eventually(lambda: pipelines.executions(name)[before + 1 :], "an execution for the newer object")
+    # A version that is asked for.
+    id = pipelines.start(name, sourceRevisions=[{"actionName": "Archive", "revisionType": "S3_OBJECT_VERSION_ID", "revisionValue": version}])
+    eventually(lambda: (pipelines.action(name, "Archive", id) or {}).get("status") == "Succeeded", "the source")
+    assert pipelines.action(name, "Archive", id)["output"]["outputVariables"]["VersionId"] == version
+    events.remove_targets(Rule=bucket, Ids=["pipeline"])
+    events.delete_rule(Name=bucket)
+    pipelines.codepipeline.delete_pipeline(name=name)
+
+
 def test_no_execution_is_lost_or_run_twice_in_crashes(tmp_path):
     """`kill -9` again and again while pushes go through a pipeline: each is one execution, and the last one wins."""
     plane = Neargate(tmp_path / "data", PORT + 19).start()

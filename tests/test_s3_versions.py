@@ -8,6 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from conftest import PORT, Neargate, eventually
+from test_cloudformation import Stacks
+from test_events import Listening
 from test_s3 import contents, refused
 
 
@@ -176,3 +178,63 @@ def test_rules_are_followed(tmp_path):
             s3.get_bucket_lifecycle_configuration(Bucket="aging")
     finally:
         plane.kill()
+
+
+def test_events_of_objects(s3, bucket, neargate):
+    """EventBridge is told of what happens to objects, once their bucket says so."""
+    listening = Listening(neargate)
+    name = listening.rule({"source": ["aws.s3"], "detail": {"bucket": {"name": [bucket]}}})
+    s3.put_object(Bucket=bucket, Key="untold", Body=b"x")
+    assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket=bucket)
+    with refused("NotImplemented", status=501):
+        topic = {"TopicArn": "arn:aws:sns:us-east-1:123456789012:t", "Events": ["s3:ObjectCreated:*"]}
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"TopicConfigurations": [topic]})
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    assert s3.get_bucket_notification_configuration(Bucket=bucket)["EventBridgeConfiguration"] == {}
+    etag = s3.put_object(Bucket=bucket, Key="a/b c", Body=b"four")["ETag"].strip('"')
+    s3.copy_object(Bucket=bucket, Key="copy", CopySource={"Bucket": bucket, "Key": "a/b c"})
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="parts", ChecksumAlgorithm="CRC32")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="parts", UploadId=upload, PartNumber=1, Body=b"part", ChecksumAlgorithm="CRC32")
+    parts = [{"ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"], "PartNumber": 1}]
+    s3.complete_multipart_upload(Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload={"Parts": parts})
+    s3.delete_object(Bucket=bucket, Key="copy")
+    s3.delete_object(Bucket=bucket, Key="never there")
+    enable(s3, bucket)
+    version = s3.put_object(Bucket=bucket, Key="v", Body=b"1")["VersionId"]
+    marker = s3.delete_object(Bucket=bucket, Key="v")["VersionId"]
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "v", "VersionId": version}]})
+    wanted = [
+        ("Object Created", "PutObject", "a/b c", None, None),
+        ("Object Created", "CopyObject", "copy", None, None),
+        ("Object Created", "CompleteMultipartUpload", "parts", None, None),
+        ("Object Deleted", "DeleteObject", "copy", "Permanently Deleted", None),
+        ("Object Created", "PutObject", "v", None, version),
+        ("Object Deleted", "DeleteObject", "v", "Delete Marker Created", marker),
+        ("Object Deleted", "DeleteObject", "v", "Permanently Deleted", version),
+    ]
+
+    def told():
+        events = sorted(listening.heard(name), key=lambda event: event["detail"]["object"]["sequencer"])
+        return events if len(events) >= len(wanted) else None
+
+    events = eventually(told, "the events")
+    detail = [event["detail"] for event in events]
+    assert [
+        (e["detail-type"], d["reason"], d["object"]["key"], d.get("deletion-type"), d["object"].get("version-id")) for e, d in zip(events, detail)
+    ] == wanted
+    assert detail[0]["object"]["size"] == 4 and detail[0]["object"]["etag"] == etag and events[0]["resources"] == [f"arn:aws:s3:::{bucket}"]
+    assert detail[0]["requester"] == "123456789012" and detail[0]["source-ip-address"] == "127.0.0.1" and detail[0]["request-id"]
+    listening.forget(name)
+
+
+def test_a_stacks_bucket_tells_eventbridge(s3, neargate):
+    stacks, name = Stacks(neargate), f"told-{os.urandom(4).hex()}"
+    bucket = {"Type": "AWS::S3::Bucket", "Properties": {"NotificationConfiguration": {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}}}
+    template = {"Resources": {"Bucket": bucket}, "Outputs": {"Name": {"Value": {"Ref": "Bucket"}}}}
+    stacks.create(name, template)
+    made = stacks.outputs(name)["Name"]
+    assert "EventBridgeConfiguration" in s3.get_bucket_notification_configuration(Bucket=made)
+    del bucket["Properties"]["NotificationConfiguration"]
+    stacks.update(name, template)
+    assert "EventBridgeConfiguration" not in s3.get_bucket_notification_configuration(Bucket=made)
+    stacks.delete(name)

@@ -40,6 +40,7 @@ pub(crate) enum Provider {
     CodeCommit,
     Connection,
     Ecr,
+    S3,
     Manual,
     CodeBuild,
     Ecs,
@@ -55,6 +56,7 @@ impl Provider {
             (ActionCategory::Source, ActionOwner::Aws, "CodeCommit") => Ok(Self::CodeCommit),
             (ActionCategory::Source, ActionOwner::Aws, elsewhere::PROVIDER) => Ok(Self::Connection),
             (ActionCategory::Source, ActionOwner::Aws, "ECR") => Ok(Self::Ecr),
+            (ActionCategory::Source, ActionOwner::Aws, "S3") => Ok(Self::S3),
             (ActionCategory::Approval, ActionOwner::Aws, "Manual") => Ok(Self::Manual),
             (ActionCategory::Build | ActionCategory::Test, ActionOwner::Aws, "CodeBuild") => {
                 Ok(Self::CodeBuild)
@@ -68,8 +70,8 @@ impl Provider {
             }
             (category, owner, provider) => Err(format!(
                 "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit, \
-                 CodeStarSourceConnection and ECR sources, builds by CodeBuild, manual approvals, and deployments to \
-                 ECS, by CodeDeploy to ECS and by CloudFormation are built.",
+                 CodeStarSourceConnection, ECR and S3 sources, builds by CodeBuild, manual approvals, and deployments \
+                 to ECS, by CodeDeploy to ECS and by CloudFormation are built.",
                 category.as_str(),
                 owner.as_str(),
             )),
@@ -88,6 +90,7 @@ impl Provider {
                 &["DetectChanges", "OutputArtifactFormat"],
             ),
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
+            Self::S3 => (&["S3Bucket", "S3ObjectKey"], &["PollForSourceChanges"]),
             Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
             // BatchEnabled and CombineArtifacts, which batch builds have, are refused by their values.
             Self::CodeBuild => (&["ProjectName"], &["PrimarySource", "EnvironmentVariables"]),
@@ -133,7 +136,7 @@ impl Provider {
         self,
     ) -> (std::ops::RangeInclusive<usize>, std::ops::RangeInclusive<usize>) {
         match self {
-            Self::CodeCommit | Self::Connection | Self::Ecr => (0..=0, 1..=1),
+            Self::CodeCommit | Self::Connection | Self::Ecr | Self::S3 => (0..=0, 1..=1),
             Self::Manual => (0..=0, 0..=0),
             Self::CodeBuild => (1..=5, 0..=5),
             Self::Ecs => (1..=1, 0..=0),
@@ -321,6 +324,7 @@ async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
         Provider::CodeCommit => source::codecommit(work).await,
         Provider::Connection => connection::source(work).await,
         Provider::Ecr => source::ecr(work).await,
+        Provider::S3 => source::s3(work).await,
         Provider::Manual => approval::wait(work).await,
         Provider::CodeBuild => codebuild::run(work).await,
         Provider::Ecs => ecs::deploy(work).await,

@@ -5,7 +5,7 @@ use crate::{
     actions::Provider,
     api::{
         ActionCategory, ActionDeclaration, ExecutionMode, FailureConditions, PipelineDeclaration,
-        PipelineType,
+        PipelineType, StageDeclaration,
     },
     faults,
 };
@@ -69,6 +69,11 @@ pub(crate) fn check(declaration: &PipelineDeclaration, region: &str) -> Result<(
     if stages[1..].iter().flat_map(|stage| &stage.actions).any(is_source) {
         return Err(faults::structure("Only the first stage can have source actions"));
     }
+    check_actions(stages, region)
+}
+
+/// Checks actions in the order in which they run, with what those before them make.
+fn check_actions(stages: &[StageDeclaration], region: &str) -> Result<(), Fault> {
     let (mut made, mut spaces) = (BTreeSet::new(), BTreeSet::new());
     for stage in stages {
         let mut orders: Vec<i32> = stage.actions.iter().map(order).collect();

@@ -1,6 +1,7 @@
 //! Sources that a pipeline follows by itself: on AWS they are asked every now and then (`PollForSourceChanges`, which
 //! is on unless it is switched off); here what changes them wakes the pipeline. Sources elsewhere (`DetectChanges`) do
-//! when something new is seen of them.
+//! when something new is seen of them. Objects of S3 are looked at once a minute: every object would wake
+//! everybody, and who cannot wait lets EventBridge start the pipeline.
 
 use crate::{
     CodePipeline,
@@ -23,7 +24,7 @@ fn followed(pipeline: &Pipeline) -> impl Iterator<Item = &ActionDeclaration> {
     let actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
     actions.filter(|action| {
         let switch = match action.action_type_id.provider.as_str() {
-            "CodeCommit" => "PollForSourceChanges",
+            "CodeCommit" | "S3" => "PollForSourceChanges",
             elsewhere::PROVIDER => "DetectChanges",
             _ => return false,
         };
@@ -45,6 +46,9 @@ pub(crate) fn look(
             return snapshot.get::<Followed>(&key).map(|found| found.commit.clone());
         }
         let configuration = action.configuration.as_ref()?;
+        if let Some(bucket) = configuration.get("S3Bucket") {
+            return Some(service.s3.tip(bucket, configuration.get("S3ObjectKey")?));
+        }
         let (name, branch) =
             (configuration.get("RepositoryName")?, configuration.get("BranchName")?);
         Some(service.codecommit.tip(&pipeline.realm, name, branch))

@@ -31,6 +31,8 @@ fn action(operation: &str) -> Option<&'static str> {
         "PutBucketLifecycleConfiguration" | "DeleteBucketLifecycle" => {
             "s3:PutLifecycleConfiguration"
         }
+        "GetBucketNotificationConfiguration" => "s3:GetBucketNotification",
+        "PutBucketNotificationConfiguration" => "s3:PutBucketNotification",
         "ListObjectVersions" => "s3:ListBucketVersions",
         "GetBucketTagging" => "s3:GetBucketTagging",
         "PutBucketTagging" | "DeleteBucketTagging" => "s3:PutBucketTagging",

@@ -80,7 +80,7 @@ impl S3 {
         let digests = Digests::new(Algorithm::Crc64Nvme);
         let fresh = self.contents.write(Some(body), digests).await.map_err(told)?;
         let object = of_one(self, bucket.to_owned(), key.to_owned(), &fresh, About::default());
-        self.commit(object, |_, _| Ok(())).await.map_err(told)?;
+        self.commit(object, "PutObject", |_, _| Ok(())).await.map_err(told)?;
         fresh.keep();
         Ok(())
     }

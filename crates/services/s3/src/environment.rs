@@ -1,7 +1,8 @@
-//! Files that tasks take their environment from.
-//! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/use-environment-file.html>
+//! Objects that other services read as somebody: files that tasks take their environment from
+//! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/use-environment-file.html>), sources, artifacts.
 
-use crate::{S3, model::Object};
+use crate::{S3, model::Object, ops};
+use std::sync::Arc;
 use wire::{Context, Principal};
 
 /// The longest file, in bytes: what a process's environment can hold.
@@ -38,13 +39,35 @@ impl S3 {
         key: &str,
         longest: u64,
     ) -> Result<Vec<u8>, String> {
-        self.authorise(context, "s3:GetObject", Some(bucket), Some(key)).map_err(told)?;
-        let object = self.store.read().get::<Object>(&Object::key_of(bucket, key));
-        let object = object.ok_or("NoSuchKey: The specified key does not exist.")?;
+        Ok(self.object(context, (bucket, key), None, longest).await?.1)
+    }
+
+    /// [`S3::bytes`] of a version of the object, or of the newest, and what else is known of it.
+    pub async fn object(
+        &self,
+        context: &Context,
+        (bucket, key): (&str, &str),
+        version: Option<&str>,
+        longest: u64,
+    ) -> Result<(Arc<Object>, Vec<u8>), String> {
+        let action = match version {
+            Some(_) => "s3:GetObjectVersion",
+            None => "s3:GetObject",
+        };
+        self.authorise(context, action, Some(bucket), Some(key)).map_err(told)?;
+        let found = ops::version::find(&self.store.read(), bucket, key, version, None);
+        let object = found.map_err(told)?;
         if object.size > longest {
             return Err(format!("s3://{bucket}/{key} is longer than {longest} bytes"));
         }
-        self.contents.read_all(&object.pieces, object.size).await.map_err(told)
+        let bytes = self.contents.read_all(&object.pieces, object.size).await.map_err(told)?;
+        Ok((object, bytes))
+    }
+
+    /// What names the newest version of an object, for those who follow it: its version id. None without an object that
+    /// has one.
+    pub fn tip(&self, bucket: &str, key: &str) -> Option<String> {
+        self.store.read().get::<Object>(&Object::key_of(bucket, key))?.version.clone()
     }
 }
 

@@ -61,6 +61,7 @@ impl S3 {
         store.declare::<Version>()?;
         store.declare::<Upload>()?;
         store.declare::<Part>()?;
+        events::declare(&store)?;
         let contents = Contents::open(directory, world.clone(), &store.read())?;
         Ok(Arc::new(Self { store, world, iam, contents }))
     }

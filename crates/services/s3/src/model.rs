@@ -35,6 +35,9 @@ pub struct Bucket {
     /// What becomes of objects by and by.
     #[serde(default)]
     pub lifecycle: Vec<Rule>,
+    /// Whether EventBridge is told of its objects.
+    #[serde(default)]
+    pub event_bridge: bool,
 }
 
 /// What is done against public access: of a bucket's two policies, since no access control lists are public.

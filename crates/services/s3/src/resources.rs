@@ -4,7 +4,7 @@
 use crate::{
     S3,
     model::{Bucket as Record, PublicAccess, Versioning},
-    ops::{bucket, configuration, lifecycle, policy, tag, version},
+    ops::{bucket, configuration, lifecycle, notification, policy, tag, version},
 };
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, Types, text};
@@ -50,11 +50,12 @@ fn nothing_else(properties: &Properties, known: &[&str]) -> Result<(), Failure> 
 
 struct Bucket(Arc<S3>);
 
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "BucketName",
     "AccessControl",
     "BucketEncryption",
     "LifecycleConfiguration",
+    "NotificationConfiguration",
     "OwnershipControls",
     "PublicAccessBlockConfiguration",
     "Tags",
@@ -65,6 +66,18 @@ fn number(json: Option<&Json>) -> Result<Option<i32>, Failure> {
     let Some(json) = json.filter(|json| !json.is_null()) else { return Ok(None) };
     let number = text(json).parse();
     number.map(Some).map_err(|_| Failure::invalid(format!("{json} is not a number")))
+}
+
+/// Whether a template lets EventBridge be told of a bucket's objects.
+fn event_bridge(properties: &Properties) -> Result<bool, Failure> {
+    let Some(wanted) = properties.get("NotificationConfiguration") else { return Ok(false) };
+    let wanted = Properties::from(wanted.clone());
+    nothing_else(&wanted, &["EventBridgeConfiguration"])?;
+    let told = wanted.get("EventBridgeConfiguration").cloned().map(Properties::from);
+    // Without a word it is on, as in CloudFormation's own description.
+    Ok(told.is_some_and(|told| {
+        told.get("EventBridgeEnabled").is_none() || told.on("EventBridgeEnabled")
+    }))
 }
 
 /// A template's lifecycle rule as the operation takes it.
@@ -188,6 +201,11 @@ impl Bucket {
     ) -> Result<(), Failure> {
         let s3 = &self.0;
         let may = |action: &str| may(s3, request, action, name);
+        if new.differ(old, &["NotificationConfiguration"]) {
+            may("s3:PutBucketNotification")?;
+            let told = event_bridge(new)?;
+            notification::set(s3, name.to_owned(), told).await.map_err(failed)?;
+        }
         if new.differ(old, &["VersioningConfiguration"]) {
             may("s3:PutBucketVersioning")?;
             let status = new.get("VersioningConfiguration").map(|all| text(&all["Status"]));

@@ -1,4 +1,4 @@
-//! Sources: a commit's files, an image.
+//! Sources: a commit's files, an image, an archive in a bucket.
 
 use super::{Done, Failed, Work, artifacts};
 use crate::{api::SourceRevisionType, model::Revision};
@@ -112,6 +112,50 @@ pub(super) async fn ecr(work: &Work<'_>) -> Result<Done, Failed> {
             id: digest,
             summary: String::new(),
             created: work.service.world.now(),
+        }),
+    })
+}
+
+/// <https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-S3.html>
+pub(super) async fn s3(work: &Work<'_>) -> Result<Done, Failed> {
+    let (bucket, key) = (work.need("S3Bucket")?, work.need("S3ObjectKey")?);
+    let version = work.asked_revision(SourceRevisionType::S3ObjectVersionId);
+    let turn = work.turn().await;
+    let (s3, ctx) = (&work.service.s3, work.context());
+    let read = s3.object(&ctx, (bucket, key), version.as_deref(), artifacts::MOST_BYTES).await;
+    let (object, bytes) = read.map_err(|why| {
+        let message = format!("s3://{bucket}/{key} cannot be read: {why}");
+        match why.starts_with("AccessDenied") {
+            true => Failed::permission(message),
+            false => Failed::job(message),
+        }
+    })?;
+    let version = object.version.clone().ok_or_else(|| {
+        Failed::configuration(format!(
+            "The object {key} of the bucket {bucket} has no version: a source's bucket has versioning enabled."
+        ))
+    })?;
+    let artifacts = work.put(bytes).await?;
+    drop(turn);
+    let pairs = [
+        ("BucketName", bucket),
+        ("ETag", &object.etag),
+        ("ObjectKey", key),
+        ("VersionId", &version),
+    ];
+    let outputs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let summary = format!("Amazon S3 version id: {version}");
+    Ok(Done {
+        summary: Some(summary.clone()),
+        external: Some(version.clone()),
+        outputs: BTreeMap::from(outputs),
+        artifacts,
+        revision: Some(Revision {
+            action: work.run.declaration.name.clone(),
+            artifact: work.output_name(),
+            id: version,
+            summary,
+            created: object.modified,
         }),
     })
 }

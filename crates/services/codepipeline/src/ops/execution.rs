@@ -48,6 +48,7 @@ fn gives(pipeline: &Pipeline, wanted: &SourceRevisionOverride) -> bool {
     let givers = match wanted.revision_type {
         SourceRevisionType::CommitId => [Provider::CodeCommit, Provider::Connection].as_slice(),
         SourceRevisionType::ImageDigest => &[Provider::Ecr],
+        SourceRevisionType::S3ObjectVersionId => &[Provider::S3],
         _ => return false,
     };
     let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);

@@ -116,6 +116,7 @@ pub(crate) async fn make(s3: &S3, account: &str, region: &str, name: &str) -> S3
         kms: false,
         public_access: Some(PublicAccess::ALL),
         lifecycle: Vec::new(),
+        event_bridge: false,
     };
     s3.write(move |tx| match tx.get::<Bucket>(&bucket.name) {
         // In us-east-1 that is no error, as it has always been.

@@ -98,8 +98,9 @@ pub(super) async fn object(
     let body = s3.contents.read(&from.pieces, 0, from.size).await?;
     let fresh = s3.contents.write(Some(body), Digests::new(algorithm)).await?;
     let copy = of_one(s3, input.bucket, input.key, &fresh, about);
-    let made = s3
-        .commit(copy, move |_, before| check_write(before, matches.as_ref(), none_match.as_ref()));
+    let made = s3.commit(copy, "CopyObject", move |_, before| {
+        check_write(before, matches.as_ref(), none_match.as_ref())
+    });
     let made = made.await?;
     fresh.keep();
     let sums = checksum::told(&made.checksum);

@@ -223,6 +223,9 @@ pub(crate) async fn follow(s3: &Arc<S3>) {
     }
 }
 
+/// Why objects are deleted whose time is over.
+const EXPIRED: &str = "Lifecycle Expiration";
+
 async fn follow_one(
     s3: &Arc<S3>,
     bucket: &Bucket,
@@ -234,7 +237,7 @@ async fn follow_one(
         if rules.iter().any(|rule| rule.expires(&object, now)) {
             let etag = dto::ETagCondition::ETag(dto::ETag::Strong(object.etag.clone()));
             let (name, key) = (bucket.name.clone(), object.key.clone());
-            match super::object::remove(s3, name, key, None, Some(etag)).await {
+            match super::object::remove(s3, name, key, None, (Some(etag), EXPIRED)).await {
                 // It was put anew or deleted in between.
                 Err(error) if error.code().as_str() == "PreconditionFailed" => {}
                 Err(error) if error.code().as_str() == "NoSuchKey" => {}
@@ -251,7 +254,14 @@ async fn follow_one(
     for (key, versions) in by_key {
         for old in over(&snapshot, rules, &key, &versions, now) {
             let name = version::named(old.version.as_ref());
-            super::object::remove(s3, bucket.name.clone(), key.clone(), Some(name), None).await?;
+            super::object::remove(
+                s3,
+                bucket.name.clone(),
+                key.clone(),
+                Some(name),
+                (None, EXPIRED),
+            )
+            .await?;
         }
     }
     let uploads: Vec<Arc<Upload>> = snapshot.scan_prefix::<Upload>(&prefix).collect();

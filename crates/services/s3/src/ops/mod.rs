@@ -7,6 +7,7 @@ mod copy;
 pub(crate) mod lifecycle;
 mod listing;
 mod multipart;
+pub(crate) mod notification;
 mod object;
 pub(crate) mod policy;
 pub(crate) mod tag;
@@ -130,6 +131,12 @@ operations! {
         = lifecycle::put, "PutBucketLifecycleConfiguration";
     delete_bucket_lifecycle: DeleteBucketLifecycleInput -> DeleteBucketLifecycleOutput
         = lifecycle::delete, "DeleteBucketLifecycle";
+    get_bucket_notification_configuration: GetBucketNotificationConfigurationInput
+            -> GetBucketNotificationConfigurationOutput
+        = notification::get, "GetBucketNotificationConfiguration";
+    put_bucket_notification_configuration: PutBucketNotificationConfigurationInput
+            -> PutBucketNotificationConfigurationOutput
+        = notification::put, "PutBucketNotificationConfiguration";
     list_object_versions: ListObjectVersionsInput -> ListObjectVersionsOutput
         = version::list, "ListObjectVersions";
     get_bucket_tagging: GetBucketTaggingInput -> GetBucketTaggingOutput

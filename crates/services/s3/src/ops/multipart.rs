@@ -252,7 +252,7 @@ pub(super) async fn complete(
     let (record, id) = (upload.key(), upload.id.clone());
     let unused = Arc::new(std::sync::Mutex::new(Vec::new()));
     let left = unused.clone();
-    let made = s3.commit(object, move |tx, before| {
+    let made = s3.commit(object, "CompleteMultipartUpload", move |tx, before| {
         check_write(before, matches.as_ref(), none_match.as_ref())?;
         let rest = forget(tx, &record, &id)?;
         // Parts may have been put anew since they were looked at.

@@ -3,7 +3,9 @@
 use super::{
     bucket, check_acl, check_storage_class,
     condition::{Conditions, check_write},
-    encrypted, encryption, refuse, tag, time,
+    encrypted, encryption,
+    notification::{self, Happened},
+    refuse, tag, time,
     version::{self, Removed},
     why,
 };
@@ -11,7 +13,7 @@ use crate::{
     S3, checksum,
     checksum::{Digests, Sums},
     content::Fresh,
-    faults,
+    door, faults,
     model::{About, Algorithm, Bucket, Object},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -50,14 +52,19 @@ impl S3 {
     pub(crate) async fn commit(
         &self,
         object: Object,
+        reason: &'static str,
         condition: impl FnOnce(&mut Tx, Option<&Object>) -> S3Result<()> + Send + 'static,
     ) -> S3Result<Arc<Object>> {
         let (id, now) = (version::fresh(&self.world), self.world.now());
+        let (world, asked) = (self.world.clone(), door::context(self));
         let committed = self.write(move |tx| {
             let bucket = tx.get::<Bucket>(&object.bucket).ok_or_else(faults::no_bucket)?;
             let before = tx.get::<Object>(&Object::key_of(&object.bucket, &object.key));
             condition(tx, before.as_deref())?;
-            Ok(version::put(tx, bucket.versioning, object, id, now))
+            let (made, unused) = version::put(tx, bucket.versioning, object, id, now);
+            let told = (Happened::Created(&made), reason, asked);
+            notification::tell(tx, &world, &bucket, &made.key, told, now);
+            Ok((made, unused))
         });
         let (made, unused) = committed.await?;
         self.contents.discard(unused);
@@ -236,7 +243,7 @@ pub(super) async fn put(
     let (bucket, key) = (input.bucket.clone(), input.key.clone());
     let (matches, none_match) = (input.if_match.clone(), input.if_none_match.clone());
     let object = of_one(s3, bucket, key, &fresh, about);
-    let made = s3.commit(object, move |_, before| {
+    let made = s3.commit(object, "PutObject", move |_, before| {
         check_write(before, matches.as_ref(), none_match.as_ref())
     });
     let made = made.await?;
@@ -409,22 +416,35 @@ pub(super) async fn head(
     })
 }
 
+/// Why objects are deleted that somebody deletes.
+const DELETED: &str = "DeleteObject";
+
 /// Deletes an object, if it is there and is what the client believes it to be, or a version of it.
 pub(super) async fn remove(
     s3: &S3,
     bucket: String,
     key: String,
     wanted: Option<String>,
-    matches: Option<dto::ETagCondition>,
+    (matches, reason): (Option<dto::ETagCondition>, &'static str),
 ) -> S3Result<Removed> {
     let (fresh, now) = (version::fresh(&s3.world), s3.world.now());
+    let (world, asked) = (s3.world.clone(), door::context(s3));
     let removed = s3.write(move |tx| {
         let found = tx.get::<Bucket>(&bucket).ok_or_else(faults::no_bucket)?;
         if matches.is_some() {
             let there = tx.get::<Object>(&Object::key_of(&bucket, &key));
             check_write(there.as_deref(), matches.as_ref(), None)?;
         }
-        version::remove(tx, found.versioning, (&bucket, &key), wanted, fresh, now)
+        let (there, of_version) =
+            (tx.get::<Object>(&Object::key_of(&bucket, &key)).is_some(), wanted.is_some());
+        let removed = version::remove(tx, found.versioning, (&bucket, &key), wanted, fresh, now)?;
+        let marker = removed.marker && !of_version;
+        // What was not there is not gone now.
+        if there || removed.marker || !removed.unused.is_empty() {
+            let happened = Happened::Deleted { marker, version: removed.version.as_deref() };
+            notification::tell(tx, &world, &found, &key, (happened, reason, asked), now);
+        }
+        Ok(removed)
     });
     let mut removed = removed.await?;
     s3.contents.discard(std::mem::take(&mut removed.unused));
@@ -441,7 +461,8 @@ pub(super) async fn delete(
         if_match_last_modified_time: "there are no directory buckets", if_match_size: "there are no directory buckets",
     });
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
-    let removed = remove(s3, input.bucket, input.key, input.version_id, input.if_match).await?;
+    let removed =
+        remove(s3, input.bucket, input.key, input.version_id, (input.if_match, DELETED)).await?;
     Ok(dto::DeleteObjectOutput {
         delete_marker: removed.marker.then_some(true),
         version_id: removed.version,
@@ -476,7 +497,7 @@ pub(super) async fn delete_many(
             s3.authorise(&context, action, Some(&input.bucket), Some(&wanted.key))?;
             let matches = wanted.e_tag.clone().map(dto::ETagCondition::ETag);
             let (bucket, key) = (input.bucket.clone(), wanted.key.clone());
-            remove(s3, bucket, key, wanted.version_id.clone(), matches).await
+            remove(s3, bucket, key, wanted.version_id.clone(), (matches, DELETED)).await
         };
         match one.await {
             Ok(_) if quiet => {}

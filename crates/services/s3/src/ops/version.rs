@@ -57,7 +57,7 @@ fn marked(mut error: s3s::S3Error, version: Option<&String>) -> s3s::S3Error {
 }
 
 /// The object, or a version of it, if it and its bucket are there.
-pub(super) fn find(
+pub(crate) fn find(
     snapshot: &Snapshot,
     bucket: &str,
     key: &str,
