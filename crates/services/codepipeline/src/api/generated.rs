@@ -5163,7 +5163,7 @@ static S_GIT_BRANCH_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5174,7 +5174,7 @@ static S_GIT_BRANCH_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5211,7 +5211,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             required: true,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5222,7 +5222,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5233,7 +5233,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5251,7 +5251,7 @@ static S_GIT_FILE_PATH_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5262,7 +5262,7 @@ static S_GIT_FILE_PATH_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5311,7 +5311,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5322,7 +5322,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5333,7 +5333,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5357,7 +5357,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5368,7 +5368,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5379,7 +5379,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5403,7 +5403,7 @@ static S_GIT_TAG_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -5414,7 +5414,7 @@ static S_GIT_TAG_FILTER_CRITERIA: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -5943,7 +5943,7 @@ static S_PIPELINE_DECLARATION: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
@@ -6372,7 +6372,7 @@ static S_PIPELINE_TRIGGER_DECLARATION: Shape = Shape {
             required: true,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
         Member {
@@ -6383,7 +6383,7 @@ static S_PIPELINE_TRIGGER_DECLARATION: Shape = Shape {
             required: true,
             location: Location::Body,
             mark: Mark::Refused(
-                "triggers are for sources behind connections, which are not built; sources start pipelines by themselves or by EventBridge",
+                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
             ),
         },
     ]),
