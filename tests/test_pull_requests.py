@@ -469,18 +469,22 @@ def test_no_merge_is_lost_or_half_done(tmp_path):
         work.push("--all")
         for number in range(20):
             pulls.append((f"b{number}", work.request(f"b{number}")))
-        acknowledged, left = {}, iter(pulls)
+        acknowledged, refusals, left = {}, [], iter(pulls)
 
         def merge():
             for name, pull in left:
-                merged = work.api.merge_pull_request_by_three_way(**work.which(pull))["pullRequest"]
+                try:
+                    merged = work.api.merge_pull_request_by_three_way(**work.which(pull))["pullRequest"]
+                except ClientError as error:
+                    refusals.append(error)
+                    continue
                 acknowledged[name] = merged["pullRequestTargets"][0]["mergeMetadata"]["mergeCommitId"]
 
         for round in range(1, 4):
             thread = threading.Thread(target=lambda: suppressed(merge))
             thread.start()
             # By then the next one has begun.
-            eventually(lambda: len(acknowledged) >= 2 * round, "some are merged")
+            eventually(lambda: len(acknowledged) >= 2 * round, f"some are merged, but for {refusals}")
             plane.kill()
             thread.join()
             plane.start()
@@ -503,7 +507,7 @@ def test_no_merge_is_lost_or_half_done(tmp_path):
 
 def suppressed(merge):
     """Until the other side is killed."""
-    with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError):
         merge()
 
 

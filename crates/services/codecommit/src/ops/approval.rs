@@ -1,6 +1,6 @@
 //! Approvals of pull requests, and the rules for them.
 
-use super::pull_request::{change, closed, named};
+use super::pull_request::{change_open, named};
 use crate::{
     CodeCommit,
     api::*,
@@ -81,10 +81,7 @@ pub(crate) async fn create_pull_request_approval_rule(
         template: None,
     };
     let new = rule.clone();
-    change(codecommit, ctx, (&repository, &pull), move |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    change_open(codecommit, ctx, (&repository, &pull), move |pull| {
         if pull.rules.iter().any(|rule| rule.name == new.name) {
             return Err(Fault::new(
                 "ApprovalRuleNameAlreadyExistsException",
@@ -113,10 +110,7 @@ pub(crate) async fn update_pull_request_approval_rule_content(
     let (repository, pull) = named(codecommit, ctx, &input.pull_request_id, action)?;
     content(&input.new_rule_content)?;
     let (name, actor, at) = (input.approval_rule_name.clone(), ctx.principal.arn.clone(), ctx.now);
-    let changed = change(codecommit, ctx, (&repository, &pull), move |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    let changed = change_open(codecommit, ctx, (&repository, &pull), move |pull| {
         let rule = pull.rules.iter_mut().find(|rule| rule.name == input.approval_rule_name);
         let rule = rule.ok_or_else(|| no_rule(&input.approval_rule_name))?;
         if rule.template.is_some() {
@@ -146,10 +140,7 @@ pub(crate) async fn delete_pull_request_approval_rule(
     let name = input.approval_rule_name;
     let found = pull.rules.iter().find(|rule| rule.name == name);
     let approval_rule_id = found.map(|rule| rule.id.clone());
-    change(codecommit, ctx, (&repository, &pull), move |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    change_open(codecommit, ctx, (&repository, &pull), move |pull| {
         let at = pull.rules.iter().position(|rule| rule.name == name);
         let at = at.ok_or_else(|| no_rule(&name))?;
         if pull.rules[at].template.is_some() {
@@ -172,10 +163,7 @@ pub(crate) async fn update_pull_request_approval_state(
     let action = "codecommit:UpdatePullRequestApprovalState";
     let (repository, pull) = named(codecommit, ctx, &input.pull_request_id, action)?;
     let actor = ctx.principal.arn.clone();
-    change(codecommit, ctx, (&repository, &pull), move |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    change_open(codecommit, ctx, (&repository, &pull), move |pull| {
         current(pull, &input.revision_id)?;
         if pull.author == actor {
             return Err(Fault::new(
@@ -207,10 +195,7 @@ pub(crate) async fn override_pull_request_approval_rules(
     let action = "codecommit:OverridePullRequestApprovalRules";
     let (repository, pull) = named(codecommit, ctx, &input.pull_request_id, action)?;
     let actor = ctx.principal.arn.clone();
-    change(codecommit, ctx, (&repository, &pull), move |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    change_open(codecommit, ctx, (&repository, &pull), move |pull| {
         current(pull, &input.revision_id)?;
         let status = input.override_status;
         let over = status == OverrideStatus::Override;

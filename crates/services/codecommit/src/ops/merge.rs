@@ -461,6 +461,9 @@ async fn merge_pull_request(
     (id, name, commit): (String, String, Option<String>),
     (mut asked, action): (Asked, &str),
 ) -> Result<Option<crate::api::PullRequest>, Fault> {
+    let (repository, _) = pull_request::named_to_merge(codecommit, ctx, &id, action)?;
+    // What a crash left untold would make its branches look as if they had moved just now.
+    codecommit.settle(&repository.id, None).await?;
     let (repository, pull) = pull_request::named_to_merge(codecommit, ctx, &id, action)?;
     if repository.name != name {
         super::find(codecommit, ctx, &name, action)?;

@@ -71,6 +71,20 @@ pub(super) fn no_pull_request(id: &str) -> Fault {
     Fault::new("PullRequestDoesNotExistException", message)
 }
 
+/// [`change`] of one that is open.
+pub(super) async fn change_open(
+    codecommit: &CodeCommit,
+    ctx: &Context,
+    which: (&Repository, &PullRequest),
+    how: impl FnOnce(&mut PullRequest) -> Result<Option<Happened>, Fault> + Send + 'static,
+) -> Result<PullRequest, Fault> {
+    change(codecommit, ctx, which, |pull| match pull.open {
+        true => how(pull),
+        false => Err(closed(pull)),
+    })
+    .await
+}
+
 pub(super) fn closed(pull: &PullRequest) -> Fault {
     let message = format!("Pull request {} is closed already.", pull.number);
     Fault::new("PullRequestAlreadyClosedException", message)
@@ -376,10 +390,7 @@ pub(crate) async fn update_pull_request_title(
     let action = "codecommit:UpdatePullRequestTitle";
     let (repository, pull) = named(codecommit, ctx, &input.pull_request_id, action)?;
     let title = title(input.title)?;
-    let changed = change(codecommit, ctx, (&repository, &pull), |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    let changed = change_open(codecommit, ctx, (&repository, &pull), |pull| {
         pull.title = title;
         Ok(None)
     });
@@ -395,10 +406,7 @@ pub(crate) async fn update_pull_request_description(
     let action = "codecommit:UpdatePullRequestDescription";
     let (repository, pull) = named(codecommit, ctx, &input.pull_request_id, action)?;
     let description = description(Some(input.description))?;
-    let changed = change(codecommit, ctx, (&repository, &pull), |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    let changed = change_open(codecommit, ctx, (&repository, &pull), |pull| {
         pull.description = description;
         Ok(None)
     });
@@ -421,10 +429,7 @@ pub(crate) async fn update_pull_request_status(
     }
     let bare = codecommit.git.bare(&repository.id);
     let base = merge::base(&bare, &pull.source_commit, &pull.destination_commit).await?;
-    let changed = change(codecommit, ctx, (&repository, &pull), |pull| {
-        if !pull.open {
-            return Err(closed(pull));
-        }
+    let changed = change_open(codecommit, ctx, (&repository, &pull), |pull| {
         pull.open = false;
         pull.merge = None;
         pull.base = base;
