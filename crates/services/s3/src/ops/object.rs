@@ -435,12 +435,11 @@ pub(super) async fn remove(
             let there = tx.get::<Object>(&Object::key_of(&bucket, &key));
             check_write(there.as_deref(), matches.as_ref(), None)?;
         }
-        let (there, of_version) =
-            (tx.get::<Object>(&Object::key_of(&bucket, &key)).is_some(), wanted.is_some());
+        let of_version = wanted.is_some();
         let removed = version::remove(tx, found.versioning, (&bucket, &key), wanted, fresh, now)?;
         let marker = removed.marker && !of_version;
         // What was not there is not gone now.
-        if there || removed.marker || !removed.unused.is_empty() {
+        if removed.changed {
             let happened = Happened::Deleted { marker, version: removed.version.as_deref() };
             notification::tell(tx, &world, &found, &key, (happened, reason, asked), now);
         }

@@ -169,6 +169,8 @@ pub(super) struct Removed {
     pub(super) marker: bool,
     /// Pieces that nothing needs any more.
     pub(super) unused: Vec<Piece>,
+    /// Something is other than before.
+    pub(super) changed: bool,
 }
 
 /// Deletes an object, or the `wanted` version of it.
@@ -190,7 +192,8 @@ pub(super) fn remove(
     let pieces = |object: &Object| object.pieces.clone();
     if versioning == Versioning::Never {
         let unused = current.as_deref().map_or_else(Vec::new, pieces);
-        return Ok(Removed { version: None, marker: false, unused });
+        let changed = current.is_some();
+        return Ok(Removed { version: None, marker: false, unused, changed });
     }
     let mut unused = Vec::new();
     if versioning == Versioning::Suspended {
@@ -206,7 +209,8 @@ pub(super) fn remove(
     }
     let version = (versioning == Versioning::Enabled).then_some(fresh);
     keep(tx, (bucket, key), version.clone(), None, now);
-    Ok(Removed { version: Some(named(version.as_ref())), marker: true, unused })
+    let version = Some(named(version.as_ref()));
+    Ok(Removed { version, marker: true, unused, changed: true })
 }
 
 fn remove_version(
@@ -215,7 +219,8 @@ fn remove_version(
     current: Option<Arc<Object>>,
     wanted: String,
 ) -> Removed {
-    let mut removed = Removed { version: Some(wanted.clone()), marker: false, unused: Vec::new() };
+    let version = Some(wanted.clone());
+    let mut removed = Removed { version, marker: false, unused: Vec::new(), changed: true };
     let is_current =
         current.as_ref().is_some_and(|object| named(object.version.as_ref()) == wanted);
     match &current {
@@ -227,7 +232,10 @@ fn remove_version(
             let all = history(tx, bucket, key);
             let found = all.iter().find(|version| named(version.version.as_ref()) == wanted);
             // What is not there is deleted already.
-            let Some(found) = found else { return removed };
+            let Some(found) = found else {
+                removed.changed = false;
+                return removed;
+            };
             tx.delete::<Version>(&found.key());
             removed.marker = found.object.is_none();
             if let Some(object) = &found.object {
