@@ -89,8 +89,11 @@ class Deployed(Balanced):
             f'        TaskDefinition: "{definition}"\n        LoadBalancerInfo:\n          ContainerName: "main"\n          ContainerPort: 8080\n'
         )
 
-    def begin(self, words, **more):
-        revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": self.spec(self.page(words))}}
+    def begin(self, words, hooks=None, **more):
+        content = self.spec(self.page(words))
+        if hooks:
+            content += "Hooks:\n" + "".join(f'  - {event}: "{function}"\n' for event, function in hooks.items())
+        revision = {"revisionType": "AppSpecContent", "appSpecContent": {"content": content}}
         return self.api.create_deployment(applicationName=self.name, deploymentGroupName="group", revision=revision, **more)["deploymentId"]
 
     def get(self, id):
@@ -265,7 +268,9 @@ def test_bad_input(stack):
     good = deployed.spec(deployed.page("x"))
     fails("INVALID_REVISION", "line 9", good.replace("8080", "many"))
     fails("INVALID_REVISION", "SHA-256", revisionType="AppSpecContent", appSpecContent={"content": good, "sha256": "0" * 64})
-    fails("INVALID_REVISION", "Hooks", good + 'Hooks:\n  - BeforeInstall: "f"\n')
+    fails("INVALID_REVISION", "AllowTraffic", good + 'Hooks:\n  - AllowTraffic: "f"\n')
+    # This plane knows of no place where functions run.
+    fails("INVALID_LAMBDA_FUNCTION", "--functions", good + 'Hooks:\n  - BeforeInstall: "f"\n')
     fails("ECS_UPDATE_ERROR", "TaskDefinition", good.replace("family-", "nothing-"))
     fails("ECS_UPDATE_ERROR", "container", good.replace('"main"', '"other"'))
     bucket = f"specs-{os.urandom(4).hex()}"

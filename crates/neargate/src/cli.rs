@@ -119,6 +119,10 @@ pub(crate) struct ServeOptions {
     /// address that the APIs listen on unless set; on a server, its public one.
     #[arg(long, env = "NEARGATE_BALANCER_ADDRESS")]
     balancer_address: Option<IpAddr>,
+    /// Where Lambda functions run: the URL of something that answers Lambda's Invoke, as `sam local start-lambda` does
+    /// (http://127.0.0.1:3001). Neargate invokes functions, and does not run them itself yet.
+    #[arg(long, env = "NEARGATE_FUNCTIONS")]
+    functions: Option<lambda::Endpoint>,
 }
 
 fn time_scale(text: &str) -> Result<f64, String> {

@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub time_scale: f64,
     /// Where names of load balancers are made known to the host's programs, if anywhere.
     pub hosts_file: Option<PathBuf>,
+    /// Where Lambda functions run, if anywhere.
+    pub functions: Option<lambda::Endpoint>,
 }
 
 /// Why the control plane did not start.

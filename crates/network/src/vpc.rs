@@ -468,6 +468,10 @@ impl Network {
         for eni in std::mem::take(&mut *self.hosts.lock().await) {
             namespace::unpin(&self.pin(&eni))?;
         }
+        // What an earlier process set up, and this one had no use for.
+        for leak in self.leaks().await? {
+            self.mend(leak).await?;
+        }
         let (table, block) = (self.table(), self.block);
         self.host
             .run(move |inside| {

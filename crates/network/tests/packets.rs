@@ -241,7 +241,12 @@ async fn a_network_that_is_set_up_again_cuts_nobody_off() {
     assert_eq!(reached().await.unwrap().as_deref(), Some("still here"));
     network.set_groups("vpc-1", vec![group("sg-0", vec![], vec![open_all()])]).await.unwrap();
     assert_eq!(reached().await.unwrap(), None);
+
+    drop(network);
+    // One that had no use for the VPC takes it away all the same.
+    let network = Network::open(config("d", directory.path())).await.unwrap();
     network.close().await.unwrap();
+    assert!(!config("d", directory.path()).run_dir.exists());
 }
 
 #[tokio::test]

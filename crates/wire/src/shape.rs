@@ -98,6 +98,10 @@ pub enum Location {
     QueryString(&'static str),
     /// A header.
     Header(&'static str),
+    /// The whole body: bytes as they are.
+    Payload,
+    /// The answer's status, an integer.
+    Status,
 }
 
 /// No member is accepted and ignored: it is one of these.

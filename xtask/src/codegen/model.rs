@@ -59,6 +59,8 @@ pub(super) struct Shape {
     pub flattened: bool,
     #[serde(default)]
     pub sensitive: bool,
+    /// The member that is the whole body, in a REST protocol.
+    pub payload: Option<String>,
     #[serde(rename = "enum", default)]
     pub values: Vec<String>,
     pub min: Option<f64>,

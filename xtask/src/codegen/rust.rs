@@ -353,7 +353,10 @@ fn member_table(
     let location = match reference.location.as_deref() {
         Some("uri") => format!("Location::Uri({xml:?})"),
         Some("querystring") => format!("Location::QueryString({xml:?})"),
-        Some("header") => format!("Location::Header({xml:?})"),
+        // Names of headers are in small letters, as hyper has them.
+        Some("header") => format!("Location::Header({:?})", xml.to_lowercase()),
+        Some("statusCode") => "Location::Status".to_owned(),
+        None if shape.payload.as_deref() == Some(member) => "Location::Payload".to_owned(),
         _ => "Location::Body".to_owned(),
     };
     let mark = match plan.refusal(name, member) {

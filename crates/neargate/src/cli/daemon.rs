@@ -39,6 +39,7 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         domain: options.domain.clone(),
         balancer_address: options.balancer_address.unwrap_or(options.listen.ip()),
         hosts_file: Some(options.hosts_file.clone()).filter(|file| file.as_os_str() != "none"),
+        functions: options.functions.clone(),
     })
 }
 
@@ -80,6 +81,9 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     command.args(["--domain", &options.domain, "--time-scale", &options.time_scale.to_string()]);
     if let Some(address) = options.balancer_address {
         command.args(["--balancer-address", &address.to_string()]);
+    }
+    if let Some(endpoint) = &options.functions {
+        command.args(["--functions", &endpoint.to_string()]);
     }
     if let Some(pair) = &options.account_key {
         // Not an argument: arguments can be read by everyone on the machine.

@@ -16,6 +16,7 @@ use elbv2::ElbV2;
 use events::Events;
 use iam::Iam;
 use images::BlobStore;
+use lambda::Lambda;
 use logs::Logs;
 use logstore::LogStore;
 use network::Network;
@@ -50,6 +51,7 @@ pub(super) struct House {
     ecr: Arc<Ecr>,
     s3: Arc<S3>,
     scaling: Arc<AutoScaling>,
+    lambda: Arc<Lambda>,
     secrets: Arc<SecretsManager>,
     ssm: Arc<Ssm>,
 }
@@ -108,11 +110,14 @@ impl House {
             s3: s3.clone(),
         };
         let pipelines = CodePipeline::new(store.clone(), world.clone(), neighbours)?;
+        let functions = settings.functions.clone();
+        let lambda = Lambda::new(store.clone(), world.clone(), sealer.clone(), functions)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
             connections,
+            lambda,
             builds,
             pipelines,
             deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
@@ -153,6 +158,7 @@ impl House {
             elbv2::api::service(self.elb.clone()),
             events::api::service(self.events.clone()),
             application_autoscaling::api::service(self.scaling.clone()),
+            lambda::api::service(self.lambda.clone()),
             logs::api::service(self.logs.clone()),
             ssm::api::service(self.ssm.clone()),
             secretsmanager::api::service(self.secrets.clone()),
@@ -198,6 +204,7 @@ impl House {
         self.builds.start(codebuild::Surroundings { front: front.clone(), logs, secrets });
         self.pipelines.start(front.clone());
         self.deployments.start(front.clone());
+        self.lambda.start();
         self.ecr.start();
         self.s3.start();
         self.ssm.start();

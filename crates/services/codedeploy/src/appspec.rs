@@ -1,6 +1,7 @@
 //! AppSpec files of ECS deployments, YAML or JSON.
 //! <https://docs.aws.amazon.com/codedeploy/latest/userguide/reference-appspec-file-structure-resources.html>
 
+use crate::model::HookEvent;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use std::collections::BTreeMap;
@@ -51,8 +52,15 @@ pub(crate) struct Container {
     pub port: i32,
 }
 
+/// What a file says.
+#[derive(Debug)]
+pub(crate) struct Spec {
+    pub service: Properties,
+    pub hooks: BTreeMap<HookEvent, String>,
+}
+
 /// Reads a file. What is wrong with it is told with its line.
-pub(crate) fn read(text: &str) -> Result<Properties, String> {
+pub(crate) fn read(text: &str) -> Result<Spec, String> {
     if text.len() > LONGEST {
         return Err(format!("it has more than {LONGEST} bytes"));
     }
@@ -63,15 +71,23 @@ pub(crate) fn read(text: &str) -> Result<Properties, String> {
     if file.version.is_none() {
         return Err("it has no version; the only one is 0.0".to_owned());
     }
-    if file.hooks.is_some_and(|hooks| !hooks.is_empty()) {
-        return Err("its Hooks are functions, which Neargate does not have yet".to_owned());
+    let mut hooks = BTreeMap::new();
+    for (name, function) in file.hooks.into_iter().flatten().flatten() {
+        let event = HookEvent::ALL.into_iter().find(|event| event.name() == name);
+        let event = event.ok_or_else(|| {
+            let known = HookEvent::ALL.map(HookEvent::name).join(", ");
+            format!("no function can be there for {name}: Hooks of ECS deployments are {known}")
+        })?;
+        if hooks.insert(event, function).is_some() {
+            return Err(format!("it names two functions for {name}"));
+        }
     }
     let mut resources = file.resources.into_iter().flatten();
     let (Some((_, resource)), None) = (resources.next(), resources.next()) else {
         return Err("it must have exactly one resource".to_owned());
     };
     match resource.kind.as_str() {
-        "AWS::ECS::Service" => Ok(resource.properties),
+        "AWS::ECS::Service" => Ok(Spec { service: resource.properties, hooks }),
         other => Err(format!("its resource is of the type {other}, and not AWS::ECS::Service")),
     }
 }
@@ -93,12 +109,12 @@ Resources:
 
     #[test]
     fn both_forms_are_read() {
-        let read_yaml = read(FILE).unwrap();
+        let read_yaml = read(FILE).unwrap().service;
         assert_eq!((&*read_yaml.task_definition, &*read_yaml.load_balancer.name), ("arn:x", "web"));
         let json = r#"{"version": 0.0, "Resources": [{"TargetService": {"Type": "AWS::ECS::Service", "Properties": {
             "TaskDefinition": "arn:x", "LoadBalancerInfo": {"ContainerName": "web", "ContainerPort": 80},
             "NetworkConfiguration": {"AwsvpcConfiguration": {"Subnets": ["s"]}}}}}]}"#;
-        assert_eq!(read(json).unwrap().load_balancer.port, 80);
+        assert_eq!(read(json).unwrap().service.load_balancer.port, 80);
     }
 
     #[test]
@@ -113,8 +129,16 @@ Resources:
             let told = read(&FILE.replace(from, to)).unwrap_err();
             assert!(told.contains(says), "{says}: {told}");
         }
-        let hooks = format!("{FILE}Hooks:\n  - BeforeInstall: \"function\"\n");
-        assert!(read(&hooks).unwrap_err().contains("Hooks"));
+        let hooks = format!("{FILE}Hooks:\n  - BeforeInstall: f\n  - AfterAllowTraffic: g\n");
+        let functions = BTreeMap::from([
+            (HookEvent::BeforeInstall, "f".to_owned()),
+            (HookEvent::AfterAllowTraffic, "g".to_owned()),
+        ]);
+        assert_eq!(read(&hooks).unwrap().hooks, functions);
+        for (hook, says) in [("AllowTraffic", "AfterInstall"), ("BeforeInstall", "two functions")] {
+            let told = read(&format!("{hooks}  - {hook}: h\n")).unwrap_err();
+            assert!(told.contains(says), "{told}");
+        }
         let bomb = format!("a: &a [x, x]\n{}", "b: [*a, *a, *a]\n".repeat(3));
         assert!(read(&bomb).is_err());
     }

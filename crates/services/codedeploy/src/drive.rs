@@ -4,9 +4,9 @@
 use crate::{
     CodeDeploy,
     api::{DeploymentStatus, ErrorCode, LifecycleEventStatus},
-    model::{Deployment, Phase},
-    start::{give_up, put},
-    steps,
+    model::{Deployment, Event, Phase},
+    start::{EVENTS, give_up, put},
+    steps::{self, Failed},
 };
 use std::{
     collections::HashSet,
@@ -23,8 +23,10 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a phase came to.
 pub(crate) enum Flow {
-    /// On to this one.
-    On(Phase),
+    /// It is over; on to the next.
+    On,
+    /// It has moved within the phase, and goes on.
+    Again,
     /// It waits for this long at most, and is looked at again.
     Wait(Duration),
     /// All is done.
@@ -76,9 +78,10 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
                     }
                     Ok(())
                 }
-                Ok(Flow::On(phase)) => on(service, key, deployment.phase, phase).await,
+                Ok(Flow::Again) => Ok(()),
+                Ok(Flow::On) => on(service, key, deployment.phase).await,
                 Ok(Flow::Done) => done(service, key).await,
-                Err(steps::Failed { again: true, message, .. }) => {
+                Err(Failed { again: true, message, .. }) => {
                     tracing::warn!(
                         deployment = key,
                         why = message,
@@ -87,10 +90,7 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
                     service.world.sleep(PAUSE).await;
                     Ok(())
                 }
-                Err(failed) => {
-                    let error = (failed.code, failed.message);
-                    end(service, key, DeploymentStatus::Failed, error, false).await
-                }
+                Err(failed) => fail(service, key, failed).await,
             },
         };
         if let Err(error) = written {
@@ -100,15 +100,14 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
     }
 }
 
-/// The lifecycle events that a phase is, and those before it that nobody has a function for.
-fn events_of(phase: Phase) -> (&'static [&'static str], &'static str) {
+/// The lifecycle event that a phase is, if it is one.
+fn event_of(phase: Phase) -> Option<&'static str> {
     match phase {
-        Phase::Install => (&["BeforeInstall"], "Install"),
-        Phase::Test => (&["AfterInstall"], "AllowTestTraffic"),
-        Phase::Ready => (&["AfterAllowTestTraffic"], ""),
-        Phase::Shift => (&["BeforeAllowTraffic"], "AllowTraffic"),
-        Phase::Prepare | Phase::Primary | Phase::Restore => (&[], ""),
-        Phase::Terminate => (&["AfterAllowTraffic"], ""),
+        Phase::Hook(event) => Some(event.name()),
+        Phase::Install => Some("Install"),
+        Phase::Test => Some("AllowTestTraffic"),
+        Phase::Shift | Phase::Primary => Some("AllowTraffic"),
+        Phase::Prepare | Phase::Ready | Phase::Terminate | Phase::Restore => None,
     }
 }
 
@@ -122,8 +121,8 @@ fn mark(deployment: &mut Deployment, name: &str, status: LifecycleEventStatus, n
     }
 }
 
-/// Enters a phase.
-async fn on(service: &CodeDeploy, key: &str, from: Phase, to: Phase) -> Result<(), DiskFault> {
+/// Leaves a phase for the next.
+async fn on(service: &CodeDeploy, key: &str, from: Phase) -> Result<(), DiskFault> {
     let (now, world) = (service.world.now(), service.world.clone());
     service
         .store
@@ -131,13 +130,20 @@ async fn on(service: &CodeDeploy, key: &str, from: Phase, to: Phase) -> Result<(
             let found = tx.get::<Deployment>(key).filter(|one| one.is_open() && one.phase == from);
             let Some(deployment) = found else { return Ok(()) };
             let mut deployment = Deployment::clone(&deployment);
-            let (_, ends) = events_of(from);
-            mark(&mut deployment, ends, LifecycleEventStatus::Succeeded, now);
-            let (skipped, begins) = events_of(to);
-            for name in skipped {
-                mark(&mut deployment, name, LifecycleEventStatus::Skipped, now);
+            let Some(to) = deployment.after(from) else { return Ok(()) };
+            let (ends, begins) = (event_of(from), event_of(to));
+            if let Some(ends) = ends.filter(|_| ends != begins) {
+                mark(&mut deployment, ends, LifecycleEventStatus::Succeeded, now);
             }
-            mark(&mut deployment, begins, LifecycleEventStatus::InProgress, now);
+            if let Some(begins) = begins.filter(|_| ends != begins) {
+                for skipped in EVENTS.into_iter().take_while(|name| *name != begins) {
+                    let pending = |event: &Event| event.name == skipped && event.end.is_none();
+                    if deployment.events.iter().any(pending) {
+                        mark(&mut deployment, skipped, LifecycleEventStatus::Skipped, now);
+                    }
+                }
+                mark(&mut deployment, begins, LifecycleEventStatus::InProgress, now);
+            }
             deployment.status = match to {
                 Phase::Ready => DeploymentStatus::Ready,
                 _ => DeploymentStatus::InProgress,
@@ -158,8 +164,14 @@ async fn done(service: &CodeDeploy, key: &str) -> Result<(), DiskFault> {
                 return Ok(());
             };
             let mut deployment = Deployment::clone(&deployment);
+            let back = deployment.phase == Phase::Restore;
             for event in deployment.events.iter_mut().filter(|event| event.end.is_none()) {
-                (event.status, event.end) = (LifecycleEventStatus::Succeeded, Some(now));
+                let begun = event.status == LifecycleEventStatus::InProgress;
+                event.status = match begun || back {
+                    true => LifecycleEventStatus::Succeeded,
+                    false => LifecycleEventStatus::Skipped,
+                };
+                event.end = Some(now);
                 event.start.get_or_insert(now);
             }
             deployment.status = DeploymentStatus::Succeeded;
@@ -168,6 +180,24 @@ async fn done(service: &CodeDeploy, key: &str) -> Result<(), DiskFault> {
             Ok(())
         })
         .await
+}
+
+async fn fail(service: &CodeDeploy, key: &str, failed: Failed) -> Result<(), DiskFault> {
+    if let Some(diagnosis) = failed.diagnosis {
+        // Said first: with the end, the event is over.
+        let said = service.store.write(move |tx| {
+            tx.update::<Deployment>(key, |deployment| {
+                let Some(name) = event_of(deployment.phase) else { return };
+                if let Some(event) = deployment.events.iter_mut().find(|one| one.name == name) {
+                    event.diagnostics = Some(diagnosis);
+                }
+            });
+            Ok(())
+        });
+        said.await?;
+    }
+    let error = (failed.code, failed.message);
+    end(service, key, DeploymentStatus::Failed, error, false).await
 }
 
 async fn end(

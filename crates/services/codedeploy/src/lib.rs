@@ -12,6 +12,7 @@ mod appspec;
 mod config;
 mod drive;
 mod faults;
+mod hooks;
 pub mod model;
 mod ops;
 pub mod resources;

@@ -2,8 +2,9 @@
 
 use crate::api::{
     AutoRollbackConfiguration, BlueGreenDeploymentConfiguration, DeploymentCreator,
-    DeploymentStatus, DeploymentStyle, ErrorCode, LastDeploymentInfo, LifecycleEventStatus,
-    LoadBalancerInfo, RevisionLocation, TrafficRoutingConfig,
+    DeploymentReadyAction, DeploymentStatus, DeploymentStyle, ErrorCode, LastDeploymentInfo,
+    LifecycleErrorCode, LifecycleEventStatus, LoadBalancerInfo, RevisionLocation,
+    TrafficRoutingConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,11 +120,60 @@ impl Record for Config {
     }
 }
 
+/// A lifecycle event that is a function's, if the revision names one.
+/// <https://docs.aws.amazon.com/codedeploy/latest/userguide/reference-appspec-file-structure-hooks.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum HookEvent {
+    BeforeInstall,
+    AfterInstall,
+    AfterAllowTestTraffic,
+    BeforeAllowTraffic,
+    AfterAllowTraffic,
+}
+
+impl HookEvent {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [
+        Self::BeforeInstall,
+        Self::AfterInstall,
+        Self::AfterAllowTestTraffic,
+        Self::BeforeAllowTraffic,
+        Self::AfterAllowTraffic,
+    ];
+
+    /// AWS's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BeforeInstall => "BeforeInstall",
+            Self::AfterInstall => "AfterInstall",
+            Self::AfterAllowTestTraffic => "AfterAllowTestTraffic",
+            Self::BeforeAllowTraffic => "BeforeAllowTraffic",
+            Self::AfterAllowTraffic => "AfterAllowTraffic",
+        }
+    }
+}
+
+/// A function that a lifecycle event waits for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Hook {
+    /// A UUID: the lifecycle event hook's execution.
+    pub id: String,
+    /// Which event it is.
+    pub event: HookEvent,
+    /// Whether the function has been asked.
+    pub invoked: bool,
+    /// What it says of the deployment, once it says something: whether that is well.
+    pub result: Option<bool>,
+}
+
 /// Where a deployment stands. Each phase can be begun again after a crash: it looks at what is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Phase {
     /// The revision is read and the service looked at.
     Prepare,
+    /// A function looks, and says whether it may go on.
+    Hook(HookEvent),
     /// The green task set comes up.
     Install,
     /// The test listener leads to it.
@@ -151,6 +201,20 @@ pub struct Event {
     pub start: Option<Timestamp>,
     /// When it ended.
     pub end: Option<Timestamp>,
+    /// What went wrong in its function.
+    #[serde(default)]
+    pub diagnostics: Option<Diagnosis>,
+}
+
+/// What went wrong in a lifecycle event's function.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Diagnosis {
+    /// How it failed.
+    pub code: LifecycleErrorCode,
+    /// The function, as the AppSpec file names it.
+    pub function: String,
+    /// What is to be said of it.
+    pub message: String,
 }
 
 /// What is deployed, and between what it moves.
@@ -162,6 +226,9 @@ pub struct Plan {
     pub blue_group: String,
     /// The other target group's ARN.
     pub green_group: String,
+    /// The functions of lifecycle events.
+    #[serde(default)]
+    pub hooks: BTreeMap<HookEvent, String>,
 }
 
 /// A deployment.
@@ -213,12 +280,45 @@ pub struct Deployment {
     pub stop: Option<bool>,
     /// Its lifecycle events.
     pub events: Vec<Event>,
+    /// The functions that were asked so far, the last being asked last.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
 }
 
 impl Deployment {
     /// The record's key.
     pub fn key_of(realm: &str, id: &str) -> String {
         format!("{realm}/{id}")
+    }
+
+    /// Whether traffic is shifted only when somebody says so.
+    pub fn waits(&self) -> bool {
+        let option = self.group.blue_green.deployment_ready_option.as_ref();
+        option.and_then(|option| option.action_on_timeout)
+            == Some(DeploymentReadyAction::StopDeployment)
+    }
+
+    /// The phase after `phase`; none after the last. Events that nobody has a function for are passed over.
+    pub fn after(&self, phase: Phase) -> Option<Phase> {
+        use HookEvent::*;
+        let next = match phase {
+            Phase::Prepare => Phase::Hook(BeforeInstall),
+            Phase::Hook(BeforeInstall) => Phase::Install,
+            Phase::Install => Phase::Hook(AfterInstall),
+            Phase::Hook(AfterInstall) => Phase::Test,
+            Phase::Test => Phase::Hook(AfterAllowTestTraffic),
+            Phase::Hook(AfterAllowTestTraffic) if self.waits() => Phase::Ready,
+            Phase::Hook(AfterAllowTestTraffic) | Phase::Ready => Phase::Hook(BeforeAllowTraffic),
+            Phase::Hook(BeforeAllowTraffic) => Phase::Shift,
+            Phase::Shift => Phase::Primary,
+            Phase::Primary => Phase::Hook(AfterAllowTraffic),
+            Phase::Hook(AfterAllowTraffic) => Phase::Terminate,
+            Phase::Terminate | Phase::Restore => return None,
+        };
+        match next {
+            Phase::Hook(event) if !self.plan.hooks.contains_key(&event) => self.after(next),
+            next => Some(next),
+        }
     }
 
     /// Whether it is under way.

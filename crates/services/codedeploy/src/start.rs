@@ -37,6 +37,7 @@ pub(crate) fn pending() -> Vec<Event> {
         status: LifecycleEventStatus::Pending,
         start: None,
         end: None,
+        diagnostics: None,
     };
     EVENTS.iter().map(event).collect()
 }
@@ -152,6 +153,7 @@ pub(crate) fn give_up(
             let_on: false,
             stop: None,
             events: pending(),
+            hooks: Vec::new(),
             ..deployment.clone()
         };
         put(tx, world, deployment);
@@ -193,5 +195,6 @@ pub(crate) fn fresh(
         let_on: false,
         stop: None,
         events: pending(),
+        hooks: Vec::new(),
     }
 }

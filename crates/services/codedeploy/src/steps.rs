@@ -2,13 +2,12 @@
 
 use crate::{
     CodeDeploy,
-    api::{
-        DeploymentReadyAction, ErrorCode, InstanceAction, RevisionLocation, RevisionLocationType,
-        TargetGroupPairInfo,
-    },
-    appspec, config,
+    api::{ErrorCode, InstanceAction, RevisionLocation, RevisionLocationType, TargetGroupPairInfo},
+    appspec::{self, Spec},
+    config,
     drive::Flow,
-    model::{Deployment, Phase, Plan},
+    hooks,
+    model::{Deployment, Diagnosis, Phase, Plan},
 };
 use serde_json::{Map, Value as Json, json};
 use std::{sync::Arc, time::Duration};
@@ -31,14 +30,16 @@ pub(crate) struct Failed {
     pub message: String,
     /// It may go on another time.
     pub again: bool,
+    /// What is to be said of the lifecycle event's function.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl Failed {
-    fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), again: false }
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), again: false, diagnosis: None }
     }
 
-    fn of(code: ErrorCode, fault: &Fault) -> Self {
+    pub(crate) fn of(code: ErrorCode, fault: &Fault) -> Self {
         let code = match &*fault.code {
             code if code.contains("AccessDenied") => ErrorCode::IamRolePermissions,
             _ => code,
@@ -47,14 +48,15 @@ impl Failed {
             code,
             message: format!("{} ({})", fault.message, fault.code),
             again: !fault.is_sender(),
+            diagnosis: None,
         }
     }
 }
 
 /// Who calls, and for which deployment.
-struct Work<'a> {
-    service: &'a Arc<CodeDeploy>,
-    deployment: &'a Deployment,
+pub(crate) struct Work<'a> {
+    pub service: &'a Arc<CodeDeploy>,
+    pub deployment: &'a Deployment,
     principal: Principal,
 }
 
@@ -90,6 +92,7 @@ pub(crate) async fn step(
     let work = work(service, deployment)?;
     match deployment.phase {
         Phase::Prepare => work.prepare().await,
+        Phase::Hook(event) => hooks::step(&work, event).await,
         Phase::Install => work.install().await,
         Phase::Test => work.test().await,
         Phase::Ready => work.ready(),
@@ -105,7 +108,7 @@ impl Work<'_> {
         self.deployment.realm.split_once('/').map_or("", |(_, region)| region)
     }
 
-    fn context(&self) -> Context {
+    pub(crate) fn context(&self) -> Context {
         self.service.front().context(self.principal.clone(), self.region())
     }
 
@@ -149,16 +152,16 @@ impl Work<'_> {
         })
     }
 
-    fn minutes(&self, minutes: u32) -> Duration {
+    pub(crate) fn minutes(&self, minutes: u32) -> Duration {
         self.service.world.scaled(MINUTE * minutes)
     }
 
     /// How long the phase has been going on.
-    fn passed(&self) -> Duration {
+    pub(crate) fn passed(&self) -> Duration {
         self.service.world.now().since(self.deployment.since)
     }
 
-    async fn note(&self, change: impl FnOnce(&mut Deployment)) -> Result<(), Failed> {
+    pub(crate) async fn note(&self, change: impl FnOnce(&mut Deployment)) -> Result<(), Failed> {
         use store::Record;
         let key = self.deployment.key();
         let noted = self.service.store.write(|tx| {
@@ -169,10 +172,11 @@ impl Work<'_> {
             code: ErrorCode::InternalError,
             message: error.to_string(),
             again: true,
+            diagnosis: None,
         })
     }
 
-    async fn spec(&self) -> Result<appspec::Properties, Failed> {
+    async fn spec(&self) -> Result<Spec, Failed> {
         let invalid = |message: String| {
             Failed::new(
                 ErrorCode::InvalidRevision,
@@ -184,7 +188,7 @@ impl Work<'_> {
     }
 
     async fn prepare(&self) -> Result<Flow, Failed> {
-        self.spec().await?;
+        let Spec { hooks, .. } = self.spec().await?;
         let service = self.described().await?;
         if service["deploymentController"]["type"] != "CODE_DEPLOY" {
             return Err(Failed::new(
@@ -219,9 +223,9 @@ impl Work<'_> {
         let green_group = arns.into_iter().find(|arn| *arn != blue_group).ok_or_else(|| {
             Failed::new(ErrorCode::MissingElbInformation, "The pair has no second target group.")
         })?;
-        let plan = Plan { blue: text(&primary["id"]), blue_group, green_group };
+        let plan = Plan { blue: text(&primary["id"]), blue_group, green_group, hooks };
         self.note(|deployment| deployment.plan = plan).await?;
-        Ok(Flow::On(Phase::Install))
+        Ok(Flow::On)
     }
 
     /// The task set with this id.
@@ -241,7 +245,7 @@ impl Work<'_> {
             Failed::new(ErrorCode::EcsUpdateError, "The replacement task set is gone.")
         })?;
         if set["stabilityStatus"] == "STEADY_STATE" {
-            return Ok(Flow::On(Phase::Test));
+            return Ok(Flow::On);
         }
         if self.passed() > self.minutes(INSTALL_MINUTES) {
             return Err(Failed::new(
@@ -257,7 +261,7 @@ impl Work<'_> {
 
     /// Makes the green task set; its id. The deployment's own id makes sure that there is one.
     async fn create(&self) -> Result<String, Failed> {
-        let spec = self.spec().await?;
+        let Spec { service: spec, .. } = self.spec().await?;
         // A target group that no listener leads to has no health, and ECS takes none such: green gets its place in the
         // listener, and no traffic yet.
         self.lead(self.listeners(false)?, 0).await?;
@@ -363,15 +367,12 @@ impl Work<'_> {
 
     async fn test(&self) -> Result<Flow, Failed> {
         self.lead(self.listeners(true)?, 100).await?;
-        let option = self.deployment.group.blue_green.deployment_ready_option.as_ref();
-        let waits = option.and_then(|option| option.action_on_timeout)
-            == Some(DeploymentReadyAction::StopDeployment);
-        Ok(Flow::On(if waits { Phase::Ready } else { Phase::Shift }))
+        Ok(Flow::On)
     }
 
     fn ready(&self) -> Result<Flow, Failed> {
         if self.deployment.let_on {
-            return Ok(Flow::On(Phase::Shift));
+            return Ok(Flow::On);
         }
         let option = self.deployment.group.blue_green.deployment_ready_option.as_ref();
         let minutes = option.and_then(|option| option.wait_time_in_minutes).unwrap_or_default();
@@ -394,7 +395,7 @@ impl Work<'_> {
         }
         self.lead(self.listeners(false)?, weight).await?;
         Ok(match next {
-            None => Flow::On(Phase::Primary),
+            None => Flow::On,
             Some(left) => Flow::Wait(left),
         })
     }
@@ -409,7 +410,7 @@ impl Work<'_> {
         if self.set(&green).await?.is_none_or(|set| set["status"] != "PRIMARY") {
             self.make_primary(&green).await?;
         }
-        Ok(Flow::On(Phase::Terminate))
+        Ok(Flow::On)
     }
 
     async fn terminate(&self) -> Result<Flow, Failed> {

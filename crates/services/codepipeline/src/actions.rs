@@ -6,6 +6,7 @@ mod codebuild;
 mod codedeploy;
 mod connection;
 mod ecs;
+mod lambda;
 mod source;
 
 use crate::{
@@ -16,7 +17,7 @@ use crate::{
     tell, variables,
 };
 use serde_json::{Value as Json, json};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 use store::DiskFault;
 use tokio::sync::SemaphorePermit;
 use wire::{Context, Fault, Identity, Principal};
@@ -46,6 +47,7 @@ pub(crate) enum Provider {
     Ecs,
     CodeDeployToEcs,
     CloudFormation,
+    Lambda,
 }
 
 impl Provider {
@@ -68,10 +70,11 @@ impl Provider {
             (ActionCategory::Deploy, ActionOwner::Aws, "CloudFormation") => {
                 Ok(Self::CloudFormation)
             }
+            (ActionCategory::Invoke, ActionOwner::Aws, "Lambda") => Ok(Self::Lambda),
             (category, owner, provider) => Err(format!(
                 "Neargate has no action of category {}, owner {} and provider {provider} yet: CodeCommit, \
-                 CodeStarSourceConnection, ECR and S3 sources, builds by CodeBuild, manual approvals, and deployments \
-                 to ECS, by CodeDeploy to ECS and by CloudFormation are built.",
+                 CodeStarSourceConnection, ECR and S3 sources, builds by CodeBuild, manual approvals, functions of \
+                 Lambda, and deployments to ECS, by CodeDeploy to ECS and by CloudFormation are built.",
                 category.as_str(),
                 owner.as_str(),
             )),
@@ -91,6 +94,7 @@ impl Provider {
             ),
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
             Self::S3 => (&["S3Bucket", "S3ObjectKey"], &["PollForSourceChanges"]),
+            Self::Lambda => (&["FunctionName"], &["UserParameters"]),
             Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
             // BatchEnabled and CombineArtifacts, which batch builds have, are refused by their values.
             Self::CodeBuild => (&["ProjectName"], &["PrimarySource", "EnvironmentVariables"]),
@@ -139,6 +143,7 @@ impl Provider {
             Self::CodeCommit | Self::Connection | Self::Ecr | Self::S3 => (0..=0, 1..=1),
             Self::Manual => (0..=0, 0..=0),
             Self::CodeBuild => (1..=5, 0..=5),
+            Self::Lambda => (0..=5, 0..=5),
             Self::Ecs => (1..=1, 0..=0),
             Self::CodeDeployToEcs => (1..=5, 0..=0),
             Self::CloudFormation => (0..=10, 0..=1),
@@ -149,25 +154,25 @@ impl Provider {
 /// Why an action failed, in words that its reader can act on.
 #[derive(Debug)]
 pub(crate) struct Failed {
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
 }
 
 impl Failed {
     pub(crate) fn job(message: impl Into<String>) -> Self {
-        Self { code: "JobFailed", message: message.into() }
+        Self { code: "JobFailed".into(), message: message.into() }
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
-        Self { code: "ConfigurationError", message: message.into() }
+        Self { code: "ConfigurationError".into(), message: message.into() }
     }
 
     pub(crate) fn permission(message: impl Into<String>) -> Self {
-        Self { code: "PermissionError", message: message.into() }
+        Self { code: "PermissionError".into(), message: message.into() }
     }
 
     pub(crate) fn system(message: impl Into<String>) -> Self {
-        Self { code: "SystemUnavailable", message: message.into() }
+        Self { code: "SystemUnavailable".into(), message: message.into() }
     }
 }
 
@@ -239,7 +244,7 @@ pub(crate) async fn carry_out(service: &Arc<CodePipeline>, key: &str, id: &str) 
             }
             Err(failed) => {
                 end(action, ActionExecutionStatus::Failed, now);
-                action.error = Some((failed.code.to_owned(), failed.message));
+                action.error = Some((failed.code.into_owned(), failed.message));
             }
         }
         execution.updated = now;
@@ -330,6 +335,7 @@ async fn perform(work: &Work<'_>) -> Result<Done, Failed> {
         Provider::Ecs => ecs::deploy(work).await,
         Provider::CodeDeployToEcs => codedeploy::deploy(work).await,
         Provider::CloudFormation => cloudformation::deploy(work).await,
+        Provider::Lambda => lambda::run(work).await,
     }
 }
 
@@ -393,13 +399,16 @@ impl Work<'_> {
         }
     }
 
-    /// Whether the action is still to be carried out: it may have been abandoned.
+    /// The action as it is now, while it is still to be carried out: it may have been abandoned.
+    fn current(&self) -> Option<ActionRun> {
+        let execution = self.service.store.read().get::<Execution>(self.key)?;
+        let mut actions = execution.stages.iter().flat_map(|stage| &stage.actions);
+        actions.find(|action| action.id == self.run.id && action.is_under_way()).cloned()
+    }
+
+    /// Whether the action is still to be carried out.
     fn is_wanted(&self) -> bool {
-        let execution = self.service.store.read().get::<Execution>(self.key);
-        execution.is_some_and(|execution| {
-            let mut actions = execution.stages.iter().flat_map(|stage| &stage.actions);
-            actions.any(|action| action.id == self.run.id && action.is_under_way())
-        })
+        self.current().is_some()
     }
 
     /// Waits a little before a provider is asked again; false when there is no use in asking.
@@ -408,13 +417,18 @@ impl Work<'_> {
         self.is_wanted()
     }
 
+    async fn note(&self, change: impl FnOnce(&mut ActionRun)) -> Result<(), Failed> {
+        let noted = note(self.service, self.key, &self.run.id, change);
+        noted.await.map_err(|error| Failed::system(error.to_string()))
+    }
+
     /// Writes down how far it is, so that it goes on from there after a crash.
     async fn progress(&self, progress: Json, external: Option<String>) -> Result<(), Failed> {
-        let noted = note(self.service, self.key, &self.run.id, |run| {
+        self.note(|run| {
             run.progress = progress;
             run.external = external.or(run.external.take());
-        });
-        noted.await.map_err(|error| Failed::system(error.to_string()))
+        })
+        .await
     }
 
     /// Waits until one more artifact may be in memory.

@@ -252,7 +252,56 @@ pub struct ActionRun {
     pub outputs: BTreeMap<String, String>,
 }
 
+/// The progress of an action that is a function's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// A UUID.
+    pub id: String,
+    /// Whether the function has been asked.
+    pub invoked: bool,
+    /// What the function said to go on with.
+    pub continuation: Option<String>,
+    /// How much of it is done, in percent, as the function said when it last went on.
+    pub percent: Option<i32>,
+    /// What came of it.
+    pub result: Option<JobResult>,
+}
+
+/// What a function says came of its job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum JobResult {
+    Succeeded {
+        summary: Option<String>,
+        external: Option<String>,
+        outputs: BTreeMap<String, String>,
+    },
+    Failed {
+        code: String,
+        message: String,
+        external: Option<String>,
+    },
+}
+
+impl Job {
+    /// A job that nobody has been asked to do yet.
+    pub fn new(id: String) -> Self {
+        Self { id, invoked: false, continuation: None, percent: None, result: None }
+    }
+}
+
+impl From<Job> for Json {
+    fn from(job: Job) -> Self {
+        serde_json::to_value(job).expect("a job is plain data")
+    }
+}
+
 impl ActionRun {
+    /// Its job, if it is a function's.
+    pub fn job(&self) -> Option<Job> {
+        Job::deserialize(&self.progress).ok()
+    }
+
     /// One that has not begun.
     pub fn new(declaration: ActionDeclaration) -> Self {
         let never = Timestamp::from_millis(0);

@@ -98,7 +98,11 @@ impl Protocol {
                 rest_json::encode(operation.output, value),
             ),
         };
-        Outgoing { status: 200, content_type, headers, body }
+        let status = match self {
+            Self::RestJson => rest_json::status(operation.output, value),
+            _ => 200,
+        };
+        Outgoing { status, content_type, headers, body }
     }
 
     pub(crate) fn encode_fault(

@@ -10,6 +10,7 @@ use crate::{
     shape::{Kind, Location, Member, Operation, Shape},
     value::Value,
 };
+use bytes::Bytes;
 use hyper::header::HeaderValue;
 use percent_encoding::percent_decode_str;
 use world::Timestamp;
@@ -47,14 +48,21 @@ fn segment(text: &str) -> Option<String> {
 }
 
 pub(crate) fn decode(operation: &Operation, incoming: &Incoming) -> Result<Value, Fault> {
-    let Value::Structure(mut values) = json::decode(operation.input, incoming.body)? else {
+    let payload = members(operation.input).iter().any(|m| m.location == Location::Payload);
+    let body = if payload { &[][..] } else { incoming.body };
+    let Value::Structure(mut values) = json::decode(operation.input, body)? else {
         unreachable!("an operation's input is a structure")
     };
     let labels = match_path(operation.http.1, incoming.uri.path())
         .ok_or_else(|| malformed("the path does not fit the operation"))?;
     for (member, value) in members(operation.input).iter().zip(&mut values) {
         let found: Vec<String> = match member.location {
-            Location::Body => continue,
+            Location::Body | Location::Status => continue,
+            Location::Payload => {
+                let given = Some(incoming.body).filter(|body| !body.is_empty());
+                *value = given.map(|body| Value::Blob(Bytes::copy_from_slice(body)));
+                continue;
+            }
             Location::Uri(label) => {
                 labels.iter().filter(|(name, _)| name == label).map(|(_, v)| v.clone()).collect()
             }
@@ -120,11 +128,30 @@ pub(crate) fn encode(shape: &Shape, value: &Value) -> Vec<u8> {
     let Value::Structure(values) = value else {
         unreachable!("an operation's output is a structure")
     };
+    let payload = members(shape).iter().zip(values).find(|(m, _)| m.location == Location::Payload);
+    if let Some((_, whole)) = payload {
+        return match whole {
+            Some(Value::Blob(bytes)) => bytes.to_vec(),
+            _ => Vec::new(),
+        };
+    }
     let body = members(shape)
         .iter()
         .zip(values)
         .map(|(member, item)| item.clone().filter(|_| member.location == Location::Body));
     json::encode(shape, &Value::Structure(body.collect()))
+}
+
+/// The status that a member of the answer says, or 200.
+pub(crate) fn status(shape: &Shape, value: &Value) -> u16 {
+    let Value::Structure(values) = value else {
+        unreachable!("an operation's output is a structure")
+    };
+    let placed = members(shape).iter().zip(values).find(|(m, _)| m.location == Location::Status);
+    match placed {
+        Some((_, Some(Value::Integer(status)))) => u16::try_from(*status).unwrap_or(200),
+        _ => 200,
+    }
 }
 
 pub(crate) fn headers(shape: &Shape, value: &Value) -> Vec<(&'static str, HeaderValue)> {

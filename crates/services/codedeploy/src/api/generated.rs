@@ -180,6 +180,20 @@ pub fn service(state: Arc<crate::CodeDeploy>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::deployment::put_lifecycle_event_hook_execution_status(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_STOP_DEPLOYMENT, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -414,6 +428,13 @@ pub static OP_LIST_DEPLOYMENTS: wire::Operation = wire::Operation {
     name: "ListDeployments",
     input: &S_LIST_DEPLOYMENTS_INPUT,
     output: &S_LIST_DEPLOYMENTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS: wire::Operation = wire::Operation {
+    name: "PutLifecycleEventHookExecutionStatus",
+    input: &S_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS_INPUT,
+    output: &S_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS_OUTPUT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -2393,13 +2414,21 @@ impl IntoValue for LastDeploymentInfo {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum LifecycleErrorCode {
+    #[serde(rename = "Success")]
     Success,
+    #[serde(rename = "ScriptMissing")]
     ScriptMissing,
+    #[serde(rename = "ScriptNotExecutable")]
     ScriptNotExecutable,
+    #[serde(rename = "ScriptTimedOut")]
     ScriptTimedOut,
+    #[serde(rename = "ScriptFailed")]
     ScriptFailed,
+    #[serde(rename = "UnknownError")]
     UnknownError,
 }
 impl LifecycleErrorCode {
@@ -2495,6 +2524,12 @@ impl LifecycleEventStatus {
             "Unknown" => Some(Self::Unknown),
             _ => None,
         }
+    }
+}
+
+impl FromValue for LifecycleEventStatus {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -2873,6 +2908,34 @@ impl FromValue for OutdatedInstancesStrategy {
 impl IntoValue for OutdatedInstancesStrategy {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutLifecycleEventHookExecutionStatusInput {
+    pub deployment_id: Option<String>,
+    pub lifecycle_event_hook_execution_id: Option<String>,
+    pub status: Option<LifecycleEventStatus>,
+}
+
+impl FromValue for PutLifecycleEventHookExecutionStatusInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            deployment_id: fields.optional(0),
+            lifecycle_event_hook_execution_id: fields.optional(1),
+            status: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutLifecycleEventHookExecutionStatusOutput {
+    pub lifecycle_event_hook_execution_id: Option<String>,
+}
+
+impl IntoValue for PutLifecycleEventHookExecutionStatusOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.lifecycle_event_hook_execution_id.map(IntoValue::into_value)])
     }
 }
 
@@ -6620,6 +6683,12 @@ static S_LIFECYCLE_EVENT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_LIFECYCLE_EVENT_HOOK_EXECUTION_ID: Shape = Shape {
+    name: "LifecycleEventHookExecutionId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LIFECYCLE_EVENT_LIST: Shape = Shape {
     name: "LifecycleEventList",
     kind: Kind::List { member: &S_LIFECYCLE_EVENT, item: "member", flattened: false },
@@ -7151,6 +7220,54 @@ static S_OUTDATED_INSTANCES_STRATEGY: Shape = Shape {
 static S_PERCENTAGE: Shape = Shape {
     name: "Percentage",
     kind: Kind::Integer { bits: 32 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS_INPUT: Shape = Shape {
+    name: "PutLifecycleEventHookExecutionStatusInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "deploymentId",
+            query: "deploymentId",
+            xml: "deploymentId",
+            shape: &S_DEPLOYMENT_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lifecycleEventHookExecutionId",
+            query: "lifecycleEventHookExecutionId",
+            xml: "lifecycleEventHookExecutionId",
+            shape: &S_LIFECYCLE_EVENT_HOOK_EXECUTION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_LIFECYCLE_EVENT_STATUS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUT_LIFECYCLE_EVENT_HOOK_EXECUTION_STATUS_OUTPUT: Shape = Shape {
+    name: "PutLifecycleEventHookExecutionStatusOutput",
+    kind: Kind::Structure(&[Member {
+        name: "lifecycleEventHookExecutionId",
+        query: "lifecycleEventHookExecutionId",
+        xml: "lifecycleEventHookExecutionId",
+        shape: &S_LIFECYCLE_EVENT_HOOK_EXECUTION_ID,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };

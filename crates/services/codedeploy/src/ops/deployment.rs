@@ -248,3 +248,52 @@ pub(crate) async fn continue_deployment(
         })
         .await
 }
+
+pub(crate) async fn put_lifecycle_event_hook_execution_status(
+    service: &CodeDeploy,
+    ctx: &Context,
+    input: PutLifecycleEventHookExecutionStatusInput,
+) -> Result<PutLifecycleEventHookExecutionStatusOutput, Fault> {
+    let required =
+        || Fault::new("DeploymentIdRequiredException", "A deployment ID must be specified.");
+    let id = input.deployment_id.ok_or_else(required)?;
+    let action = "codedeploy:PutLifecycleEventHookExecutionStatus";
+    let found = deployment(service, ctx, &id, action)?;
+    let well = match input.status {
+        Some(LifecycleEventStatus::Succeeded) => true,
+        Some(LifecycleEventStatus::Failed) => false,
+        _ => {
+            return Err(Fault::new(
+                "InvalidLifecycleEventHookExecutionStatusException",
+                "The status of a lifecycle event hook execution is Succeeded or Failed.",
+            ));
+        }
+    };
+    let unknown = || {
+        Fault::new(
+            "InvalidLifecycleEventHookExecutionIdException",
+            "The deployment has no such lifecycle event hook execution.",
+        )
+    };
+    let hook = input.lifecycle_event_hook_execution_id.ok_or_else(unknown)?;
+    let (key, said) = (found.key(), hook.clone());
+    service
+        .store
+        .write(move |tx| {
+            let found = tx.get::<Deployment>(&key).ok_or_else(|| faults::no_deployment(&id))?;
+            let run = found.hooks.iter().find(|run| run.id == said).ok_or_else(unknown)?;
+            if run.result.is_some() || !found.is_open() || found.phase != Phase::Hook(run.event) {
+                return Err(Fault::new(
+                    "LifecycleEventAlreadyCompletedException",
+                    "The lifecycle event is over already.",
+                ));
+            }
+            tx.update::<Deployment>(&key, |one| {
+                let asked = one.hooks.iter_mut().filter(|run| run.id == said);
+                asked.for_each(|run| run.result = Some(well));
+            });
+            Ok(())
+        })
+        .await?;
+    Ok(PutLifecycleEventHookExecutionStatusOutput { lifecycle_event_hook_execution_id: Some(hook) })
+}

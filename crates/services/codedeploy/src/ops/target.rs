@@ -34,7 +34,12 @@ async fn target(service: &Arc<CodeDeploy>, found: &Deployment) -> DeploymentTarg
     }
     let events = found.events.iter().map(|event| LifecycleEvent {
         lifecycle_event_name: Some(event.name.clone()),
-        diagnostics: None,
+        diagnostics: event.diagnostics.as_ref().map(|diagnosis| Diagnostics {
+            error_code: Some(diagnosis.code),
+            script_name: Some(diagnosis.function.clone()),
+            message: Some(diagnosis.message.clone()),
+            log_tail: None,
+        }),
         start_time: event.start,
         end_time: event.end,
         status: Some(event.status),

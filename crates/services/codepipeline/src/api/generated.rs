@@ -120,6 +120,30 @@ pub fn service(state: Arc<crate::CodePipeline>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_PUT_JOB_FAILURE_RESULT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::job::put_job_failure_result(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_PUT_JOB_SUCCESS_RESULT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::job::put_job_success_result(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_PIPELINE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -307,6 +331,20 @@ pub static OP_STOP_PIPELINE_EXECUTION: wire::Operation = wire::Operation {
     name: "StopPipelineExecution",
     input: &S_STOP_PIPELINE_EXECUTION_INPUT,
     output: &S_STOP_PIPELINE_EXECUTION_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_JOB_FAILURE_RESULT: wire::Operation = wire::Operation {
+    name: "PutJobFailureResult",
+    input: &S_PUT_JOB_FAILURE_RESULT_INPUT,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_JOB_SUCCESS_RESULT: wire::Operation = wire::Operation {
+    name: "PutJobSuccessResult",
+    input: &S_PUT_JOB_SUCCESS_RESULT_INPUT,
+    output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -1168,6 +1206,25 @@ impl IntoValue for CreatePipelineOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct CurrentRevision {
+    pub revision: String,
+    pub change_identifier: String,
+    pub created: Option<world::Timestamp>,
+    pub revision_summary: Option<String>,
+}
+
+impl FromValue for CurrentRevision {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            revision: fields.required(0),
+            change_identifier: fields.required(1),
+            created: fields.optional(2),
+            revision_summary: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeletePipelineInput {
     pub name: String,
 }
@@ -1349,6 +1406,23 @@ impl IntoValue for ErrorDetails {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ExecutionDetails {
+    pub summary: Option<String>,
+    pub external_execution_id: Option<String>,
+    pub percent_complete: Option<i32>,
+}
+
+impl FromValue for ExecutionDetails {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            summary: fields.optional(0),
+            external_execution_id: fields.optional(1),
+            percent_complete: fields.optional(2),
+        }
+    }
+}
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -1463,6 +1537,64 @@ impl IntoValue for FailureConditions {
             self.retry_configuration.map(IntoValue::into_value),
             self.conditions.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct FailureDetails {
+    pub r#type: FailureType,
+    pub message: String,
+    pub external_execution_id: Option<String>,
+}
+
+impl FromValue for FailureDetails {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            r#type: fields.required(0),
+            message: fields.required(1),
+            external_execution_id: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureType {
+    JobFailed,
+    ConfigurationError,
+    PermissionError,
+    RevisionOutOfSync,
+    RevisionUnavailable,
+    SystemUnavailable,
+}
+impl FailureType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JobFailed => "JobFailed",
+            Self::ConfigurationError => "ConfigurationError",
+            Self::PermissionError => "PermissionError",
+            Self::RevisionOutOfSync => "RevisionOutOfSync",
+            Self::RevisionUnavailable => "RevisionUnavailable",
+            Self::SystemUnavailable => "SystemUnavailable",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "JobFailed" => Some(Self::JobFailed),
+            "ConfigurationError" => Some(Self::ConfigurationError),
+            "PermissionError" => Some(Self::PermissionError),
+            "RevisionOutOfSync" => Some(Self::RevisionOutOfSync),
+            "RevisionUnavailable" => Some(Self::RevisionUnavailable),
+            "SystemUnavailable" => Some(Self::SystemUnavailable),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for FailureType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
     }
 }
 
@@ -2341,6 +2473,39 @@ impl IntoValue for PutApprovalResultOutput {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutJobFailureResultInput {
+    pub job_id: String,
+    pub failure_details: FailureDetails,
+}
+
+impl FromValue for PutJobFailureResultInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { job_id: fields.required(0), failure_details: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutJobSuccessResultInput {
+    pub job_id: String,
+    pub current_revision: Option<CurrentRevision>,
+    pub continuation_token: Option<String>,
+    pub execution_details: Option<ExecutionDetails>,
+    pub output_variables: Option<std::collections::BTreeMap<String, String>>,
+}
+
+impl FromValue for PutJobSuccessResultInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            job_id: fields.required(0),
+            current_revision: fields.optional(1),
+            continuation_token: fields.optional(2),
+            execution_details: fields.optional(3),
+            output_variables: fields.optional(4),
+        }
+    }
+}
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct ResolvedPipelineVariable {
     pub name: Option<String>,
@@ -4600,6 +4765,12 @@ static S_CONDITION_STATE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CONTINUATION_TOKEN: Shape = Shape {
+    name: "ContinuationToken",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(1), max: Some(2048), pattern: None },
+    sensitive: false,
+};
 static S_CREATE_PIPELINE_INPUT: Shape = Shape {
     name: "CreatePipelineInput",
     kind: Kind::Structure(&[
@@ -4645,6 +4816,49 @@ static S_CREATE_PIPELINE_OUTPUT: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CURRENT_REVISION: Shape = Shape {
+    name: "CurrentRevision",
+    kind: Kind::Structure(&[
+        Member {
+            name: "revision",
+            query: "revision",
+            xml: "revision",
+            shape: &S_REVISION,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("a function is no source, so it has no revision"),
+        },
+        Member {
+            name: "changeIdentifier",
+            query: "changeIdentifier",
+            xml: "changeIdentifier",
+            shape: &S_REVISION_CHANGE_IDENTIFIER,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Refused("a function is no source, so it has no revision"),
+        },
+        Member {
+            name: "created",
+            query: "created",
+            xml: "created",
+            shape: &S_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a function is no source, so it has no revision"),
+        },
+        Member {
+            name: "revisionSummary",
+            query: "revisionSummary",
+            xml: "revisionSummary",
+            shape: &S_REVISION_SUMMARY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a function is no source, so it has no revision"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4890,6 +5104,40 @@ static S_ERROR_DETAILS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_EXECUTION_DETAILS: Shape = Shape {
+    name: "ExecutionDetails",
+    kind: Kind::Structure(&[
+        Member {
+            name: "summary",
+            query: "summary",
+            xml: "summary",
+            shape: &S_EXECUTION_SUMMARY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "externalExecutionId",
+            query: "externalExecutionId",
+            xml: "externalExecutionId",
+            shape: &S_EXECUTION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "percentComplete",
+            query: "percentComplete",
+            xml: "percentComplete",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_EXECUTION_ID: Shape = Shape {
     name: "ExecutionId",
     kind: Kind::String { values: &[] },
@@ -4982,6 +5230,55 @@ static S_FAILURE_CONDITIONS: Shape = Shape {
             mark: Mark::Refused("conditions of stages are not built"),
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FAILURE_DETAILS: Shape = Shape {
+    name: "FailureDetails",
+    kind: Kind::Structure(&[
+        Member {
+            name: "type",
+            query: "type",
+            xml: "type",
+            shape: &S_FAILURE_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "message",
+            query: "message",
+            xml: "message",
+            shape: &S_MESSAGE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "externalExecutionId",
+            query: "externalExecutionId",
+            xml: "externalExecutionId",
+            shape: &S_EXECUTION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FAILURE_TYPE: Shape = Shape {
+    name: "FailureType",
+    kind: Kind::String {
+        values: &[
+            "JobFailed",
+            "ConfigurationError",
+            "PermissionError",
+            "RevisionOutOfSync",
+            "RevisionUnavailable",
+            "SystemUnavailable",
+        ],
+    },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -5453,6 +5750,20 @@ static S_INPUT_ARTIFACT_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_JOB_ID: Shape = Shape {
+    name: "JobId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: None,
+        max: None,
+        pattern: Some({
+            static P: Pattern =
+                Pattern::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}");
+            &P
+        }),
+    },
+    sensitive: false,
+};
 static S_LAST_CHANGED_AT: Shape = Shape {
     name: "LastChangedAt",
     kind: Kind::Timestamp(TimeFormat::Protocol),
@@ -5817,7 +6128,14 @@ static S_OUTPUT_VARIABLE_LIST: Shape = Shape {
 static S_OUTPUT_VARIABLES_KEY: Shape = Shape {
     name: "OutputVariablesKey",
     kind: Kind::String { values: &[] },
-    constraint: Constraint::NONE,
+    constraint: Constraint {
+        min: None,
+        max: None,
+        pattern: Some({
+            static P: Pattern = Pattern::new("[A-Za-z0-9@\\-_]+");
+            &P
+        }),
+    },
     sensitive: false,
 };
 static S_OUTPUT_VARIABLES_MAP: Shape = Shape {
@@ -6587,6 +6905,83 @@ static S_PUT_APPROVAL_RESULT_OUTPUT: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUT_JOB_FAILURE_RESULT_INPUT: Shape = Shape {
+    name: "PutJobFailureResultInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "jobId",
+            query: "jobId",
+            xml: "jobId",
+            shape: &S_JOB_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failureDetails",
+            query: "failureDetails",
+            xml: "failureDetails",
+            shape: &S_FAILURE_DETAILS,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUT_JOB_SUCCESS_RESULT_INPUT: Shape = Shape {
+    name: "PutJobSuccessResultInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "jobId",
+            query: "jobId",
+            xml: "jobId",
+            shape: &S_JOB_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "currentRevision",
+            query: "currentRevision",
+            xml: "currentRevision",
+            shape: &S_CURRENT_REVISION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("a function is no source, so it has no revision"),
+        },
+        Member {
+            name: "continuationToken",
+            query: "continuationToken",
+            xml: "continuationToken",
+            shape: &S_CONTINUATION_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "executionDetails",
+            query: "executionDetails",
+            xml: "executionDetails",
+            shape: &S_EXECUTION_DETAILS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "outputVariables",
+            query: "outputVariables",
+            xml: "outputVariables",
+            shape: &S_OUTPUT_VARIABLES_MAP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -7928,6 +8323,12 @@ static S_TAG_VALUE: Shape = Shape {
     name: "TagValue",
     kind: Kind::String { values: &[] },
     constraint: Constraint { min: Some(0), max: Some(256), pattern: None },
+    sensitive: false,
+};
+static S_TIME: Shape = Shape {
+    name: "Time",
+    kind: Kind::Timestamp(TimeFormat::Protocol),
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_TIMESTAMP: Shape = Shape {

@@ -2,6 +2,7 @@
 
 pub(crate) mod approval;
 pub(crate) mod execution;
+pub(crate) mod job;
 pub(crate) mod pipeline;
 pub(crate) mod state;
 pub(crate) mod tag;

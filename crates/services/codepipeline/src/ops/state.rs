@@ -132,7 +132,7 @@ fn action_execution(run: &ActionRun) -> Option<ActionExecution> {
         last_updated_by: run.by.clone(),
         external_execution_id: run.external.clone(),
         external_execution_url: run.resolved.get("ExternalEntityLink").cloned(),
-        percent_complete: None,
+        percent_complete: run.job().and_then(|job| job.percent),
         error_details: error_details(run),
         log_stream_arn: None,
     })

@@ -1,0 +1,139 @@
+//! Asynchronous invocations are tried until the function succeeds, has failed three times, or six hours have gone by.
+//! <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
+
+use crate::{
+    Lambda,
+    elsewhere::{Answer, Asked},
+    model::Invocation,
+};
+use bytes::Bytes;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use store::{DiskFault, Record};
+use tokio::sync::Notify;
+use world::Timestamp;
+
+/// The waits after the first and the second failure; there is no attempt after the third.
+const PAUSES: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(120)];
+/// An event that found nobody is given up when it is this old.
+const OLDEST: Duration = Duration::from_secs(6 * 3600);
+/// The wait before a function that was not reached is asked again, doubled after each, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest wait between two looks.
+const ROUND: Duration = Duration::from_secs(60);
+/// So many at once: the rest of the turns is for those who wait for an answer.
+const MOST_UNDER_WAY: usize = 50;
+
+pub(crate) async fn drive(service: Arc<Lambda>) {
+    let mut watch = service.store.watch::<Invocation>();
+    let under_way = Arc::new(Mutex::new(HashSet::<String>::new()));
+    let done = Arc::new(Notify::new());
+    loop {
+        let now = service.world.now();
+        let mut next = None;
+        for invocation in service.store.read().scan::<Invocation>() {
+            if invocation.due > now {
+                next = Some(next.map_or(invocation.due, |next| invocation.due.min(next)));
+                continue;
+            }
+            let mut busy = under_way.lock().expect("nothing panics with the lock held");
+            if busy.len() >= MOST_UNDER_WAY {
+                break;
+            }
+            if !busy.insert(invocation.id.clone()) {
+                continue;
+            }
+            let (service, under_way, done) = (service.clone(), under_way.clone(), done.clone());
+            service.world.clone().spawn("an invocation", async move {
+                carry(&service, &invocation).await;
+                under_way.lock().expect("nothing panics with the lock held").remove(&invocation.id);
+                done.notify_one();
+            });
+        }
+        let wait = next.map_or(ROUND, |next| next.since(now).min(ROUND));
+        tokio::select! {
+            () = service.world.sleep(wait) => {}
+            () = watch.changed() => {}
+            () = done.notified() => {}
+        }
+    }
+}
+
+/// Tries once and writes down what came of it.
+async fn carry(service: &Lambda, invocation: &Invocation) {
+    let why = attempt(service, invocation).await;
+    let now = service.world.now();
+    let mut changed = invocation.clone();
+    let due = match &why {
+        Ok(()) => None,
+        Err(Failed { ran: true, .. }) => {
+            changed.failures += 1;
+            let pause = PAUSES.get(invocation.failures as usize);
+            pause.map(|pause| now + service.world.scaled(*pause))
+        }
+        Err(Failed { ran: false, .. }) => {
+            changed.misses += 1;
+            let doubled = FIRST_PAUSE.saturating_mul(1 << invocation.misses.min(16));
+            Some(now + doubled.min(LONGEST_PAUSE))
+        }
+    };
+    let due = due.filter(|due: &Timestamp| due.since(invocation.since) <= OLDEST);
+    if let Err(Failed { why, .. }) = &why {
+        let (function, again) = (invocation.function.arn(), due.is_some());
+        tracing::warn!(function, why, again, "an asynchronous invocation failed");
+    }
+    let key = invocation.key();
+    let written = service.store.write(move |tx| {
+        match due {
+            Some(due) => tx.put(Invocation { due, ..changed }),
+            None => {
+                tx.delete::<Invocation>(&key);
+            }
+        }
+        Ok::<_, DiskFault>(())
+    });
+    if let Err(error) = written.await {
+        // It stays due, and is tried again: an asynchronous invocation may come more than once.
+        tracing::warn!(%error, "an invocation's end could not be written down");
+        service.world.sleep(FIRST_PAUSE).await;
+    }
+}
+
+struct Failed {
+    /// The function was there and failed.
+    ran: bool,
+    why: String,
+}
+
+async fn attempt(service: &Lambda, invocation: &Invocation) -> Result<(), Failed> {
+    let Some(endpoint) = &service.endpoint else {
+        let why = "no place is named any more where functions run".to_owned();
+        return Err(Failed { ran: false, why });
+    };
+    let _turn = service.turns.acquire().await.expect("the semaphore is never closed");
+    let payload = service.sealer.open(&invocation.id, &invocation.payload);
+    let payload = Bytes::from(payload.map_err(|error| {
+        // It will never be readable.
+        Failed { ran: true, why: error.to_string() }
+    })?);
+    let asked = Asked { function: &invocation.function, payload, context: None, tail: false };
+    match endpoint.invoke(&service.world, &asked).await {
+        Answer::Ran { error: None, .. } => Ok(()),
+        Answer::Ran { error: Some(error), payload, .. } => {
+            let said: String = String::from_utf8_lossy(&payload).chars().take(256).collect();
+            Err(Failed { ran: true, why: format!("{error}: {said}") })
+        }
+        // It is not there, or cannot be invoked like this: that counts as a failure of its own.
+        Answer::Refused(status, said) if status < 500 && status != 429 => {
+            Err(Failed { ran: true, why: format!("HTTP {status}: {said}") })
+        }
+        Answer::Refused(status, said) => {
+            Err(Failed { ran: false, why: format!("HTTP {status}: {said}") })
+        }
+        Answer::Missed(why) => Err(Failed { ran: false, why }),
+    }
+}

@@ -1,0 +1,3 @@
+//! One function per operation.
+
+pub(crate) mod invoke;

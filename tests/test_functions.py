@@ -1,0 +1,339 @@
+"""Functions that run elsewhere: invoked by clients, asked by deployments and by pipelines, through crashes of either side."""
+
+import io
+import json
+import threading
+import traceback
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pytest
+
+from conftest import PORT, Neargate, Stack, eventually, push
+from test_codecommit import refused
+from test_codedeploy import Deployed
+from test_pipelines import Pipelines, source
+from test_service_balanced import LISTENER
+
+# A minute of AWS's is 0.12 s here: what nobody answers is over in 7 s.
+SCALE = "0.002"
+HOOKS = ["BeforeInstall", "AfterInstall", "AfterAllowTestTraffic", "BeforeAllowTraffic", "AfterAllowTraffic"]
+
+
+class Functions:
+    """What answers Lambda's Invoke: Python functions of the event, by name."""
+
+    def __init__(self):
+        self.known, self.asked, self.server, self.port = {}, [], None, 0
+
+    def start(self):
+        functions = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                name = self.path.split("?")[0].split("/")[3]
+                event = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                functions.asked.append((name, self.path, event))
+                function = functions.known.get(name)
+                if function is None:
+                    return self.answer(404, {"Message": f"Function not found: {name}"})
+                try:
+                    self.answer(200, function(event))
+                except Exception as error:
+                    traceback.print_exc()
+                    self.answer(200, {"errorMessage": str(error)}, {"X-Amz-Function-Error": "Unhandled"})
+
+            def answer(self, status, body, headers=()):
+                body = json.dumps(body).encode()
+                self.send_response(status)
+                for name, value in {**dict(headers), "Content-Length": len(body)}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_):
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.port = self.server.server_port
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+    def calls(self, name):
+        return [event for asked, _, event in self.asked if asked == name]
+
+
+@pytest.fixture(scope="module")
+def functions():
+    functions = Functions()
+    functions.start()
+    yield functions
+    functions.stop()
+
+
+@pytest.fixture(scope="module")
+def settings(functions):
+    return {"NEARGATE_TIME_SCALE": SCALE, "NEARGATE_FUNCTIONS": f"http://127.0.0.1:{functions.port}"}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory, neargate, settings):
+    plane = Neargate(tmp_path_factory.mktemp("functions") / "data", PORT + 22).start(**settings)
+    stack = Stack(plane)
+    stack.image = push(plane, tmp_path_factory.mktemp("image"), "hooked")
+    yield stack
+    plane.cli("down", check=False)
+    plane.process.wait(timeout=60)
+
+
+def test_a_function_is_invoked(stack, functions):
+    plane, api = stack.neargate, stack.neargate.client("lambda")
+    functions.known["echo"] = lambda event: {"got": event}
+
+    def broken(_):
+        raise ValueError("it does not work")
+
+    functions.known["broken"] = broken
+    answer = api.invoke(FunctionName="echo", Payload=b'{"a": 1}')
+    assert (answer["StatusCode"], json.load(answer["Payload"]), "FunctionError" in answer) == (200, {"got": {"a": 1}}, False)
+    assert json.load(api.invoke(FunctionName="echo")["Payload"]) == {"got": {}}
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:echo"
+    api.invoke(FunctionName=f"{arn}:live", Payload=b"1")
+    assert functions.asked[-1][1].endswith("/functions/echo/invocations?Qualifier=live")
+    answer = api.invoke(FunctionName="broken", Payload=b"[]")
+    assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
+    assert json.load(answer["Payload"])["errorMessage"] == "it does not work"
+    count = len(functions.asked)
+    assert api.invoke(FunctionName="echo", InvocationType="DryRun")["StatusCode"] == 204
+    with refused("ResourceNotFoundException", "function:nothing"):
+        api.invoke(FunctionName="nothing")
+    with refused("ResourceNotFoundException"):
+        api.invoke(FunctionName="arn:aws:lambda:eu-west-1:123456789012:function:echo")
+    with refused("InvalidRequestContentException"):
+        api.invoke(FunctionName="echo", Payload=b"{")
+    with refused("RequestTooLargeException", "1048577"):
+        api.invoke(FunctionName="echo", InvocationType="Event", Payload=b'"' + b"x" * 1048575 + b'"')
+    with refused("InvalidParameterValueException", "durable"):
+        api.invoke(FunctionName="echo", DurableExecutionName="x")
+    assert [name for name, _, _ in functions.asked[count:]] == ["nothing"]
+    # The command line puts the answer into a file.
+    out = plane.data_dir.parent / "answer"
+    said = plane.aws("lambda", "invoke", "--function-name", "echo", "--payload", '{"b": 2}', "--cli-binary-format", "raw-in-base64-out", str(out), check=False)
+    if said.returncode:
+        # Version 1 of it takes the payload as it is.
+        said = plane.aws("lambda", "invoke", "--function-name", "echo", "--payload", '{"b": 2}', str(out))
+    assert json.loads(out.read_text()) == {"got": {"b": 2}}, said.stderr
+
+    stack.iam.create_user(UserName="caller")
+    key = stack.iam.create_access_key(UserName="caller")["AccessKey"]
+    caller = plane.client("lambda", aws_access_key_id=key["AccessKeyId"], aws_secret_access_key=key["SecretAccessKey"])
+    only = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}]}
+    with refused("AccessDeniedException"):
+        caller.invoke(FunctionName="echo")
+    stack.iam.put_user_policy(UserName="caller", PolicyName="echo", PolicyDocument=json.dumps(only))
+    assert caller.invoke(FunctionName="echo")["StatusCode"] == 200
+    with refused("AccessDeniedException"):
+        caller.invoke(FunctionName="broken")
+
+
+def test_what_is_asked_asynchronously_arrives(stack, functions, settings):
+    plane, api = stack.neargate, stack.neargate.client("lambda")
+    failed = []
+
+    def third(event):
+        failed.append(event)
+        if len(failed) < 3:
+            raise ValueError("not yet")
+
+    functions.known["third"], functions.known["later"] = third, lambda event: None
+    assert api.invoke(FunctionName="third", InvocationType="Event", Payload=b'"x"')["StatusCode"] == 202
+    eventually(lambda: len(failed) == 3, "it is tried three times")
+    functions.stop()
+    try:
+        for number in range(5):
+            assert api.invoke(FunctionName="later", InvocationType="Event", Payload=str(number).encode())["StatusCode"] == 202
+        with refused("ServiceException"):
+            api.invoke(FunctionName="later")
+        plane.kill()
+        plane.start(**settings)
+    finally:
+        functions.start()
+    eventually(lambda: sorted(functions.calls("later")) == [0, 1, 2, 3, 4], "all five arrive, each once")
+    assert failed == ["x"] * 3
+
+
+def test_functions_decide_of_a_deployment(stack, functions, settings):
+    deployed = Deployed(stack, "hooked", count=1)
+    plane, heard = stack.neargate, []
+
+    def hook(event):
+        """What a deployment looks like from within its hook; it says no more than that all is well."""
+        id = event["DeploymentId"]
+        running = [name for name, status in deployed.lifecycle(id).items() if status == "InProgress"]
+        heard.append((running, deployed.page_at(), deployed.page_at(LISTENER + 1)))
+        say(event, "Succeeded")
+
+    def say(event, status):
+        return plane.client("codedeploy").put_lifecycle_event_hook_execution_status(
+            deploymentId=event["DeploymentId"], lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"], status=status
+        )
+
+    functions.known["validate"] = hook
+    id = deployed.begin("two", hooks={event: "validate" for event in HOOKS})
+    deployed.reaches(id, "Succeeded")
+    assert heard == [
+        (["BeforeInstall"], "one", "one"),
+        (["AfterInstall"], "one", "one"),
+        (["AfterAllowTestTraffic"], "one", "two"),
+        (["BeforeAllowTraffic"], "one", "two"),
+        (["AfterAllowTraffic"], "two", "two"),
+    ]
+    assert set(deployed.lifecycle(id).values()) == {"Succeeded"}
+    with refused("LifecycleEventAlreadyCompletedException"):
+        say(functions.calls("validate")[0], "Failed")
+
+    # Without functions, their events are passed over.
+    id = deployed.begin("three")
+    deployed.reaches(id, "Succeeded")
+    lifecycle = deployed.lifecycle(id)
+    assert {name for name, status in lifecycle.items() if status == "Skipped"} == set(HOOKS), lifecycle
+
+    # One that says no: production never sees the new version, and all is as it was.
+    functions.known["refuse"] = lambda event: say(event, "Failed")
+    id = deployed.begin("four", hooks={"AfterAllowTestTraffic": "refuse"})
+    found = deployed.reaches(id, "Failed")
+    assert found["errorInformation"]["code"] == "HOOK_EXECUTION_FAILURE" and "refuse" in found["errorInformation"]["message"]
+    events = {event["lifecycleEventName"]: event for event in deployed.target(id)["lifecycleEvents"]}
+    assert (events["AfterAllowTestTraffic"]["status"], events["AllowTraffic"]["status"]) == ("Failed", "Skipped")
+    assert (events["AfterAllowTestTraffic"]["diagnostics"]["errorCode"], events["AfterAllowTestTraffic"]["diagnostics"]["scriptName"]) == ("ScriptFailed", "refuse")
+    deployed.reaches(found["rollbackInfo"]["rollbackDeploymentId"], "Succeeded")
+    assert (deployed.page_at(), deployed.page_at(LISTENER + 1)) == ("three", "three")
+
+    # One that says no when all traffic is there already: it comes back.
+    id = deployed.begin("five", hooks={"AfterAllowTraffic": "refuse"})
+    found = deployed.reaches(id, "Failed")
+    deployed.reaches(found["rollbackInfo"]["rollbackDeploymentId"], "Succeeded")
+    assert deployed.page_at() == "three"
+
+    # One that is not there, and one that never says anything.
+    id = deployed.begin("six", hooks={"BeforeInstall": "unknown"})
+    found = deployed.reaches(id, "Failed")
+    assert found["errorInformation"]["code"] == "HOOK_EXECUTION_FAILURE" and "did not say" in found["errorInformation"]["message"]
+    if back := found.get("rollbackInfo", {}).get("rollbackDeploymentId"):
+        deployed.reaches(back, "Succeeded")
+
+    # One that is slow, while the control plane is killed and comes back.
+    slow = threading.Event()
+    functions.known["slow"] = lambda _: slow.set()
+    id = deployed.begin("seven", hooks={"AfterInstall": "slow"})
+    assert slow.wait(60)
+    plane.kill()
+    plane.start(**settings)
+    api = plane.client("codedeploy")
+    event = functions.calls("slow")[0]
+    for code, change in [
+        ("InvalidLifecycleEventHookExecutionIdException", {"lifecycleEventHookExecutionId": "nothing"}),
+        ("InvalidLifecycleEventHookExecutionStatusException", {"status": "Skipped"}),
+        ("DeploymentDoesNotExistException", {"deploymentId": "d-NOTHING12"}),
+    ]:
+        given = dict(deploymentId=id, lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"], status="Succeeded")
+        with refused(code):
+            api.put_lifecycle_event_hook_execution_status(**{**given, **change})
+    say(event, "Succeeded")
+    deployed.reaches(id, "Succeeded")
+    assert deployed.page_at() == "seven"
+    assert len({one["LifecycleEventHookExecutionId"] for one in functions.calls("slow")}) == 1
+    deployed.end()
+
+
+def invoke(function, inputs=(), outputs=(), **more):
+    action = {"name": "Invoke", "actionTypeId": {"category": "Invoke", "owner": "AWS", "provider": "Lambda", "version": "1"}}
+    action["inputArtifacts"], action["outputArtifacts"] = [{"name": one} for one in inputs], [{"name": one} for one in outputs]
+    return {**action, "configuration": {"FunctionName": function, "UserParameters": "some"}, **more}
+
+
+def test_functions_are_actions_of_pipelines(stack, functions, settings):
+    plane = stack.neargate
+    pipelines = Pipelines(plane)
+    repository = pipelines.repository()
+    pipelines.commit(repository, template__yaml=b"hello")
+    api = pipelines.codepipeline
+    denied = []
+
+    def transform(event):
+        """Reads what comes in, writes what goes out, as nobody else but the job, in two turns."""
+        job = event["CodePipeline.job"]
+        data, keys = job["data"], job["data"]["artifactCredentials"]
+        assert data["actionConfiguration"]["configuration"] == {"FunctionName": "transform", "UserParameters": "some"}
+        s3 = boto3.client(
+            "s3", endpoint_url=f"http://{plane.listen}", region_name="us-east-1", aws_access_key_id=keys["accessKeyId"],
+            aws_secret_access_key=keys["secretAccessKey"], aws_session_token=keys["sessionToken"],
+        )
+        [given], [made] = [[one["location"]["s3Location"] for one in data[side]] for side in ["inputArtifacts", "outputArtifacts"]]
+        content = s3.get_object(Bucket=given["bucketName"], Key=given["objectKey"])["Body"].read()
+        if "continuationToken" not in data:
+            try:
+                s3.list_objects_v2(Bucket=given["bucketName"])
+            except s3.exceptions.ClientError as error:
+                denied.append(error.response["Error"]["Code"])
+            return api.put_job_success_result(jobId=job["id"], continuationToken="more", executionDetails={"percentComplete": 50})
+        assert data["continuationToken"] == "more"
+        body = io.BytesIO()
+        with zipfile.ZipFile(body, "w") as archive:
+            archive.writestr("shout.txt", zipfile.ZipFile(io.BytesIO(content)).read("template.yaml").upper())
+        s3.put_object(Bucket=made["bucketName"], Key=made["objectKey"], Body=body.getvalue())
+        api.put_job_success_result(
+            jobId=job["id"], executionDetails={"summary": "shouted", "externalExecutionId": "e-1"}, outputVariables={"Loud": "yes"}
+        )
+
+    def said(event):
+        """The second action: it is told what the first one made."""
+        job = event["CodePipeline.job"]
+        assert job["data"]["actionConfiguration"]["configuration"]["UserParameters"] == "yes"
+        api.put_job_failure_result(jobId=job["id"], failureDetails={"type": "JobFailed", "message": "too loud", "externalExecutionId": "e-2"})
+
+    functions.known["transform"], functions.known["said"] = transform, said
+    first = invoke("transform", ["SourceOutput"], ["Loud"], namespace="loud")
+    second = invoke("said", ["Loud"], name="Check", configuration={"FunctionName": "said", "UserParameters": "#{loud.Loud}"})
+    name = pipelines.create(("Source", [source(repository)]), ("Transform", [first]), ("Check", [second]))
+    [execution] = eventually(lambda: pipelines.executions(name), "it begins by itself")
+    pipelines.ends(name, execution["pipelineExecutionId"], "Failed")
+    assert denied == ["AccessDenied"]
+    done = pipelines.action(name, "Invoke")
+    assert (done["status"], done["output"]["executionResult"]["externalExecutionId"], done["output"]["outputVariables"]) == ("Succeeded", "e-1", {"Loud": "yes"})
+    [artifact] = [one["s3location"] for one in done["output"]["outputArtifacts"]]
+    body = pipelines.s3.get_object(Bucket=artifact["bucket"], Key=artifact["key"])["Body"].read()
+    assert zipfile.ZipFile(io.BytesIO(body)).read("shout.txt") == b"HELLO"
+    error = pipelines.stage(name, "Check")["actionStates"][0]["latestExecution"]["errorDetails"]
+    assert error == {"code": "JobFailed", "message": "too loud"}
+    jobs = [event["CodePipeline.job"]["id"] for event in functions.calls("transform")]
+    assert len(jobs) == 2 and jobs[0] != jobs[1]
+    for job in jobs[1:]:
+        with refused("InvalidJobStateException"):
+            api.put_job_success_result(jobId=job)
+    with refused("JobNotFoundException"):
+        api.put_job_failure_result(jobId="11111111-2222-3333-4444-555555555555", failureDetails={"type": "JobFailed", "message": "x"})
+
+    # One that takes its time, while the control plane is killed; and one that is not there.
+    taken = threading.Event()
+    functions.known["said"] = lambda _: taken.set()
+    again = api.retry_stage_execution(
+        pipelineName=name, stageName="Check", pipelineExecutionId=execution["pipelineExecutionId"], retryMode="FAILED_ACTIONS"
+    )["pipelineExecutionId"]
+    assert taken.wait(30)
+    plane.kill()
+    plane.start(**settings)
+    job = functions.calls("said")[-1]["CodePipeline.job"]["id"]
+    plane.client("codepipeline").put_job_success_result(jobId=job)
+    pipelines.ends(name, again)
+    nothing = pipelines.create(("Source", [source(repository)]), ("Nothing", [invoke("nothing")]))
+    [execution] = eventually(lambda: pipelines.executions(nothing), "it begins by itself")
+    pipelines.ends(nothing, execution["pipelineExecutionId"], "Failed")
+    error = pipelines.stage(nothing, "Nothing")["actionStates"][0]["latestExecution"]["errorDetails"]
+    assert "did not say" in error["message"], error
