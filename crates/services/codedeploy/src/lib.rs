@@ -64,3 +64,6 @@ impl CodeDeploy {
         self.front.get().expect("deployments begin with the front door")
     }
 }
+
+#[cfg(test)]
+mod tests;

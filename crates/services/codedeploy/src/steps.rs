@@ -21,8 +21,10 @@ const SESSION: Duration = Duration::from_secs(3600);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How long green may take to become steady.
 const INSTALL_MINUTES: u32 = 60;
-/// How often ECS is asked how far it is. It is in the same process: asking costs little.
+/// How often ECS is asked how far it is, the less often the longer it takes. It is in the same process: asking costs
+/// little.
 const LOOK: Duration = Duration::from_millis(200);
+const LONGEST_LOOK: Duration = Duration::from_secs(5);
 
 /// Why a deployment cannot go on.
 pub(crate) struct Failed {
@@ -188,6 +190,29 @@ impl Work<'_> {
     }
 
     async fn prepare(&self) -> Result<Flow, Failed> {
+        if self.deployment.plan.blue.is_empty() {
+            let plan = self.plan().await?;
+            self.note(|deployment| deployment.plan = plan).await?;
+            return Ok(Flow::Again);
+        }
+        let service = self.described().await?;
+        let sets = service["taskSets"].as_array().into_iter().flatten();
+        let left: Vec<&Json> =
+            sets.filter(|set| set["status"] != "PRIMARY" && set["status"] != "DRAINING").collect();
+        // What an earlier deployment left behind makes room, once no request goes there any more.
+        if !left.is_empty() {
+            self.lead(self.listeners(false)?, 0).await?;
+            self.lead(self.listeners(true)?, 0).await?;
+        }
+        for left in left {
+            let gone = json!({"service": self.deployment.group.service, "taskSet": left["id"], "force": true});
+            self.ecs("DeleteTaskSet", gone).await?;
+        }
+        Ok(Flow::On)
+    }
+
+    /// Reads the revision, and looks at what there is.
+    async fn plan(&self) -> Result<Plan, Failed> {
         let Spec { hooks, .. } = self.spec().await?;
         let service = self.described().await?;
         if service["deploymentController"]["type"] != "CODE_DEPLOY" {
@@ -196,18 +221,11 @@ impl Work<'_> {
                 "The ECS service's deployment controller is not CODE_DEPLOY.",
             ));
         }
-        let sets = service["taskSets"].as_array().cloned().unwrap_or_default();
-        let primary = sets.iter().find(|set| set["status"] == "PRIMARY").ok_or_else(|| {
+        let mut sets = service["taskSets"].as_array().into_iter().flatten();
+        let primary = sets.find(|set| set["status"] == "PRIMARY").ok_or_else(|| {
             Failed::new(ErrorCode::InvalidEcsService, "The ECS service has no primary task set.")
         })?;
         let text = |value: &Json| value.as_str().unwrap_or_default().to_owned();
-        // What an earlier deployment left behind makes room.
-        for left in
-            sets.iter().filter(|set| set["status"] != "PRIMARY" && set["status"] != "DRAINING")
-        {
-            let gone = json!({"service": self.deployment.group.service, "taskSet": left["id"], "force": true});
-            self.ecs("DeleteTaskSet", gone).await?;
-        }
         let blue_group = text(&primary["loadBalancers"][0]["targetGroupArn"]);
         let names = self.pair()?.target_groups.iter().flatten();
         let names: Vec<String> = names.filter_map(|group| group.name.clone()).collect();
@@ -223,9 +241,7 @@ impl Work<'_> {
         let green_group = arns.into_iter().find(|arn| *arn != blue_group).ok_or_else(|| {
             Failed::new(ErrorCode::MissingElbInformation, "The pair has no second target group.")
         })?;
-        let plan = Plan { blue: text(&primary["id"]), blue_group, green_group, hooks };
-        self.note(|deployment| deployment.plan = plan).await?;
-        Ok(Flow::On)
+        Ok(Plan { blue: text(&primary["id"]), blue_group, green_group, hooks })
     }
 
     /// The task set with this id.
@@ -256,7 +272,7 @@ impl Work<'_> {
                 ),
             ));
         }
-        Ok(Flow::Wait(LOOK))
+        Ok(Flow::Wait((self.passed() / 20).clamp(LOOK, LONGEST_LOOK)))
     }
 
     /// Makes the green task set; its id. The deployment's own id makes sure that there is one.
@@ -461,7 +477,12 @@ impl Work<'_> {
         if set["status"] != "PRIMARY" {
             self.make_primary(blue).await?;
         }
-        if let Some(green) = &self.deployment.green {
+        // The process may have died between making green and writing that down.
+        let made = json!(self.deployment.rolls_back);
+        let service = self.described().await?;
+        let sets = service["taskSets"].as_array().into_iter().flatten();
+        let green = sets.filter(|set| set["externalId"] == made && set["id"] != json!(blue));
+        for green in green.filter_map(|set| set["id"].as_str()) {
             self.delete(green).await?;
         }
         self.note(|deployment| deployment.weight = 0).await?;

@@ -1,0 +1,695 @@
+//! Random histories of deployments on a simulated disk that crashes at any commit, beside an ECS and a load balancer
+//! that outlive it and fail now and then: there is always one primary version, requests always go to what is well,
+//! every deployment ends, and a rollback ends on the last good version. `SEEDS` says how many histories are tried,
+//! `SEED` tries one again.
+
+use crate::{CodeDeploy, api::*, model::Deployment, ops};
+use ecs::api::{self as ecs_api, StabilityStatus};
+use elbv2::api as elb_api;
+use iam::Iam;
+use lambda::api as lambda_api;
+use s3::S3;
+use serde_json::{Value as Json, json};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use store::{Fate, MemoryDisk, Sealer, Store};
+use tempfile::TempDir;
+use wire::{
+    Context, Fault, FromValue, Front, Handler, IntoValue, Limits, Principal, PrincipalKind, Service,
+};
+use world::{Timestamp, World};
+
+const START: i64 = 1_700_000_000_000;
+const REALM: &str = "123456789012/us-east-1";
+const ROLE: &str = "arn:aws:iam::123456789012:role/deploys";
+const LISTENERS: [&str; 2] = ["production", "test"];
+const GROUPS: [&str; 2] = ["arn:one", "arn:two"];
+/// Versions with such numbers never become steady.
+const BAD: fn(u32) -> bool = |version| version % 4 == 3;
+
+/// A task set.
+#[derive(Clone, Debug)]
+struct Set {
+    id: String,
+    token: String,
+    group: String,
+    version: u32,
+    primary: bool,
+    /// So many looks until it is steady.
+    slow: u32,
+}
+
+/// What outlives crashes.
+#[derive(Default)]
+struct Outside {
+    sets: Vec<Set>,
+    /// Percent of the requests that each target group gets, by listener.
+    weights: BTreeMap<String, BTreeMap<String, i32>>,
+    /// All tokens that task sets were made with.
+    tokens: Vec<String>,
+}
+
+impl Outside {
+    /// What must hold at any time.
+    fn check(&self) {
+        let primary = self.sets.iter().filter(|set| set.primary).count();
+        assert_eq!(primary, 1, "one version is primary: {:?}", self.sets);
+        for (group, weight) in self.weights["production"].iter().filter(|(_, weight)| **weight > 0)
+        {
+            let well = self.sets.iter().any(|set| set.group == **group && set.slow == 0);
+            assert!(well, "{weight} percent of the requests go to {group}: {:?}", self.sets);
+        }
+        assert!(self.sets.len() <= 3, "{:?}", self.sets);
+    }
+
+    fn primary(&self) -> &Set {
+        self.sets.iter().find(|set| set.primary).expect("there is always one")
+    }
+}
+
+type Shared = Arc<Mutex<Outside>>;
+
+fn random(world: &World, bound: u32) -> u32 {
+    let mut bytes = [0; 4];
+    world.fill(&mut bytes);
+    u32::from_le_bytes(bytes) % bound
+}
+
+/// A handler that takes a while, and is out of order now and then, before or after it did what it is for.
+fn handler<I: FromValue, O: IntoValue>(
+    action: &'static str,
+    world: &World,
+    outside: &Shared,
+    work: impl Fn(&mut Outside, &World, I) -> Result<O, Fault> + Send + Sync + 'static,
+) -> Handler {
+    let (world, outside, work) = (world.clone(), outside.clone(), Arc::new(work));
+    Arc::new(move |context, value| {
+        let (world, outside, work) = (world.clone(), outside.clone(), work.clone());
+        Box::pin(async move {
+            context.authorise(action, "*")?;
+            let broken = |odds| match random(&world, odds) {
+                0 => Err(Fault::new("ServerException", "It is out of order.").status(500)),
+                _ => Ok(()),
+            };
+            world.sleep(Duration::from_millis(random(&world, 50).into())).await;
+            broken(40)?;
+            let done = {
+                let mut outside = outside.lock().unwrap();
+                let done = work(&mut outside, &world, I::from_value(value));
+                outside.check();
+                done.map(IntoValue::into_value)
+            };
+            broken(40)?;
+            done
+        })
+    })
+}
+
+fn gone() -> Fault {
+    Fault::new("TaskSetNotFoundException", "The task set is not there.")
+}
+
+fn task_set(set: &Set) -> ecs_api::TaskSet {
+    ecs_api::TaskSet {
+        id: Some(set.id.clone()),
+        external_id: Some(set.token.clone()),
+        status: Some(if set.primary { "PRIMARY" } else { "ACTIVE" }.to_owned()),
+        stability_status: Some(match set.slow {
+            0 => StabilityStatus::SteadyState,
+            _ => StabilityStatus::Stabilizing,
+        }),
+        load_balancers: Some(vec![ecs_api::LoadBalancer {
+            target_group_arn: Some(set.group.clone()),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    }
+}
+
+fn ecs(world: &World, outside: &Shared) -> wire::Service {
+    use ecs_api::*;
+    wire::Service::new(&SPEC)
+        .operation(
+            &OP_DESCRIBE_SERVICES,
+            handler(
+                "ecs:DescribeServices",
+                world,
+                outside,
+                |outside, _, _: DescribeServicesRequest| {
+                    let sets = outside.sets.iter().map(task_set).collect();
+                    for set in outside.sets.iter_mut().filter(|set| set.slow < u32::MAX) {
+                        set.slow = set.slow.saturating_sub(1);
+                    }
+                    let controller =
+                        DeploymentController { r#type: DeploymentControllerType::CodeDeploy };
+                    let service = Service {
+                        task_sets: Some(sets),
+                        deployment_controller: Some(controller),
+                        status: Some("ACTIVE".to_owned()),
+                        ..Default::default()
+                    };
+                    Ok(DescribeServicesResponse { services: Some(vec![service]), failures: None })
+                },
+            ),
+        )
+        .operation(
+            &OP_CREATE_TASK_SET,
+            handler(
+                "ecs:CreateTaskSet",
+                world,
+                outside,
+                |outside, world, input: CreateTaskSetRequest| {
+                    let token = input.client_token.unwrap();
+                    if let Some(known) = outside.sets.iter().find(|set| set.token == token) {
+                        return Ok(CreateTaskSetResponse { task_set: Some(task_set(known)) });
+                    }
+                    assert!(!outside.tokens.contains(&token), "a deployment makes one task set");
+                    outside.tokens.push(token.clone());
+                    let [balancer] = &input.load_balancers.unwrap()[..] else { panic!() };
+                    let version = input.task_definition.parse().unwrap();
+                    let made = Set {
+                        id: format!("ecs-svc/{}", outside.tokens.len()),
+                        token,
+                        group: balancer.target_group_arn.clone().unwrap(),
+                        version,
+                        primary: false,
+                        slow: if BAD(version) { u32::MAX } else { 1 + random(world, 10) },
+                    };
+                    let taken = outside.sets.iter().any(|set| set.group == made.group);
+                    assert!(!taken, "{made:?} beside {:?}", outside.sets);
+                    outside.sets.push(made.clone());
+                    Ok(CreateTaskSetResponse { task_set: Some(task_set(&made)) })
+                },
+            ),
+        )
+        .operation(
+            &OP_DELETE_TASK_SET,
+            handler(
+                "ecs:DeleteTaskSet",
+                world,
+                outside,
+                |outside, _, input: DeleteTaskSetRequest| {
+                    let at = outside.sets.iter().position(|set| set.id == input.task_set);
+                    let set = outside.sets.remove(at.ok_or_else(gone)?);
+                    assert!(!set.primary, "the primary one goes: {set:?}");
+                    Ok(DeleteTaskSetResponse { task_set: Some(task_set(&set)) })
+                },
+            ),
+        )
+        .operation(
+            &OP_UPDATE_SERVICE_PRIMARY_TASK_SET,
+            handler(
+                "ecs:UpdateServicePrimaryTaskSet",
+                world,
+                outside,
+                |outside, _, input: UpdateServicePrimaryTaskSetRequest| {
+                    let known = outside.sets.iter().any(|set| set.id == input.primary_task_set);
+                    known.then_some(()).ok_or_else(gone)?;
+                    for set in &mut outside.sets {
+                        set.primary = set.id == input.primary_task_set;
+                    }
+                    Ok(UpdateServicePrimaryTaskSetResponse { task_set: None })
+                },
+            ),
+        )
+}
+
+fn balancer(world: &World, outside: &Shared) -> Service {
+    use elb_api::*;
+    let tuples = |weights: &BTreeMap<String, i32>| {
+        let tuple = |(group, weight): (&String, &i32)| TargetGroupTuple {
+            target_group_arn: Some(group.clone()),
+            weight: Some(*weight),
+        };
+        weights.iter().map(tuple).collect()
+    };
+    let action = move |weights: &BTreeMap<String, i32>| Action {
+        r#type: ActionTypeEnum::Forward,
+        target_group_arn: None,
+        authenticate_oidc_config: None,
+        authenticate_cognito_config: None,
+        order: None,
+        redirect_config: None,
+        fixed_response_config: None,
+        forward_config: Some(ForwardActionConfig {
+            target_groups: Some(tuples(weights)),
+            target_group_stickiness_config: None,
+        }),
+        jwt_validation_config: None,
+    };
+    wire::Service::new(&SPEC)
+        .operation(
+            &OP_DESCRIBE_TARGET_GROUPS,
+            handler(
+                "elasticloadbalancing:DescribeTargetGroups",
+                world,
+                outside,
+                |_, _, _: DescribeTargetGroupsInput| {
+                    let group = |arn: &str| TargetGroup {
+                        target_group_arn: Some(arn.to_owned()),
+                        ..Default::default()
+                    };
+                    let all = GROUPS.map(group).to_vec();
+                    Ok(DescribeTargetGroupsOutput { target_groups: Some(all), next_marker: None })
+                },
+            ),
+        )
+        .operation(
+            &OP_DESCRIBE_RULES,
+            handler(
+                "elasticloadbalancing:DescribeRules",
+                world,
+                outside,
+                move |outside, _, input: DescribeRulesInput| {
+                    let weights = &outside.weights[&input.listener_arn.unwrap()];
+                    let rule = Rule {
+                        actions: Some(vec![action(weights)]),
+                        is_default: Some(true),
+                        ..Default::default()
+                    };
+                    Ok(DescribeRulesOutput { rules: Some(vec![rule]), next_marker: None })
+                },
+            ),
+        )
+        .operation(
+            &OP_MODIFY_LISTENER,
+            handler(
+                "elasticloadbalancing:ModifyListener",
+                world,
+                outside,
+                |outside, _, input: ModifyListenerInput| {
+                    let actions = input.default_actions.unwrap();
+                    let [action] = &actions[..] else { panic!() };
+                    let groups =
+                        action.forward_config.as_ref().and_then(|f| f.target_groups.as_ref());
+                    let weights = groups.unwrap().iter().map(|tuple| {
+                        (tuple.target_group_arn.clone().unwrap(), tuple.weight.unwrap())
+                    });
+                    let weights: BTreeMap<String, i32> = weights.collect();
+                    assert_eq!(weights.values().sum::<i32>(), 100);
+                    outside.weights.insert(input.listener_arn, weights);
+                    Ok(ModifyListenerOutput::default())
+                },
+            ),
+        )
+}
+
+/// Functions: they say yes, no or nothing at all, after a while.
+fn functions(world: &World, outside: &Shared, house: &Arc<CodeDeploy>, root: &Context) -> Service {
+    let (house, root) = (house.clone(), root.clone());
+    Service::new(&lambda_api::SPEC).operation(
+        &lambda_api::OP_INVOKE,
+        handler(
+            "lambda:InvokeFunction",
+            world,
+            outside,
+            move |_, world, input: lambda_api::InvocationRequest| {
+                let event: Json = serde_json::from_slice(&input.payload.unwrap()).unwrap();
+                let status = match random(world, 8) {
+                    0 => None,
+                    1 => Some(LifecycleEventStatus::Failed),
+                    _ => Some(LifecycleEventStatus::Succeeded),
+                };
+                let (house, root, own) = (house.clone(), root.clone(), world.clone());
+                world.spawn("a function", async move {
+                    own.sleep(Duration::from_secs(random(&own, 120).into())).await;
+                    let text = |name: &str| event[name].as_str().map(str::to_owned);
+                    let input = PutLifecycleEventHookExecutionStatusInput {
+                        deployment_id: text("DeploymentId"),
+                        lifecycle_event_hook_execution_id: text("LifecycleEventHookExecutionId"),
+                        status: Some(status.unwrap_or(LifecycleEventStatus::Succeeded)),
+                    };
+                    if status.is_some() {
+                        // The deployment may be over, or its event said to be well already.
+                        let said = ops::deployment::put_lifecycle_event_hook_execution_status;
+                        let _ = said(&house, &root, input).await;
+                    }
+                });
+                Ok(lambda_api::InvocationResponse::default())
+            },
+        ),
+    )
+}
+
+/// One process: what a crash ends.
+struct Life {
+    world: World,
+    house: Arc<CodeDeploy>,
+    root: Context,
+}
+
+struct History {
+    seed: u64,
+    lives: u64,
+    outside: Shared,
+    disk: MemoryDisk,
+    sealer: Arc<Sealer>,
+    directory: TempDir,
+    life: Life,
+    random: World,
+    versions: u32,
+    /// The version that the last deployment that succeeded is of.
+    good: u32,
+}
+
+fn live(
+    (seed, now): (u64, Timestamp),
+    (disk, sealer): (&MemoryDisk, &Arc<Sealer>),
+    directory: &TempDir,
+    outside: &Shared,
+) -> (Life, Arc<Front>) {
+    let world = World::simulated(seed, now);
+    let store = Store::on(disk, world.clone());
+    let iam = Iam::new(store.clone(), world.clone(), sealer.clone()).unwrap();
+    let s3 = S3::new(store.clone(), world.clone(), iam.clone(), directory.path()).unwrap();
+    let house = CodeDeploy::new(store, world.clone(), iam.clone(), s3).unwrap();
+    let principal = Principal {
+        account: "123456789012".to_owned(),
+        kind: PrincipalKind::Root,
+        arn: "arn:aws:iam::123456789012:root".to_owned(),
+        user_id: "123456789012".to_owned(),
+        session_policies: Vec::new(),
+    };
+    let root = Context::internal(principal, "us-east-1", world.now(), iam.clone());
+    let services = vec![
+        iam::api::service(iam.clone()),
+        ecs(&world, outside),
+        balancer(&world, outside),
+        functions(&world, outside, &house, &root),
+    ];
+    let front = Front::new(services, Vec::new(), iam, world.clone(), Limits::default());
+    (Life { world, house, root }, Arc::new(front))
+}
+
+impl History {
+    async fn new(seed: u64) -> Self {
+        let random = World::simulated(seed, Timestamp::from_millis(START));
+        let (outside, disk) = (Shared::default(), MemoryDisk::new());
+        {
+            let mut outside = outside.lock().unwrap();
+            outside.sets.push(Set {
+                id: "ecs-svc/0".to_owned(),
+                token: String::new(),
+                group: GROUPS[0].to_owned(),
+                version: 0,
+                primary: true,
+                slow: 0,
+            });
+            for listener in LISTENERS {
+                let weights = BTreeMap::from([(GROUPS[0].to_owned(), 100)]);
+                outside.weights.insert(listener.to_owned(), weights);
+            }
+        }
+        let sealer = Arc::new(Sealer::in_memory(random.clone()));
+        let directory = tempfile::tempdir().unwrap();
+        let (life, front) = live((seed, random.now()), (&disk, &sealer), &directory, &outside);
+        let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"Service": "codedeploy.amazonaws.com"}}}"#;
+        let all = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+        for (operation, request) in [
+            ("CreateRole", json!({"RoleName": "deploys", "AssumeRolePolicyDocument": trust})),
+            (
+                "PutRolePolicy",
+                json!({"RoleName": "deploys", "PolicyName": "all", "PolicyDocument": all}),
+            ),
+        ] {
+            front.call(life.root.clone(), "iam", operation, request).await.unwrap();
+        }
+        life.house.start(front);
+        let mut history = Self {
+            seed,
+            lives: 0,
+            outside,
+            disk,
+            sealer,
+            directory,
+            life,
+            random,
+            versions: 0,
+            good: 0,
+        };
+        history.group().await;
+        let crashes = history.random.clone();
+        history.disk.decide(move |_| match self::random(&crashes, 100) {
+            0..2 => Fate::CrashBefore,
+            2..4 => Fate::CrashAfter,
+            _ => Fate::Commit,
+        });
+        history
+    }
+
+    fn below(&self, bound: u32) -> u32 {
+        random(&self.random, bound)
+    }
+
+    /// Makes the application and its group, of random kind.
+    async fn group(&mut self) {
+        let configs =
+            ["ECSAllAtOnce", "ECSLinear10PercentEvery1Minutes", "ECSCanary10Percent5Minutes"];
+        let config = format!("CodeDeployDefault.{}", configs[self.below(3) as usize]);
+        let events = match self.below(4) {
+            0 => vec![],
+            1 => vec!["DEPLOYMENT_FAILURE"],
+            _ => vec!["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_REQUEST"],
+        };
+        let ready = match self.below(3) {
+            0 => json!({"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 5}),
+            _ => json!({"actionOnTimeout": "CONTINUE_DEPLOYMENT"}),
+        };
+        let names = GROUPS.map(|group| json!({"name": group}));
+        let pair = json!({
+            "targetGroups": names, "prodTrafficRoute": {"listenerArns": ["production"]},
+            "testTrafficRoute": {"listenerArns": ["test"]},
+        });
+        let group = json!({
+            "applicationName": "a", "deploymentGroupName": "g", "deploymentConfigName": config,
+            "serviceRoleArn": ROLE,
+            "deploymentStyle": {"deploymentType": "BLUE_GREEN", "deploymentOption": "WITH_TRAFFIC_CONTROL"},
+            "blueGreenDeploymentConfiguration": {
+                "terminateBlueInstancesOnDeploymentSuccess": {
+                    "action": "TERMINATE", "terminationWaitTimeInMinutes": self.below(3),
+                },
+                "deploymentReadyOption": ready,
+            },
+            "loadBalancerInfo": {"targetGroupPairInfoList": [pair]},
+            "ecsServices": [{"serviceName": "s", "clusterName": "c"}],
+            "autoRollbackConfiguration": {"enabled": !events.is_empty(), "events": events},
+        });
+        let Life { house, root, world } = &self.life;
+        let service = crate::api::service(house.clone());
+        let front = Front::new(
+            vec![service],
+            Vec::new(),
+            house.iam.clone(),
+            world.clone(),
+            Limits::default(),
+        );
+        let application = json!({"applicationName": "a", "computePlatform": "ECS"});
+        front.call(root.clone(), "codedeploy", "CreateApplication", application).await.unwrap();
+        front.call(root.clone(), "codedeploy", "CreateDeploymentGroup", group).await.unwrap();
+    }
+
+    /// The process has crashed: another one starts where it was.
+    async fn crash(&mut self) {
+        self.lives += 1;
+        self.life.world.end().await;
+        let seed = self.seed * 1000 + self.lives;
+        // The clock of what outlives crashes goes on.
+        let at = (seed, self.random.now());
+        let kept = (&self.disk, &self.sealer);
+        let (life, front) = live(at, kept, &self.directory, &self.outside);
+        life.house.start(front);
+        self.life = life;
+    }
+
+    /// Calls an operation; nothing when the process crashed meanwhile.
+    async fn call<T>(
+        &mut self,
+        call: impl AsyncFn(&CodeDeploy, &Context) -> Result<T, Fault>,
+    ) -> Option<Result<T, Fault>> {
+        let (house, mut root, disk) =
+            (self.life.house.clone(), self.life.root.clone(), self.disk.clone());
+        root.now = self.life.world.now();
+        let done = tokio::select! {
+            done = call(&house, &root) => Some(done),
+            () = disk.crashed() => None,
+        };
+        if done.is_none() {
+            self.crash().await;
+        }
+        done
+    }
+
+    fn all(&self) -> Vec<Arc<Deployment>> {
+        self.life.house.store.read().scan_prefix::<Deployment>(&format!("{REALM}/")).collect()
+    }
+
+    fn open(&self) -> Option<Arc<Deployment>> {
+        let open: Vec<_> = self.all().into_iter().filter(|one| one.is_open()).collect();
+        assert!(open.len() <= 1, "a group has one deployment at a time");
+        open.into_iter().next()
+    }
+
+    async fn wait(&mut self, wait: Duration) {
+        let (disk, world) = (self.disk.clone(), self.life.world.clone());
+        let crashed = tokio::select! {
+            () = disk.crashed() => true,
+            () = world.sleep(wait) => false,
+        };
+        if crashed {
+            self.crash().await;
+        }
+    }
+
+    /// Begins a deployment of a new version.
+    async fn deploy(&mut self) {
+        self.versions += 1;
+        let mut spec = json!({"version": 0.0, "Resources": [{"Target": {"Type": "AWS::ECS::Service", "Properties": {
+            "TaskDefinition": self.versions.to_string(),
+            "LoadBalancerInfo": {"ContainerName": "main", "ContainerPort": 80},
+        }}}]});
+        let hooks: Vec<Json> = crate::model::HookEvent::ALL
+            .into_iter()
+            .filter(|_| self.below(5) == 0)
+            .map(|event| json!({event.name(): "f"}))
+            .collect();
+        if !hooks.is_empty() {
+            spec["Hooks"] = json!(hooks);
+        }
+        let revision = RevisionLocation {
+            revision_type: Some(RevisionLocationType::AppSpecContent),
+            app_spec_content: Some(AppSpecContent {
+                content: Some(spec.to_string()),
+                sha256: None,
+            }),
+            ..RevisionLocation::default()
+        };
+        self.call(async move |house, root| {
+            let input = CreateDeploymentInput {
+                application_name: "a".to_owned(),
+                deployment_group_name: Some("g".to_owned()),
+                revision: Some(revision.clone()),
+                ..CreateDeploymentInput::default()
+            };
+            ops::deployment::create_deployment(house, root, input).await
+        })
+        .await;
+    }
+
+    /// What somebody does meanwhile.
+    async fn meddle(&mut self, id: &str) {
+        let id = id.to_owned();
+        let (choice, back) = (self.below(3), self.below(2) == 0);
+        self.call(async move |house, root| {
+            if choice == 0 {
+                let input = StopDeploymentInput {
+                    deployment_id: id.clone(),
+                    auto_rollback_enabled: Some(back),
+                };
+                return ops::deployment::stop_deployment(house, root, input).await.map(|_| ());
+            }
+            let input = ContinueDeploymentInput {
+                deployment_id: Some(id.clone()),
+                deployment_wait_type: Some(match choice {
+                    1 => DeploymentWaitType::ReadyWait,
+                    _ => DeploymentWaitType::TerminationWait,
+                }),
+            };
+            ops::deployment::continue_deployment(house, root, input).await
+        })
+        .await;
+    }
+
+    /// Waits until no deployment is open, through crashes and whatever somebody does.
+    async fn rest(&mut self) {
+        for _ in 0..20_000 {
+            let Some(open) = self.open() else { return };
+            match self.below(60) {
+                0 => self.meddle(&open.id).await,
+                _ => {
+                    let seconds = self.below(20);
+                    self.wait(Duration::from_millis(200 + u64::from(seconds) * 1000)).await;
+                }
+            }
+        }
+        panic!("a deployment does not end: {:?}", self.open().map(|one| (one.phase, one.status)));
+    }
+
+    /// What must hold when everything is over.
+    fn check(&mut self) {
+        let mut all = self.all();
+        all.sort_by_key(|one| (one.created, one.rolls_back.is_some()));
+        let outside = self.outside.lock().unwrap();
+        outside.check();
+        let told = |one: &Arc<Deployment>| {
+            let (phase, status, error) = (one.phase, one.status, &one.error);
+            format!("{} of {:?}: {phase:?} {status:?} {error:?}\n", one.id, one.rolls_back)
+        };
+        let told: String = all.iter().map(told).collect();
+        let Some(last) = all.last() else { return };
+        let version = |deployment: &Deployment| -> u32 {
+            let content = deployment.revision.app_spec_content.as_ref().unwrap();
+            let spec: Json = serde_json::from_str(content.content.as_ref().unwrap()).unwrap();
+            let properties = &spec["Resources"][0]["Target"]["Properties"];
+            properties["TaskDefinition"].as_str().unwrap().parse().unwrap()
+        };
+        let primary = outside.primary();
+        let production = &outside.weights["production"];
+        match (last.status, &last.rolls_back) {
+            (DeploymentStatus::Succeeded, Some(_)) => {
+                assert_eq!(
+                    primary.version, self.good,
+                    "a rollback ends on the last good version\n{told}"
+                );
+                assert_eq!(production[&primary.group], 100, "{told}");
+                assert_eq!(outside.sets.len(), 1, "{:?}\n{told}", outside.sets);
+            }
+            (DeploymentStatus::Succeeded, None) => {
+                self.good = version(last);
+                assert!(!BAD(self.good));
+                assert_eq!(primary.version, self.good, "{told}");
+                assert_eq!(production[&primary.group], 100, "{told}");
+                assert_eq!(outside.sets.len(), 1, "{:?}\n{told}", outside.sets);
+            }
+            (DeploymentStatus::Failed | DeploymentStatus::Stopped, None) => {
+                let touched = !last.plan.blue.is_empty();
+                let asked = last.rollback.as_ref().is_some_and(|rollback| {
+                    let of = match last.status {
+                        DeploymentStatus::Failed => AutoRollbackEvent::DeploymentFailure,
+                        _ => AutoRollbackEvent::DeploymentStopOnRequest,
+                    };
+                    rollback.events.iter().flatten().any(|event| *event == of)
+                });
+                assert!(!(touched && asked), "it should have been rolled back: {:?}", last.error);
+                // What nobody brought back stays as it was left; what is primary then is what a rollback would end on.
+                self.good = primary.version;
+            }
+            (status, back) => panic!("{status:?} {back:?}: {:?}", last.error),
+        }
+    }
+
+    async fn run(mut self) {
+        for _ in 0..6 {
+            self.deploy().await;
+            self.rest().await;
+            self.check();
+        }
+        self.life.world.end().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn deployments_come_to_rest_whatever_happens() {
+    let given = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let seeds = match given("SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..given("SEEDS").unwrap_or(40),
+    };
+    for seed in seeds {
+        eprintln!("again: SEED={seed} cargo test -p codedeploy deployments_come_to_rest");
+        History::new(seed).await.run().await;
+    }
+}
