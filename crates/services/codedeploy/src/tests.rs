@@ -10,6 +10,7 @@ use iam::Iam;
 use lambda::api as lambda_api;
 use s3::S3;
 use serde_json::{Value as Json, json};
+use simulation::{below, handler};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
@@ -17,9 +18,7 @@ use std::{
 };
 use store::{Fate, MemoryDisk, Sealer, Store};
 use tempfile::TempDir;
-use wire::{
-    Context, Fault, FromValue, Front, Handler, IntoValue, Limits, Principal, PrincipalKind, Service,
-};
+use wire::{Context, Fault, Front, Limits, Service};
 use world::{Timestamp, World};
 
 const START: i64 = 1_700_000_000_000;
@@ -52,8 +51,7 @@ struct Outside {
     tokens: Vec<String>,
 }
 
-impl Outside {
-    /// What must hold at any time.
+impl simulation::Outside for Outside {
     fn check(&self) {
         let primary = self.sets.iter().filter(|set| set.primary).count();
         assert_eq!(primary, 1, "one version is primary: {:?}", self.sets);
@@ -64,49 +62,15 @@ impl Outside {
         }
         assert!(self.sets.len() <= 3, "{:?}", self.sets);
     }
+}
 
+impl Outside {
     fn primary(&self) -> &Set {
         self.sets.iter().find(|set| set.primary).expect("there is always one")
     }
 }
 
 type Shared = Arc<Mutex<Outside>>;
-
-fn random(world: &World, bound: u32) -> u32 {
-    let mut bytes = [0; 4];
-    world.fill(&mut bytes);
-    u32::from_le_bytes(bytes) % bound
-}
-
-/// A handler that takes a while, and is out of order now and then, before or after it did what it is for.
-fn handler<I: FromValue, O: IntoValue>(
-    action: &'static str,
-    world: &World,
-    outside: &Shared,
-    work: impl Fn(&mut Outside, &World, I) -> Result<O, Fault> + Send + Sync + 'static,
-) -> Handler {
-    let (world, outside, work) = (world.clone(), outside.clone(), Arc::new(work));
-    Arc::new(move |context, value| {
-        let (world, outside, work) = (world.clone(), outside.clone(), work.clone());
-        Box::pin(async move {
-            context.authorise(action, "*")?;
-            let broken = |odds| match random(&world, odds) {
-                0 => Err(Fault::new("ServerException", "It is out of order.").status(500)),
-                _ => Ok(()),
-            };
-            world.sleep(Duration::from_millis(random(&world, 50).into())).await;
-            broken(40)?;
-            let done = {
-                let mut outside = outside.lock().unwrap();
-                let done = work(&mut outside, &world, I::from_value(value));
-                outside.check();
-                done.map(IntoValue::into_value)
-            };
-            broken(40)?;
-            done
-        })
-    })
-}
 
 fn gone() -> Fault {
     Fault::new("TaskSetNotFoundException", "The task set is not there.")
@@ -176,7 +140,7 @@ fn ecs(world: &World, outside: &Shared) -> wire::Service {
                         group: balancer.target_group_arn.clone().unwrap(),
                         version,
                         primary: false,
-                        slow: if BAD(version) { u32::MAX } else { 1 + random(world, 10) },
+                        slow: if BAD(version) { u32::MAX } else { 1 + below(world, 10) },
                     };
                     let taken = outside.sets.iter().any(|set| set.group == made.group);
                     assert!(!taken, "{made:?} beside {:?}", outside.sets);
@@ -308,14 +272,14 @@ fn functions(world: &World, outside: &Shared, house: &Arc<CodeDeploy>, root: &Co
             outside,
             move |_, world, input: lambda_api::InvocationRequest| {
                 let event: Json = serde_json::from_slice(&input.payload.unwrap()).unwrap();
-                let status = match random(world, 8) {
+                let status = match below(world, 8) {
                     0 => None,
                     1 => Some(LifecycleEventStatus::Failed),
                     _ => Some(LifecycleEventStatus::Succeeded),
                 };
                 let (house, root, own) = (house.clone(), root.clone(), world.clone());
                 world.spawn("a function", async move {
-                    own.sleep(Duration::from_secs(random(&own, 120).into())).await;
+                    own.sleep(Duration::from_secs(below(&own, 120).into())).await;
                     let text = |name: &str| event[name].as_str().map(str::to_owned);
                     let input = PutLifecycleEventHookExecutionStatusInput {
                         deployment_id: text("DeploymentId"),
@@ -366,14 +330,7 @@ fn live(
     let iam = Iam::new(store.clone(), world.clone(), sealer.clone()).unwrap();
     let s3 = S3::new(store.clone(), world.clone(), iam.clone(), directory.path()).unwrap();
     let house = CodeDeploy::new(store, world.clone(), iam.clone(), s3).unwrap();
-    let principal = Principal {
-        account: "123456789012".to_owned(),
-        kind: PrincipalKind::Root,
-        arn: "arn:aws:iam::123456789012:root".to_owned(),
-        user_id: "123456789012".to_owned(),
-        session_policies: Vec::new(),
-    };
-    let root = Context::internal(principal, "us-east-1", world.now(), iam.clone());
+    let root = simulation::root(&world, iam.clone());
     let services = vec![
         iam::api::service(iam.clone()),
         ecs(&world, outside),
@@ -433,7 +390,7 @@ impl History {
         };
         history.group().await;
         let crashes = history.random.clone();
-        history.disk.decide(move |_| match self::random(&crashes, 100) {
+        history.disk.decide(move |_| match simulation::below(&crashes, 100) {
             0..2 => Fate::CrashBefore,
             2..4 => Fate::CrashAfter,
             _ => Fate::Commit,
@@ -442,7 +399,7 @@ impl History {
     }
 
     fn below(&self, bound: u32) -> u32 {
-        random(&self.random, bound)
+        simulation::below(&self.random, bound)
     }
 
     /// Makes the application and its group, of random kind.
@@ -623,7 +580,7 @@ impl History {
         let mut all = self.all();
         all.sort_by_key(|one| (one.created, one.rolls_back.is_some()));
         let outside = self.outside.lock().unwrap();
-        outside.check();
+        simulation::Outside::check(&*outside);
         let told = |one: &Arc<Deployment>| {
             let (phase, status, error) = (one.phase, one.status, &one.error);
             format!("{} of {:?}: {phase:?} {status:?} {error:?}\n", one.id, one.rolls_back)
@@ -683,12 +640,7 @@ impl History {
 
 #[tokio::test(start_paused = true)]
 async fn deployments_come_to_rest_whatever_happens() {
-    let given = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    let seeds = match given("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..given("SEEDS").unwrap_or(40),
-    };
-    for seed in seeds {
+    for seed in simulation::seeds(40) {
         eprintln!("again: SEED={seed} cargo test -p codedeploy deployments_come_to_rest");
         History::new(seed).await.run().await;
     }

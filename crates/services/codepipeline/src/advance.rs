@@ -10,23 +10,32 @@ use crate::{
 };
 use world::Timestamp;
 
+/// What is done about an execution that has just failed, before anyone else gets its place: it may go on, counted as
+/// one more entry of its stage, or another one may begin.
+pub(crate) type AfterFailure<'a> = dyn FnMut(&mut Execution, &mut u64) -> Option<Execution> + 'a;
+
 /// Moves the open executions of a pipeline, the oldest first, as far as they go; whether any moved. `id` makes ids.
 pub(crate) fn advance(
     pipeline: &Pipeline,
-    executions: &mut [Execution],
+    executions: &mut Vec<Execution>,
     entries: &mut u64,
     now: Timestamp,
     id: &dyn Fn() -> String,
+    after_failure: &mut AfterFailure,
 ) -> bool {
     let mut moved = false;
     loop {
-        let mut again = false;
+        let (mut again, mut begun) = (false, Vec::new());
         for execution in executions.iter_mut().filter(|execution| execution.is_open()) {
             if step(execution, now, id) {
                 execution.updated = now;
                 again = true;
+                if execution.status == PipelineExecutionStatus::Failed {
+                    begun.extend(after_failure(execution, entries));
+                }
             }
         }
+        executions.extend(begun);
         again |= enter(pipeline, executions, entries, now);
         if !again {
             return moved;
@@ -128,7 +137,7 @@ fn enter(
     for at in (0..deepest).rev() {
         let waits =
             |execution: &Execution| execution.is_open() && execution.waiting && execution.at == at;
-        let waiting: Vec<usize> =
+        let mut waiting: Vec<usize> =
             (0..executions.len()).filter(|index| waits(&executions[*index])).collect();
         // What takes a stage back is not on its way through the pipeline: it is neither overtaken nor does it overtake.
         let on_its_way = |index: &usize| executions[*index].rollback.is_none();
@@ -144,6 +153,8 @@ fn enter(
                 moved = true;
             }
         }
+        // What was good comes back before what is new is tried.
+        waiting.sort_by_key(|index| executions[*index].rollback.is_none());
         for index in waiting {
             let execution = &executions[index];
             let disabled = execution.rollback.is_none()

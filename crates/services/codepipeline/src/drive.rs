@@ -4,7 +4,6 @@
 use crate::{
     CodePipeline, actions,
     advance::advance,
-    api::PipelineExecutionStatus,
     follow,
     model::{Execution, Followed, Pipeline},
     recover, tell,
@@ -71,13 +70,14 @@ async fn move_on(service: &CodePipeline, pipeline: &Pipeline) -> Result<(), Disk
             let mut entries = entries(&all);
             let open = all.iter().filter(|execution| execution.is_open());
             let mut open: Vec<Execution> = open.map(|one| Execution::clone(one)).collect();
-            if advance(&pipeline, &mut open, &mut entries, now, &|| world.uuid()) {
+            let mut after_failure = |failed: &mut Execution, entries: &mut u64| {
+                tell::put(tx, &world, failed.clone());
+                recover::after_failure(tx, &world, &pipeline, failed, entries)
+            };
+            let id = || world.uuid();
+            if advance(&pipeline, &mut open, &mut entries, now, &id, &mut after_failure) {
                 for execution in open.into_iter().filter(|execution| execution.updated == now) {
-                    let failed = execution.status == PipelineExecutionStatus::Failed;
-                    tell::put(tx, &world, execution.clone());
-                    if failed {
-                        recover::after_failure(tx, &world, &pipeline, execution, now);
-                    }
+                    tell::put(tx, &world, execution);
                 }
             }
             Ok(())

@@ -106,3 +106,6 @@ impl CodePipeline {
         self.front.get().expect("actions begin with the front door")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,14 +8,12 @@ use crate::{
         FailureConditions, PipelineExecutionStatus, PipelineType, StageExecutionStatus,
         StageRetryMode, TriggerType,
     },
-    drive::entries,
     model::{Execution, Pipeline, Version},
     start::{Begin, begin},
-    tell,
 };
 use std::sync::Arc;
 use store::{Record, Tx};
-use world::{Timestamp, World};
+use world::World;
 
 /// How often a stage is tried again by itself, as on AWS.
 const MOST_RETRIES: u32 = 1;
@@ -46,50 +44,54 @@ pub(crate) fn can_go_back(
     }
 }
 
-/// Does what the declaration of the stage says in which an execution has just failed.
+/// Does what the declaration of the stage says in which an execution has just failed, and is written down to have: it
+/// goes on, or the one that is given begins.
 pub(crate) fn after_failure(
     tx: &mut Tx,
     world: &World,
     pipeline: &Pipeline,
-    mut failed: Execution,
-    now: Timestamp,
-) {
+    failed: &mut Execution,
+    entries: &mut u64,
+) -> Option<Execution> {
     let version = Version::key_of(&failed.realm, &failed.pipeline, failed.version);
-    let Some(version) = tx.get::<Version>(&version) else { return };
-    let stage = version.declaration.stages.get(failed.at);
-    let Some(on_failure) = stage.and_then(|stage| stage.on_failure.as_ref()) else { return };
-    let prefix = Execution::prefix_of(&failed.realm, &failed.pipeline);
-    let all: Vec<Arc<Execution>> = tx.scan_prefix::<Execution>(&prefix).collect();
-    match wanted(on_failure) {
-        Wanted::Nothing => {}
+    let version = tx.get::<Version>(&version)?;
+    let stage = version.declaration.stages.get(failed.at)?;
+    match wanted(stage.on_failure.as_ref()?) {
+        Wanted::Nothing => None,
         Wanted::Retry { all_actions } => {
             let run = &mut failed.stages[failed.at];
             if run.retries.automatic < MOST_RETRIES {
-                run.retry(all_actions, entries(&all) + 1);
+                *entries += 1;
+                run.retry(all_actions, *entries);
                 run.retries.automatic += 1;
                 run.retries.last_automatic = true;
                 failed.status = PipelineExecutionStatus::InProgress;
-                failed.updated = now;
-                tell::put(tx, world, failed);
             }
+            None
         }
+        // One that cannot go back either is left for people.
+        Wanted::Rollback if failed.rollback.is_some() => None,
         Wanted::Rollback => {
-            // One that cannot go back either is left for people.
-            if failed.rollback.is_some() {
-                return;
-            }
-            let entered = |one: &Arc<Execution>| one.stages[failed.at].entered;
-            let good = all.iter().filter(|one| can_go_back(pipeline, one, failed.at).is_ok());
-            let Some(target) = good.max_by_key(|one| entered(one)) else { return };
+            let prefix = Execution::prefix_of(&failed.realm, &failed.pipeline);
+            let all = tx.scan_prefix::<Execution>(&prefix);
+            let good = all.filter(|one| can_go_back(pipeline, one, failed.at).is_ok());
+            let target = good.max_by_key(|one| one.stages[failed.at].entered)?;
             let wanted = Begin {
                 trigger: TriggerType::AutomatedRollback,
                 detail: format!("{{FailedPipelineExecutionId={}}}", failed.id),
-                back: Some((target.clone(), failed.at)),
+                back: Some((target, failed.at)),
                 ..Begin::default()
             };
-            if let Err(fault) = begin(tx, world, &pipeline.key(), now, wanted) {
-                let (pipeline, why) = (pipeline.name(), fault.message);
-                tracing::warn!(pipeline, why, "a failed stage could not be rolled back");
+            match begin(tx, world, &pipeline.key(), failed.updated, wanted) {
+                Ok(id) => {
+                    let mut all = tx.scan_prefix::<Execution>(&prefix);
+                    all.find(|one| one.id == id).map(Arc::unwrap_or_clone)
+                }
+                Err(fault) => {
+                    let (pipeline, why) = (pipeline.name(), fault.message);
+                    tracing::warn!(pipeline, why, "a failed stage could not be rolled back");
+                    None
+                }
             }
         }
     }

@@ -390,11 +390,7 @@ fn value(json: &Json, id: &dyn Fn(&str) -> String, outside: &BTreeMap<String, Th
 
 #[tokio::test(start_paused = true)]
 async fn stacks_come_to_rest_whatever_happens() {
-    let given = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    let seeds = match given("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..given("SEEDS").unwrap_or(600),
-    };
+    let seeds = simulation::seeds(600);
     for seed in seeds {
         eprintln!("again: SEED={seed} cargo test -p cloudformation stacks_come_to_rest");
         History::new(seed).run().await;

@@ -83,7 +83,7 @@ impl Line {
             self.ids.set(self.ids.get() + 1);
             self.ids.get().to_string()
         };
-        advance(&self.pipeline, &mut self.all, &mut self.entries, NOW, &id);
+        advance(&self.pipeline, &mut self.all, &mut self.entries, NOW, &id, &mut |_, _| None);
         // A stage never holds two at once, and what is at rest stays so.
         if self.pipeline.mode() != ExecutionMode::Parallel {
             for at in 0..self.pipeline.declaration.stages.len() {
@@ -91,7 +91,14 @@ impl Line {
                 assert!(self.all.iter().filter(within).count() <= 1, "two in stage {at}");
             }
         }
-        assert!(!advance(&self.pipeline, &mut self.all, &mut self.entries, NOW, &id));
+        assert!(!advance(
+            &self.pipeline,
+            &mut self.all,
+            &mut self.entries,
+            NOW,
+            &id,
+            &mut |_, _| None
+        ));
     }
 
     fn end(&mut self, execution: usize, action: &str, status: ActionExecutionStatus) {

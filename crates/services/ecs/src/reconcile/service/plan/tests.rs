@@ -467,11 +467,7 @@ impl History {
 
 #[tokio::test(start_paused = true)]
 async fn services_come_to_rest_whatever_happens() {
-    let given = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
-    let seeds = match given("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..given("SEEDS").unwrap_or(200),
-    };
+    let seeds = simulation::seeds(200);
     for seed in seeds {
         let history = std::panic::AssertUnwindSafe(|| History::new(seed).run());
         if let Err(panic) = std::panic::catch_unwind(history) {
