@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 import urllib.request
 
 import pytest
@@ -9,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from conftest import PORT, eventually
 from test_cloudformation import Stacks
-from test_codecommit import refused
+from test_codecommit import Git, refused
 from test_pipelines import Pipelines, allow, approval
 
 HOOK = f"http://127.0.0.1:{PORT}/webhooks/connections"
@@ -126,6 +127,92 @@ def test_a_pipeline_follows_a_repository_elsewhere(host):
     eventually(lambda: (pipelines.action(name, "Source", again) or {}).get("status") == "Succeeded", "the source")
     assert pipelines.action(name, "Source", again)["output"]["outputVariables"]["CommitId"] == first
     pipelines.codepipeline.delete_pipeline(name=name)
+
+
+def test_triggers_choose_what_begins(host, neargate, tmp_path):
+    pipelines, repository = host.pipelines, host.pipelines.repository()
+    git = Git(neargate, tmp_path)
+    url = f"{host.endpoint}/{repository}"
+    tree = git.work(url)
+
+    def push(branch, message, **files):
+        """One commit more on a branch, which begins at main."""
+        if git.try_("checkout", "-q", branch, cwd=tree).returncode:
+            git("checkout", "-q", "-b", branch, *(["main"] if branch != "main" else []), cwd=tree)
+        for path, content in files.items():
+            git.commit(tree, path.replace("__", "/"), content, message)
+        git("push", "-q", "--force", "origin", branch, cwd=tree)
+        return git("rev-parse", "HEAD", cwd=tree)
+
+    push("main", "the first", word="one")
+    arn = host.connect()
+
+    def create(*push):
+        trigger = {"providerType": "CodeStarSourceConnection", "gitConfiguration": {"sourceActionName": "Source", "push": list(push)}}
+        return pipelines.create(("Source", [elsewhere(arn, repository)]), ("Approval", [approval()]), pipelineType="V2", executionMode="PARALLEL", triggers=[trigger])
+
+    branches = {"branches": {"includes": ["main", "release/**"], "excludes": ["release/old"]}}
+    name = create(branches, {"tags": {"includes": ["v*"]}})
+    docs = create({"filePaths": {"includes": ["docs/**"], "excludes": ["**.tmp"]}})
+
+    def begun(name, count):
+        """The commits and branches of all executions that triggers began, but for those that were to be the first."""
+
+        def look():
+            pushed()
+            found = [one for one in pipelines.executions(name) if one["trigger"]["triggerType"] == "WebhookV2"]
+            outputs = [(pipelines.action(name, "Source", one["pipelineExecutionId"]) or {}).get("output", {}).get("outputVariables") for one in found]
+            if not all(outputs):
+                return None
+            found = [(one["CommitId"], one["BranchName"]) for one in outputs]
+            assert all(known[branch] == commit for commit, branch in found if branch in known)
+            found = [one for one in found if one[1] not in known]
+            return found if len(found) >= count else None
+
+        return eventually(look, f"{count} executions", 60)
+
+    # Until it was looked at for the first time, what is pushed is what was there.
+    known = {}
+    for number in range(60):
+        known[f"release/{number}"] = push(f"release/{number}", "is anybody there?", docs__there=str(number))
+        pushed()
+        if all(any(one["trigger"]["triggerType"] == "WebhookV2" for one in pipelines.executions(one)) for one in [name, docs]):
+            break
+        time.sleep(0.5)
+
+    push("release/old", "excluded", word="two")
+    push("feature", "not included", docs__a_tmp="x", **{"docs__x.tmp": "x"})
+    feature = push("feature", "now it is about docs", docs__b="y")
+    git("tag", "-a", "-m", "a tag", "v1", cwd=tree)
+    git("tag", "other", cwd=tree)
+    git("push", "-q", "origin", "v1", "other", cwd=tree)
+    main = push("main", "and main", word="four")
+    # The tag's commit; its branch is the source's own.
+    assert sorted(begun(name, 2)) == sorted([(feature, "main"), (main, "main")])
+    # A forced push has the files of its own commits, and a branch of known commits has none that are new.
+    git("checkout", "-q", "-B", "main", f"{main}~1", cwd=tree)
+    forced = push("main", "instead", docs__c="z")
+    begun(docs, 2)
+    git("push", "-q", "origin", "main:refs/heads/copy", cwd=tree)
+    last = push("last", "and the last", docs__d="d")
+    assert begun(docs, 3) == [(feature, "feature"), (forced, "main"), (last, "last")]
+    kept = pipelines.codepipeline.get_pipeline(name=docs)["pipeline"]["triggers"]
+    assert kept[0]["gitConfiguration"]["push"] == [{"filePaths": {"includes": ["docs/**"], "excludes": ["**.tmp"]}}]
+    for bad, says in [
+        ({"push": [{"tags": {"includes": ["v*"]}, "branches": {"includes": ["a"]}}]}, "no branches"),
+        ({"push": [{}]}, "by tags, branches or file paths"),
+        ({"push": [{"branches": {}}]}, "includes or excludes"),
+        ({"sourceActionName": "Other"}, "no source of the provider"),
+    ]:
+        declared = pipelines.codepipeline.get_pipeline(name=name)["pipeline"]
+        declared["triggers"][0]["gitConfiguration"] |= bad
+        with refused("InvalidStructureException", says):
+            pipelines.codepipeline.update_pipeline(pipeline=declared)
+    declared["triggers"][0]["gitConfiguration"] = {"sourceActionName": "Source", "push": [{"branches": {"includes": ["["]}}]}
+    with refused("ValidationException", "pattern"):
+        pipelines.codepipeline.update_pipeline(pipeline=declared)
+    for one in [name, docs]:
+        pipelines.codepipeline.delete_pipeline(name=one)
 
 
 def test_what_cannot_be_fetched_says_why(host):

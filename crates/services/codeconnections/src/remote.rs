@@ -2,7 +2,7 @@
 //! say, and what a host answers is bounded in time and size.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 use tokio::{io::AsyncReadExt, process::Command};
 use world::{Timestamp, World};
 
@@ -13,6 +13,9 @@ const LOOK_TIME: Duration = Duration::from_secs(30);
 /// The most that a command may answer, in bytes; and the longest list of references.
 const MOST_ARCHIVE: u64 = 256 << 20;
 const MOST_OUTPUT: u64 = 1 << 20;
+const MOST_REFERENCES: u64 = 4 << 20;
+/// So many commits are told to git as known, of which nothing is new.
+const MOST_KNOWN: usize = 500;
 
 /// A repository elsewhere. No `Debug`: it may hold a password.
 #[derive(Clone)]
@@ -60,6 +63,56 @@ impl Remote {
         let listed = String::from_utf8_lossy(&listed).into_owned();
         let mut lines = listed.lines().filter_map(|line| line.split_once('\t'));
         Ok(lines.find(|(_, name)| *name == whole).map(|(commit, _)| commit.to_owned()))
+    }
+
+    /// The commits that all branches and tags are at, by their whole names.
+    pub async fn references(&self, world: &World) -> Result<BTreeMap<String, String>, String> {
+        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let bounds = Bounds { time: LOOK_TIME, bytes: MOST_REFERENCES };
+        let look = ["ls-remote", "--quiet", "--heads", "--tags", "--", &self.url];
+        let listed = self.run(world, place.path(), bounds, &look).await?;
+        let listed = String::from_utf8_lossy(&listed).into_owned();
+        let lines = listed.lines().filter_map(|line| line.split_once('\t'));
+        // A tag that is an object of its own is followed by the commit that it is for, which takes its place.
+        let own = |(commit, name): (&str, &str)| {
+            (name.trim_end_matches("^{}").to_owned(), commit.to_owned())
+        };
+        Ok(lines.map(own).collect())
+    }
+
+    /// The files that the commits change which came with `commit`: those that neither what the reference was at before
+    /// nor what others were and are at has.
+    pub async fn changed_files(
+        &self,
+        world: &World,
+        commit: &str,
+        before: Option<&str>,
+        mut known: Vec<String>,
+    ) -> Result<Vec<String>, String> {
+        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
+        let (at, mut wanted) = (place.path(), vec![commit]);
+        self.begin(world, at).await?;
+        known.sort();
+        known.dedup();
+        // More of them than an argument list holds, of what would hardly be nearer than these.
+        known.truncate(MOST_KNOWN);
+        wanted.extend(known.iter().map(String::as_str));
+        self.get(world, at, &["--filter=blob:none"], &wanted).await?;
+        // After a forced push, what was there before may be gone.
+        let there = match before {
+            Some(before) => {
+                self.get(world, at, &["--filter=blob:none"], &[before]).await.ok().map(|()| before)
+            }
+            None => None,
+        };
+        let mut log =
+            vec!["log", "-z", "--name-only", "--format=", "--no-renames", commit, "--not"];
+        log.extend(there);
+        log.extend(known.iter().map(String::as_str));
+        let bounds = Bounds { time: TIME, bytes: MOST_REFERENCES };
+        let listed = self.run(world, at, bounds, &log).await?;
+        let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        Ok(names.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
     }
 
     /// Fetches a commit, or what a branch is at.
@@ -119,14 +172,32 @@ impl Remote {
         version: &str,
         depth: Option<u32>,
     ) -> Result<(), String> {
+        self.begin(world, at).await?;
+        let depth = depth.map(|depth| format!("--depth={depth}"));
+        let how: Vec<&str> = depth.as_deref().into_iter().collect();
+        self.get(world, at, &how, &[version]).await
+    }
+
+    async fn begin(&self, world: &World, at: &Path) -> Result<(), String> {
         let bounds = || Bounds { time: TIME, bytes: MOST_OUTPUT };
         self.run(world, at, bounds(), &["init", "--quiet", "--template="]).await?;
-        self.run(world, at, bounds(), &["remote", "add", "--", "origin", &self.url]).await?;
-        let depth = depth.map(|depth| format!("--depth={depth}"));
+        let add = ["remote", "add", "--", "origin", &self.url];
+        self.run(world, at, bounds(), &add).await.map(|_| ())
+    }
+
+    async fn get(
+        &self,
+        world: &World,
+        at: &Path,
+        how: &[&str],
+        wanted: &[&str],
+    ) -> Result<(), String> {
+        let bounds = Bounds { time: TIME, bytes: MOST_OUTPUT };
         let mut fetch = vec!["fetch", "--quiet", "--no-recurse-submodules"];
-        fetch.extend(depth.as_deref());
-        fetch.extend(["--", "origin", version]);
-        self.run(world, at, bounds(), &fetch).await.map(|_| ())
+        fetch.extend(how);
+        fetch.extend(["--", "origin"]);
+        fetch.extend(wanted);
+        self.run(world, at, bounds, &fetch).await.map(|_| ())
     }
 
     async fn run(

@@ -7,7 +7,7 @@ use crate::{
         ActionCategory, ActionDeclaration, ExecutionMode, FailureConditions, PipelineDeclaration,
         PipelineType, StageDeclaration,
     },
-    faults,
+    faults, triggers,
 };
 use std::collections::BTreeSet;
 use wire::Fault;
@@ -69,7 +69,8 @@ pub(crate) fn check(declaration: &PipelineDeclaration, region: &str) -> Result<(
     if stages[1..].iter().flat_map(|stage| &stage.actions).any(is_source) {
         return Err(faults::structure("Only the first stage can have source actions"));
     }
-    check_actions(stages, region)
+    check_actions(stages, region)?;
+    triggers::check(declaration)
 }
 
 /// Checks actions in the order in which they run, with what those before them make.

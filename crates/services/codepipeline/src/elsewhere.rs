@@ -5,7 +5,8 @@ use crate::{
     CodePipeline,
     actions::{SERVICE, SESSION},
     api::ActionDeclaration,
-    model::{Followed, Pipeline},
+    model::{Followed, Pipeline, Watched},
+    triggers::{self, Start, Verdict},
 };
 use codeconnections::{Place, remote::Remote};
 use futures_util::future::join_all;
@@ -14,13 +15,7 @@ use hyper::{
     http::request::Parts,
 };
 use serde_json::{Value as Json, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
 use wire::{Body, Context, Fault, Peer, RawHandler, full_body};
 
@@ -95,29 +90,106 @@ pub(crate) async fn look(service: Arc<CodePipeline>) {
 async fn round(service: &Arc<CodePipeline>) -> Result<(), DiskFault> {
     let snapshot = service.store.read();
     // Each once, with a role that may see it.
-    let mut wanted = BTreeMap::new();
+    let (mut wanted, mut whole) = (BTreeMap::new(), BTreeMap::new());
     for pipeline in snapshot.scan::<Pipeline>() {
+        let role = &pipeline.declaration.role_arn;
+        let filtered = triggers::filtered(&pipeline.declaration);
         let actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
         let elsewhere = actions.filter(|action| action.action_type_id.provider == PROVIDER);
-        for [connection, repository, branch] in elsewhere.filter_map(named) {
+        for action in elsewhere {
+            let Some([connection, repository, branch]) = named(action) else { continue };
             let of = |text: &str| text.to_owned();
-            let followed = Followed {
-                realm: pipeline.realm.clone(),
-                connection: of(connection),
-                repository: of(repository),
-                branch: of(branch),
-                commit: None,
-            };
-            wanted.insert(followed.key(), (followed, pipeline.declaration.role_arn.clone()));
+            let (realm, connection, repository) =
+                (pipeline.realm.clone(), of(connection), of(repository));
+            if filtered.contains(action.name.as_str()) {
+                let references = BTreeMap::new();
+                let watched = Watched { realm, connection, repository, references };
+                whole.insert(watched.key(), (watched, role.clone()));
+            } else {
+                let (branch, commit) = (of(branch), None);
+                let followed = Followed { realm, connection, repository, branch, commit };
+                wanted.insert(followed.key(), (followed, role.clone()));
+            }
         }
     }
-    forget(service, wanted.keys().cloned().collect()).await?;
+    forget::<Followed>(service, &wanted).await?;
+    forget::<Watched>(service, &whole).await?;
     let wanted: Vec<(Followed, String)> = wanted.into_values().collect();
     for some in wanted.chunks(MOST_LOOKS) {
         let looks = some.iter().map(|(followed, role)| look_at(service, followed, role));
         join_all(looks).await.into_iter().collect::<Result<(), _>>()?;
     }
+    let whole: Vec<(Watched, String)> = whole.into_values().collect();
+    for some in whole.chunks(MOST_LOOKS) {
+        let looks = some.iter().map(|(watched, role)| look_through(service, watched, role));
+        join_all(looks).await.into_iter().collect::<Result<(), _>>()?;
+    }
     Ok(())
+}
+
+/// Looks at all of a repository, and begins what was pushed begins.
+async fn look_through(
+    service: &CodePipeline,
+    watched: &Watched,
+    role: &str,
+) -> Result<(), DiskFault> {
+    let before = service.store.read().get::<Watched>(&watched.key());
+    let before = before.map(|before| Watched::clone(&before));
+    match news(service, before.as_ref(), watched, role).await {
+        Ok((now, starts)) if before.as_ref().is_none_or(|b| b.references != now.references) => {
+            triggers::start(service, before, now, starts).await
+        }
+        Ok(_) => Ok(()),
+        Err(why) => {
+            let Watched { connection, repository, .. } = watched;
+            tracing::warn!(connection, repository, why, "a repository cannot be looked through");
+            Ok(())
+        }
+    }
+}
+
+/// What a repository has now, and what is to begin by what was pushed since `before`. What was there when it was looked
+/// at for the first time begins nothing.
+async fn news(
+    service: &CodePipeline,
+    before: Option<&Watched>,
+    watched: &Watched,
+    role: &str,
+) -> Result<(Watched, Vec<Start>), String> {
+    let Watched { realm, connection, repository, .. } = watched;
+    let ctx = look_as(service, realm, role)?;
+    let found = remote(service, &ctx, connection, repository).await;
+    let (_, remote) = found.map_err(|fault| fault.message)?;
+    let references = remote.references(&service.world).await?;
+    let mut starts = Vec::new();
+    if let Some(before) = before.filter(|before| before.references != references) {
+        for pushed in triggers::pushed(&before.references, &references) {
+            let mut files = None;
+            for (pipeline, action, filters) in triggers::followers(service, watched) {
+                let verdict = Verdict::of(&filters, &pushed);
+                if matches!(verdict, Verdict::Files(_)) && files.is_none() {
+                    let known = before.references.iter();
+                    let known = known.filter(|(name, at)| references.get(*name) == Some(*at));
+                    let known = known.map(|(_, commit)| commit.clone()).collect();
+                    let last = before.references.get(&pushed.reference).map(String::as_str);
+                    let (world, commit) = (&service.world, &pushed.commit);
+                    files = Some(remote.changed_files(world, commit, last, known).await?);
+                }
+                if verdict.with(files.as_deref().unwrap_or_default()) {
+                    starts.push(Start { pipeline: pipeline.key(), action, pushed: pushed.clone() });
+                }
+            }
+        }
+    }
+    Ok((Watched { references, ..watched.clone() }, starts))
+}
+
+/// As whom a pipeline's sources are looked at.
+fn look_as(service: &CodePipeline, realm: &str, role: &str) -> Result<Context, String> {
+    let session = service.iam.assume_for_service(role, SERVICE, "sources", SESSION);
+    let principal = session.map_err(|error| error.to_string())?.principal;
+    let region = realm.split_once('/').map_or("", |(_, region)| region);
+    Ok(service.front().context(principal, region))
 }
 
 async fn look_at(service: &CodePipeline, followed: &Followed, role: &str) -> Result<(), DiskFault> {
@@ -136,10 +208,7 @@ async fn tip(
     (realm, role): (&str, &str),
     (connection, repository, branch): (&str, &str, &str),
 ) -> Result<Option<String>, String> {
-    let session = service.iam.assume_for_service(role, SERVICE, "sources", SESSION);
-    let principal = session.map_err(|error| error.to_string())?.principal;
-    let region = realm.split_once('/').map_or("", |(_, region)| region);
-    let ctx = service.front().context(principal, region);
+    let ctx = look_as(service, realm, role)?;
     let found = remote(service, &ctx, connection, repository).await;
     let (_, remote) = found.map_err(|fault| fault.message)?;
     remote.tip(&service.world, branch).await
@@ -159,16 +228,19 @@ async fn keep(service: &CodePipeline, followed: Followed) -> Result<(), DiskFaul
 }
 
 /// Forgets sources that nobody follows any more.
-async fn forget(service: &CodePipeline, wanted: BTreeSet<String>) -> Result<(), DiskFault> {
+async fn forget<R: Record>(
+    service: &CodePipeline,
+    wanted: &BTreeMap<String, (R, String)>,
+) -> Result<(), DiskFault> {
     let snapshot = service.store.read();
-    let all = snapshot.scan::<Followed>().map(|one| one.key());
-    let gone: Vec<String> = all.filter(|key| !wanted.contains(key)).collect();
+    let all = snapshot.scan::<R>().map(|one| one.key());
+    let gone: Vec<String> = all.filter(|key| !wanted.contains_key(key)).collect();
     if gone.is_empty() {
         return Ok(());
     }
     let forgotten = service.store.write(move |tx| {
         for key in gone {
-            tx.delete::<Followed>(&key);
+            tx.delete::<R>(&key);
         }
         Ok(())
     });

@@ -9,6 +9,7 @@ use crate::{
     elsewhere,
     model::{Execution, Followed, Pipeline},
     start::{Begin, begin},
+    triggers,
 };
 use std::collections::BTreeMap;
 use store::{DiskFault, Record};
@@ -22,7 +23,11 @@ pub(crate) struct Due {
 /// The source actions that follow their source.
 fn followed(pipeline: &Pipeline) -> impl Iterator<Item = &ActionDeclaration> {
     let actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
-    actions.filter(|action| {
+    let filtered = triggers::filtered(&pipeline.declaration);
+    actions.filter(move |action| {
+        if filtered.contains(action.name.as_str()) {
+            return false;
+        }
         let switch = match action.action_type_id.provider.as_str() {
             "CodeCommit" | "S3" => "PollForSourceChanges",
             elsewhere::PROVIDER => "DetectChanges",

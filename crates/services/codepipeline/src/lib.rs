@@ -23,6 +23,7 @@ mod recover;
 pub mod resources;
 mod start;
 mod tell;
+mod triggers;
 mod variables;
 
 pub use elsewhere::Hook;
@@ -30,7 +31,7 @@ pub use elsewhere::Hook;
 use codecommit::CodeCommit;
 use codeconnections::CodeConnections;
 use iam::Iam;
-use model::{Execution, Followed, Pipeline, Version};
+use model::{Execution, Followed, Pipeline, Version, Watched};
 use s3::S3;
 use std::sync::{Arc, OnceLock};
 use store::{ReadError, Store};
@@ -75,6 +76,7 @@ impl CodePipeline {
         store.declare::<Version>()?;
         store.declare::<Execution>()?;
         store.declare::<Followed>()?;
+        store.declare::<Watched>()?;
         events::declare(&store)?;
         let artifacts = Semaphore::new(MOST_ARTIFACTS);
         let Neighbours { iam, codecommit, connections, s3 } = neighbours;

@@ -148,6 +148,9 @@ pub struct Execution {
     pub revisions: Vec<Revision>,
     /// What its sources are to give.
     pub overrides: Vec<SourceRevisionOverride>,
+    /// The branch that was pushed to and began it, when that is another than its source's.
+    #[serde(default)]
+    pub branch: Option<String>,
     /// The stage that it is in, or that it waits to enter.
     pub at: usize,
     /// Whether it waits to enter that stage.
@@ -410,5 +413,25 @@ impl Record for Followed {
     const TABLE: &'static str = "codepipeline.followed";
     fn key(&self) -> String {
         Self::key_of(&self.realm, [&self.connection, &self.repository, &self.branch])
+    }
+}
+
+/// A repository elsewhere whose pushes begin executions by triggers, and what it had when it was last looked at.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Watched {
+    /// `account/region`.
+    pub realm: String,
+    /// The connection's ARN.
+    pub connection: String,
+    /// The repository, as the connection knows it.
+    pub repository: String,
+    /// The commits of its branches and tags, by their whole names.
+    pub references: BTreeMap<String, String>,
+}
+
+impl Record for Watched {
+    const TABLE: &'static str = "codepipeline.watched";
+    fn key(&self) -> String {
+        format!("{} {} {}", self.realm, self.connection, self.repository)
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Begin {
     pub token: Option<String>,
     pub variables: BTreeMap<String, String>,
     pub overrides: Vec<SourceRevisionOverride>,
+    /// The branch that the overrides are of, when that is another than the source's.
+    pub branch: Option<String>,
     /// The execution that a stage, by its number, is to be taken back to.
     pub back: Option<(Arc<Execution>, usize)>,
 }
@@ -36,6 +38,7 @@ impl Default for Begin {
             token: None,
             variables: BTreeMap::new(),
             overrides: Vec::new(),
+            branch: None,
             back: None,
         }
     }
@@ -93,6 +96,7 @@ pub(crate) fn begin(
         artifacts: BTreeMap::new(),
         revisions: Vec::new(),
         overrides: wanted.overrides,
+        branch: wanted.branch,
         at: 0,
         waiting: true,
         stages: pipeline.declaration.stages.iter().map(StageRun::new).collect(),

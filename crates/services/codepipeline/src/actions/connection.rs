@@ -8,8 +8,11 @@ use world::Timestamp;
 /// <https://docs.aws.amazon.com/codepipeline/latest/userguide/action-reference-CodestarConnectionSource.html>
 pub(super) async fn source(work: &Work<'_>) -> Result<Done, Failed> {
     let (connection, repository) = (work.need("ConnectionArn")?, work.need("FullRepositoryId")?);
-    let branch = work.need("BranchName")?;
     let asked = work.asked_revision(SourceRevisionType::CommitId);
+    let branch = match (&asked, &work.execution.branch) {
+        (Some(_), Some(pushed)) => pushed,
+        _ => work.need("BranchName")?,
+    };
     let whole = format!("refs/heads/{branch}");
     let version = asked.as_deref().unwrap_or(&whole);
     let (place, remote) =

@@ -69,6 +69,7 @@ impl Line {
             artifacts: BTreeMap::new(),
             revisions: Vec::new(),
             overrides: Vec::new(),
+            branch: None,
             at: 0,
             waiting: true,
             stages: self.pipeline.declaration.stages.iter().map(StageRun::new).collect(),

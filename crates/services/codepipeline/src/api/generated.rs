@@ -5459,9 +5459,7 @@ static S_GIT_BRANCH_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_BRANCH_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "excludes",
@@ -5470,9 +5468,7 @@ static S_GIT_BRANCH_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_BRANCH_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -5507,9 +5503,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             shape: &S_ACTION_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "push",
@@ -5518,9 +5512,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             shape: &S_GIT_PUSH_FILTER_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "pullRequest",
@@ -5530,7 +5522,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
+                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
             ),
         },
     ]),
@@ -5547,9 +5539,7 @@ static S_GIT_FILE_PATH_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_FILE_PATH_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "excludes",
@@ -5558,9 +5548,7 @@ static S_GIT_FILE_PATH_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_FILE_PATH_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -5608,7 +5596,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
+                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
             ),
         },
         Member {
@@ -5619,7 +5607,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
+                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
             ),
         },
         Member {
@@ -5630,7 +5618,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
+                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
             ),
         },
     ]),
@@ -5653,9 +5641,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             shape: &S_GIT_TAG_FILTER_CRITERIA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "branches",
@@ -5664,9 +5650,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             shape: &S_GIT_BRANCH_FILTER_CRITERIA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "filePaths",
@@ -5675,9 +5659,7 @@ static S_GIT_PUSH_FILTER: Shape = Shape {
             shape: &S_GIT_FILE_PATH_FILTER_CRITERIA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -5699,9 +5681,7 @@ static S_GIT_TAG_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_TAG_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "excludes",
@@ -5710,9 +5690,7 @@ static S_GIT_TAG_FILTER_CRITERIA: Shape = Shape {
             shape: &S_GIT_TAG_PATTERN_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -6260,9 +6238,7 @@ static S_PIPELINE_DECLARATION: Shape = Shape {
             shape: &S_PIPELINE_TRIGGER_DECLARATION_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -6689,9 +6665,7 @@ static S_PIPELINE_TRIGGER_DECLARATION: Shape = Shape {
             shape: &S_PIPELINE_TRIGGER_PROVIDER_TYPE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "gitConfiguration",
@@ -6700,9 +6674,7 @@ static S_PIPELINE_TRIGGER_DECLARATION: Shape = Shape {
             shape: &S_GIT_CONFIGURATION,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused(
-                "filters of what starts a pipeline are not built; sources start it by themselves (DetectChanges) or by EventBridge",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

@@ -98,6 +98,7 @@ pub(crate) async fn start_pipeline_execution(
         token: input.client_request_token,
         variables,
         overrides,
+        branch: None,
         back: None,
     };
     let (key, world, now) = (pipeline.key(), service.world.clone(), ctx.now);
