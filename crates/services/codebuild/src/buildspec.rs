@@ -1,6 +1,7 @@
 //! Buildspec files, versions 0.1 and 0.2.
 //! <https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html>
 
+use crate::report::Format;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use serde_saphyr::from_str;
 use std::{collections::BTreeMap, fmt};
@@ -13,6 +14,8 @@ const MOST_COMMANDS: usize = 4096;
 const RETRIES: u32 = 3;
 /// The most that a phase may be retried.
 const MOST_RETRIES: u32 = 100;
+/// The most reports of a build, as on AWS.
+const MOST_REPORTS: usize = 5;
 
 /// A scalar, as text: `1` and `true` are values of variables like others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -152,7 +155,8 @@ struct File {
     phases: BTreeMap<String, Option<Phase>>,
     artifacts: Option<Output>,
     cache: Option<Cache>,
-    reports: Option<de::IgnoredAny>,
+    #[serde(default)]
+    reports: BTreeMap<String, Option<Report>>,
     batch: Option<de::IgnoredAny>,
 }
 
@@ -206,6 +210,19 @@ pub struct Output {
     pub secondary: BTreeMap<String, Output>,
 }
 
+/// What of a build goes into a report group, by its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    #[serde(default)]
+    pub files: List,
+    #[serde(rename = "discard-paths", default)]
+    pub discard_paths: Yes,
+    #[serde(rename = "base-directory")]
+    pub base_directory: Option<Text>,
+    #[serde(rename = "file-format")]
+    pub format: Option<Text>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct Cache {
     #[serde(default)]
@@ -224,6 +241,8 @@ pub(crate) struct Buildspec {
     pub artifacts: Option<Output>,
     pub secondary: BTreeMap<String, Output>,
     pub cache: Vec<String>,
+    /// By the names of their groups.
+    pub reports: BTreeMap<String, Report>,
     /// Sections that it has, and that nobody heeds here.
     pub unheeded: Vec<&'static str>,
 }
@@ -276,8 +295,24 @@ pub(crate) fn read(text: &str) -> Result<Buildspec, String> {
     }
     let mut artifacts = file.artifacts.unwrap_or_default();
     let secondary = std::mem::take(&mut artifacts.secondary);
+    if file.reports.len() > MOST_REPORTS {
+        return Err(format!("it has more than {MOST_REPORTS} reports"));
+    }
+    let mut reports = BTreeMap::new();
+    for (name, report) in file.reports {
+        let report = report.unwrap_or_default();
+        let format = report.format.as_ref().map(|format| format.0.as_str());
+        if let Some(unknown) = format.filter(|format| Format::of(format).is_none()) {
+            return Err(format!(
+                "its report {name} has the file-format {unknown}, which there is not"
+            ));
+        }
+        if report.files.0.is_empty() {
+            return Err(format!("its report {name} has no files"));
+        }
+        reports.insert(name, report);
+    }
     let mut unheeded = Vec::new();
-    unheeded.extend(file.reports.map(|_| "reports"));
     unheeded.extend(file.batch.map(|_| "batch"));
     Ok(Buildspec {
         separate,
@@ -287,6 +322,7 @@ pub(crate) fn read(text: &str) -> Result<Buildspec, String> {
         artifacts: (!artifacts.files.0.is_empty()).then_some(artifacts),
         secondary,
         cache: file.cache.unwrap_or_default().paths.0,
+        reports,
         unheeded,
     })
 }
@@ -367,7 +403,8 @@ reports:
         assert_eq!(spec.cache, ["/root/.cache/**/*"]);
         let kept = serde_json::to_string(&artifacts).unwrap();
         assert_eq!(serde_json::from_str::<Output>(&kept).unwrap(), artifacts, "as records keep it");
-        assert_eq!(spec.unheeded, ["reports"]);
+        assert_eq!(spec.reports["unit"].files.0, ["**/*"]);
+        assert!(spec.unheeded.is_empty());
     }
 
     #[test]
@@ -381,6 +418,11 @@ reports:
             ("version: 0.2\nphases:\n  build:\n    commands:\n      - echo a: b\n", "line 5"),
             ("version: 0.2\nphases:\n  build:\n   commands:\n  - echo", "line 5"),
             ("version: 0.2\nphases:\n  build:\n    on-failure: STOP\n    commands: [a]", "line 4"),
+            (
+                "version: 0.2\nphases: {build: {commands: [a]}}\nreports: {r: {files: a, file-format: TAP}}",
+                "TAP",
+            ),
+            ("version: 0.2\nphases: {build: {commands: [a]}}\nreports: {r: {}}", "no files"),
             ("version: 0.2\nenv: {variables: {A-B: 1}}\nphases: {build: {commands: [a]}}", "A-B"),
         ] {
             let why = read(text).unwrap_err();

@@ -512,6 +512,7 @@ async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troubl
             let mut build = Build::clone(&found);
             let document = &mut build.document;
             document.exported_environment_variables = Some(kept.exported);
+            document.report_arns = Some(kept.reports);
             document.artifacts = kept.artifacts;
             document.secondary_artifacts = Some(kept.secondary);
             let status = if build.succeeded { StatusType::Succeeded } else { StatusType::Failed };

@@ -22,6 +22,8 @@ mod log;
 pub mod model;
 mod ops;
 mod phases;
+pub mod report;
+mod reports;
 pub mod resources;
 mod sandbox;
 mod script;
@@ -34,7 +36,7 @@ use ecs::{Ecs, LogSinks, Secrets};
 use iam::Iam;
 use image::BuildImage;
 use images::{DiskError, Reference, Source};
-use model::{Build, Project};
+use model::{Build, Project, Report, ReportGroup};
 use s3::S3;
 use std::{
     fs::DirBuilder,
@@ -111,6 +113,8 @@ impl CodeBuild {
     ) -> Result<Arc<Self>, OpenError> {
         store.declare::<Project>()?;
         store.declare::<Build>()?;
+        store.declare::<ReportGroup>()?;
+        store.declare::<Report>()?;
         events::declare(&store)?;
         for part in ["builds", "cache", "image"] {
             let path = directory.join(part);

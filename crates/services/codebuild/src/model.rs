@@ -1,8 +1,9 @@
 //! The durable records of CodeBuild. What AWS describes of a project or a build is kept as AWS's own document.
 
 use crate::{
-    api::{self, LogsConfig, ProjectArtifacts, StatusType},
-    buildspec::Output,
+    api::{self, LogsConfig, ProjectArtifacts, ReportStatusType, ReportType, StatusType},
+    buildspec::{self, Output},
+    report::{Case, Coverage},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +75,9 @@ pub struct Plan {
     pub names: Vec<String>,
     /// What of it is cached.
     pub cache: Vec<String>,
+    /// Its reports, by their groups.
+    #[serde(default)]
+    pub reports: BTreeMap<String, buildspec::Report>,
 }
 
 /// A build. No `Debug`: variables may hold secrets.
@@ -161,5 +165,86 @@ impl Record for Build {
     const TABLE: &'static str = "codebuild.build";
     fn key(&self) -> String {
         Self::key_of(&self.realm, &self.project, &self.id)
+    }
+}
+
+/// A group of reports of one kind.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct ReportGroup {
+    /// `account/region`.
+    pub realm: String,
+    /// Its name.
+    pub name: String,
+    /// Whether they are of tests or of coverage.
+    pub kind: ReportType,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub modified: Timestamp,
+    /// Its tags.
+    pub tags: Vec<api::Tag>,
+}
+
+impl ReportGroup {
+    /// The record's key.
+    pub fn key_of(realm: &str, name: &str) -> String {
+        format!("{realm}/{name}")
+    }
+
+    /// The ARN of the group with this name.
+    pub fn arn_of(realm: &str, name: &str) -> String {
+        let (account, region) = realm.split_once('/').unwrap_or_default();
+        format!("arn:aws:codebuild:{region}:{account}:report-group/{name}")
+    }
+}
+
+impl Record for ReportGroup {
+    const TABLE: &'static str = "codebuild.report-group";
+    fn key(&self) -> String {
+        Self::key_of(&self.realm, &self.name)
+    }
+}
+
+/// What a build's tests, or their coverage, came to.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Report {
+    /// `account/region`.
+    pub realm: String,
+    /// Its group's name.
+    pub group: String,
+    /// A UUID, its build's.
+    pub id: String,
+    /// What it is of.
+    pub kind: ReportType,
+    /// Its build's ARN.
+    pub build: String,
+    /// What came of it.
+    pub status: ReportStatusType,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Whether there was more than is here.
+    pub truncated: bool,
+    /// The tests.
+    pub cases: Vec<Case>,
+    /// The files whose coverage is known.
+    pub coverage: Vec<Coverage>,
+}
+
+impl Report {
+    /// Made at a time.
+    pub fn at(self, created: Timestamp) -> Self {
+        Self { created, ..self }
+    }
+
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        format!("{}:{}", ReportGroup::arn_of(&self.realm, &self.group), self.id)
+    }
+}
+
+impl Record for Report {
+    const TABLE: &'static str = "codebuild.report";
+    fn key(&self) -> String {
+        format!("{}/{}", ReportGroup::key_of(&self.realm, &self.group), self.id)
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 /// All of them.
 pub fn types() -> Types {
-    Types { schemas: include_str!("api/resource_types.json"), types: vec![Arc::new(Project)] }
+    let schemas = include_str!("api/resource_types.json");
+    Types { schemas, types: vec![Arc::new(Project), Arc::new(ReportGroup)] }
 }
 
 struct Project;
@@ -88,5 +89,60 @@ impl ResourceType for Project {
 
     async fn delete(&self, request: &Request, id: &str, _: &Properties) -> Result<(), Failure> {
         request.remove("codebuild", "DeleteProject", json!({"name": id})).await
+    }
+}
+
+struct ReportGroup;
+
+#[async_trait]
+impl ResourceType for ReportGroup {
+    fn name(&self) -> &'static str {
+        "AWS::CodeBuild::ReportGroup"
+    }
+
+    async fn create(
+        &self,
+        request: &Request,
+        mut properties: Properties,
+    ) -> Result<String, Failure> {
+        properties.set_default("Name", || json!(request.name(128)));
+        properties.take("DeleteReports");
+        let name = properties.text("Name").unwrap_or_default();
+        let asked = prepared(properties)?.request();
+        request.make("codebuild", "CreateReportGroup", asked).await?;
+        let (region, account) = (request.region(), request.account());
+        Ok(format!("arn:aws:codebuild:{region}:{account}:report-group/{name}"))
+    }
+
+    async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
+        let asked = json!({"reportGroupArns": [id]});
+        let found = request.find("codebuild", "BatchGetReportGroups", asked).await?;
+        let arn = found.as_ref().map(|found| &found["reportGroups"][0]["arn"]);
+        Ok(match arn.and_then(Json::as_str) {
+            Some(arn) => State::ready(json!({"Arn": arn})),
+            None => State::Missing,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        _: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        let mut asked = prepared(new)?;
+        for own in ["Name", "Type", "DeleteReports"] {
+            asked.take(own);
+        }
+        asked.set_default("Tags", || json!([]));
+        asked.set("Arn", json!(id));
+        request.call("codebuild", "UpdateReportGroup", asked.request()).await?;
+        Ok(())
+    }
+
+    async fn delete(&self, request: &Request, id: &str, old: &Properties) -> Result<(), Failure> {
+        let asked = json!({"arn": id, "deleteReports": old.on("DeleteReports")});
+        request.remove("codebuild", "DeleteReportGroup", asked).await
     }
 }

@@ -282,6 +282,7 @@ fn write(build: &Build, spec: &Buildspec, layer: &Path, source: &str) -> io::Res
         secondary: spec.secondary.clone(),
         names,
         cache: spec.cache.clone(),
+        reports: spec.reports.clone(),
     })
 }
 

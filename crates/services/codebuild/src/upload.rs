@@ -12,7 +12,7 @@ use crate::{
     keep::{Found, KeepError, Root, tidy},
     model::Build,
     phases::Why,
-    script,
+    reports, script,
 };
 use images::{Algorithm, Hasher};
 use std::{
@@ -37,6 +37,8 @@ pub(crate) struct Kept {
     pub exported: Vec<ExportedEnvironmentVariable>,
     pub artifacts: Option<BuildArtifacts>,
     pub secondary: Vec<BuildArtifacts>,
+    /// The ARNs of reports.
+    pub reports: Vec<String>,
     /// What is to be logged of it.
     pub lines: Vec<String>,
 }
@@ -60,6 +62,7 @@ pub(crate) async fn keep(
         let variable = ExportedEnvironmentVariable { name: Some(name.clone()), value: Some(value) };
         kept.exported.push(variable);
     }
+    kept.reports = reports::make(service, build, principal, &mut kept.lines).await;
     let first_id = service.ecs.sandbox_root_id(&build.sandbox()).unwrap_or_default();
     let cached = open().await.map_err(internal)?;
     kept.lines.extend(cache::save(service, build, principal, cached, first_id).await);

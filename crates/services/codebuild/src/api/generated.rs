@@ -192,6 +192,138 @@ pub fn service(state: Arc<crate::CodeBuild>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_BATCH_GET_REPORTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::batch_get_reports(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_REPORT, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::delete_report(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_CODE_COVERAGES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::describe_code_coverages(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_TEST_CASES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::describe_test_cases(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_REPORTS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::list_reports(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_REPORTS_FOR_REPORT_GROUP, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report::list_reports_for_report_group(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_BATCH_GET_REPORT_GROUPS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report_group::batch_get_report_groups(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_CREATE_REPORT_GROUP, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report_group::create_report_group(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_REPORT_GROUP, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report_group::delete_report_group(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_REPORT_GROUPS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report_group::list_report_groups(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_UPDATE_REPORT_GROUP, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::report_group::update_report_group(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
 }
 
 pub static OP_BATCH_DELETE_BUILDS: wire::Operation = wire::Operation {
@@ -289,6 +421,83 @@ pub static OP_UPDATE_PROJECT: wire::Operation = wire::Operation {
     name: "UpdateProject",
     input: &S_UPDATE_PROJECT_INPUT,
     output: &S_UPDATE_PROJECT_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_BATCH_GET_REPORTS: wire::Operation = wire::Operation {
+    name: "BatchGetReports",
+    input: &S_BATCH_GET_REPORTS_INPUT,
+    output: &S_BATCH_GET_REPORTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_REPORT: wire::Operation = wire::Operation {
+    name: "DeleteReport",
+    input: &S_DELETE_REPORT_INPUT,
+    output: &S_DELETE_REPORT_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_CODE_COVERAGES: wire::Operation = wire::Operation {
+    name: "DescribeCodeCoverages",
+    input: &S_DESCRIBE_CODE_COVERAGES_INPUT,
+    output: &S_DESCRIBE_CODE_COVERAGES_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_TEST_CASES: wire::Operation = wire::Operation {
+    name: "DescribeTestCases",
+    input: &S_DESCRIBE_TEST_CASES_INPUT,
+    output: &S_DESCRIBE_TEST_CASES_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_REPORTS: wire::Operation = wire::Operation {
+    name: "ListReports",
+    input: &S_LIST_REPORTS_INPUT,
+    output: &S_LIST_REPORTS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_REPORTS_FOR_REPORT_GROUP: wire::Operation = wire::Operation {
+    name: "ListReportsForReportGroup",
+    input: &S_LIST_REPORTS_FOR_REPORT_GROUP_INPUT,
+    output: &S_LIST_REPORTS_FOR_REPORT_GROUP_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_BATCH_GET_REPORT_GROUPS: wire::Operation = wire::Operation {
+    name: "BatchGetReportGroups",
+    input: &S_BATCH_GET_REPORT_GROUPS_INPUT,
+    output: &S_BATCH_GET_REPORT_GROUPS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_CREATE_REPORT_GROUP: wire::Operation = wire::Operation {
+    name: "CreateReportGroup",
+    input: &S_CREATE_REPORT_GROUP_INPUT,
+    output: &S_CREATE_REPORT_GROUP_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_REPORT_GROUP: wire::Operation = wire::Operation {
+    name: "DeleteReportGroup",
+    input: &S_DELETE_REPORT_GROUP_INPUT,
+    output: &S_DELETE_REPORT_GROUP_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_REPORT_GROUPS: wire::Operation = wire::Operation {
+    name: "ListReportGroups",
+    input: &S_LIST_REPORT_GROUPS_INPUT,
+    output: &S_LIST_REPORT_GROUPS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_UPDATE_REPORT_GROUP: wire::Operation = wire::Operation {
+    name: "UpdateReportGroup",
+    input: &S_UPDATE_REPORT_GROUP_INPUT,
+    output: &S_UPDATE_REPORT_GROUP_OUTPUT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -518,6 +727,58 @@ impl IntoValue for BatchGetProjectsOutput {
         Value::Structure(vec![
             self.projects.map(IntoValue::into_value),
             self.projects_not_found.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchGetReportGroupsInput {
+    pub report_group_arns: Vec<String>,
+}
+
+impl FromValue for BatchGetReportGroupsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { report_group_arns: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchGetReportGroupsOutput {
+    pub report_groups: Option<Vec<ReportGroup>>,
+    pub report_groups_not_found: Option<Vec<String>>,
+}
+
+impl IntoValue for BatchGetReportGroupsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.report_groups.map(IntoValue::into_value),
+            self.report_groups_not_found.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchGetReportsInput {
+    pub report_arns: Vec<String>,
+}
+
+impl FromValue for BatchGetReportsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { report_arns: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct BatchGetReportsOutput {
+    pub reports: Option<Vec<Report>>,
+    pub reports_not_found: Option<Vec<String>>,
+}
+
+impl IntoValue for BatchGetReportsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.reports.map(IntoValue::into_value),
+            self.reports_not_found.map(IntoValue::into_value),
         ])
     }
 }
@@ -1028,6 +1289,60 @@ impl IntoValue for CloudWatchLogsConfig {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CodeCoverage {
+    pub id: Option<String>,
+    pub report_arn: Option<String>,
+    pub file_path: Option<String>,
+    pub line_coverage_percentage: Option<f64>,
+    pub lines_covered: Option<i32>,
+    pub lines_missed: Option<i32>,
+    pub branch_coverage_percentage: Option<f64>,
+    pub branches_covered: Option<i32>,
+    pub branches_missed: Option<i32>,
+    pub expired: Option<world::Timestamp>,
+}
+
+impl IntoValue for CodeCoverage {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.id.map(IntoValue::into_value),
+            self.report_arn.map(IntoValue::into_value),
+            self.file_path.map(IntoValue::into_value),
+            self.line_coverage_percentage.map(IntoValue::into_value),
+            self.lines_covered.map(IntoValue::into_value),
+            self.lines_missed.map(IntoValue::into_value),
+            self.branch_coverage_percentage.map(IntoValue::into_value),
+            self.branches_covered.map(IntoValue::into_value),
+            self.branches_missed.map(IntoValue::into_value),
+            self.expired.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CodeCoverageReportSummary {
+    pub line_coverage_percentage: Option<f64>,
+    pub lines_covered: Option<i32>,
+    pub lines_missed: Option<i32>,
+    pub branch_coverage_percentage: Option<f64>,
+    pub branches_covered: Option<i32>,
+    pub branches_missed: Option<i32>,
+}
+
+impl IntoValue for CodeCoverageReportSummary {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.line_coverage_percentage.map(IntoValue::into_value),
+            self.lines_covered.map(IntoValue::into_value),
+            self.lines_missed.map(IntoValue::into_value),
+            self.branch_coverage_percentage.map(IntoValue::into_value),
+            self.branches_covered.map(IntoValue::into_value),
+            self.branches_missed.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ComputeConfiguration {
     #[serde(rename = "vCpu", skip_serializing_if = "Option::is_none")]
@@ -1211,6 +1526,36 @@ impl IntoValue for CreateProjectOutput {
     }
 }
 
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateReportGroupInput {
+    pub name: String,
+    pub r#type: ReportType,
+    pub export_config: ReportExportConfig,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl FromValue for CreateReportGroupInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            name: fields.required(0),
+            r#type: fields.required(1),
+            export_config: fields.required(2),
+            tags: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateReportGroupOutput {
+    pub report_group: Option<ReportGroup>,
+}
+
+impl IntoValue for CreateReportGroupOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.report_group.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -1280,6 +1625,121 @@ pub struct DeleteProjectOutput {}
 impl IntoValue for DeleteProjectOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteReportGroupInput {
+    pub arn: String,
+    pub delete_reports: Option<bool>,
+}
+
+impl FromValue for DeleteReportGroupInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { arn: fields.required(0), delete_reports: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteReportGroupOutput {}
+
+impl IntoValue for DeleteReportGroupOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteReportInput {
+    pub arn: String,
+}
+
+impl FromValue for DeleteReportInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { arn: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteReportOutput {}
+
+impl IntoValue for DeleteReportOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeCodeCoveragesInput {
+    pub report_arn: String,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub sort_order: Option<SortOrderType>,
+    pub sort_by: Option<ReportCodeCoverageSortByType>,
+    pub min_line_coverage_percentage: Option<f64>,
+    pub max_line_coverage_percentage: Option<f64>,
+}
+
+impl FromValue for DescribeCodeCoveragesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            report_arn: fields.required(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+            sort_order: fields.optional(3),
+            sort_by: fields.optional(4),
+            min_line_coverage_percentage: fields.optional(5),
+            max_line_coverage_percentage: fields.optional(6),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeCodeCoveragesOutput {
+    pub next_token: Option<String>,
+    pub code_coverages: Option<Vec<CodeCoverage>>,
+}
+
+impl IntoValue for DescribeCodeCoveragesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.code_coverages.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTestCasesInput {
+    pub report_arn: String,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub filter: Option<TestCaseFilter>,
+}
+
+impl FromValue for DescribeTestCasesInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            report_arn: fields.required(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+            filter: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeTestCasesOutput {
+    pub next_token: Option<String>,
+    pub test_cases: Option<Vec<TestCase>>,
+}
+
+impl IntoValue for DescribeTestCasesOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.test_cases.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -1819,6 +2279,110 @@ impl IntoValue for ListProjectsOutput {
         Value::Structure(vec![
             self.next_token.map(IntoValue::into_value),
             self.projects.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportGroupsInput {
+    pub sort_order: Option<SortOrderType>,
+    pub sort_by: Option<ReportGroupSortByType>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for ListReportGroupsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            sort_order: fields.optional(0),
+            sort_by: fields.optional(1),
+            next_token: fields.optional(2),
+            max_results: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportGroupsOutput {
+    pub next_token: Option<String>,
+    pub report_groups: Option<Vec<String>>,
+}
+
+impl IntoValue for ListReportGroupsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.report_groups.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportsForReportGroupInput {
+    pub report_group_arn: String,
+    pub next_token: Option<String>,
+    pub sort_order: Option<SortOrderType>,
+    pub max_results: Option<i32>,
+    pub filter: Option<ReportFilter>,
+}
+
+impl FromValue for ListReportsForReportGroupInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            report_group_arn: fields.required(0),
+            next_token: fields.optional(1),
+            sort_order: fields.optional(2),
+            max_results: fields.optional(3),
+            filter: fields.optional(4),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportsForReportGroupOutput {
+    pub next_token: Option<String>,
+    pub reports: Option<Vec<String>>,
+}
+
+impl IntoValue for ListReportsForReportGroupOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.reports.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportsInput {
+    pub sort_order: Option<SortOrderType>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+    pub filter: Option<ReportFilter>,
+}
+
+impl FromValue for ListReportsInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            sort_order: fields.optional(0),
+            next_token: fields.optional(1),
+            max_results: fields.optional(2),
+            filter: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListReportsOutput {
+    pub next_token: Option<String>,
+    pub reports: Option<Vec<String>>,
+}
+
+impl IntoValue for ListReportsOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.reports.map(IntoValue::into_value),
         ])
     }
 }
@@ -2696,6 +3260,350 @@ impl IntoValue for RegistryCredential {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct Report {
+    pub arn: Option<String>,
+    pub r#type: Option<ReportType>,
+    pub name: Option<String>,
+    pub report_group_arn: Option<String>,
+    pub execution_id: Option<String>,
+    pub status: Option<ReportStatusType>,
+    pub created: Option<world::Timestamp>,
+    pub expired: Option<world::Timestamp>,
+    pub export_config: Option<ReportExportConfig>,
+    pub truncated: Option<bool>,
+    pub test_summary: Option<TestReportSummary>,
+    pub code_coverage_summary: Option<CodeCoverageReportSummary>,
+}
+
+impl IntoValue for Report {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.r#type.map(IntoValue::into_value),
+            self.name.map(IntoValue::into_value),
+            self.report_group_arn.map(IntoValue::into_value),
+            self.execution_id.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.created.map(IntoValue::into_value),
+            self.expired.map(IntoValue::into_value),
+            self.export_config.map(IntoValue::into_value),
+            self.truncated.map(IntoValue::into_value),
+            self.test_summary.map(IntoValue::into_value),
+            self.code_coverage_summary.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportCodeCoverageSortByType {
+    LineCoveragePercentage,
+    FilePath,
+}
+impl ReportCodeCoverageSortByType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LineCoveragePercentage => "LINE_COVERAGE_PERCENTAGE",
+            Self::FilePath => "FILE_PATH",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "LINE_COVERAGE_PERCENTAGE" => Some(Self::LineCoveragePercentage),
+            "FILE_PATH" => Some(Self::FilePath),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportCodeCoverageSortByType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReportExportConfig {
+    pub export_config_type: Option<ReportExportConfigType>,
+    pub s3_destination: Option<S3ReportExportConfig>,
+}
+
+impl FromValue for ReportExportConfig {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { export_config_type: fields.optional(0), s3_destination: fields.optional(1) }
+    }
+}
+impl IntoValue for ReportExportConfig {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.export_config_type.map(IntoValue::into_value),
+            self.s3_destination.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportExportConfigType {
+    S3,
+    NoExport,
+}
+impl ReportExportConfigType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::S3 => "S3",
+            Self::NoExport => "NO_EXPORT",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "S3" => Some(Self::S3),
+            "NO_EXPORT" => Some(Self::NoExport),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportExportConfigType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ReportExportConfigType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReportFilter {
+    pub status: Option<ReportStatusType>,
+}
+
+impl FromValue for ReportFilter {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { status: fields.optional(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ReportGroup {
+    pub arn: Option<String>,
+    pub name: Option<String>,
+    pub r#type: Option<ReportType>,
+    pub export_config: Option<ReportExportConfig>,
+    pub created: Option<world::Timestamp>,
+    pub last_modified: Option<world::Timestamp>,
+    pub tags: Option<Vec<Tag>>,
+    pub status: Option<ReportGroupStatusType>,
+}
+
+impl IntoValue for ReportGroup {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.arn.map(IntoValue::into_value),
+            self.name.map(IntoValue::into_value),
+            self.r#type.map(IntoValue::into_value),
+            self.export_config.map(IntoValue::into_value),
+            self.created.map(IntoValue::into_value),
+            self.last_modified.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportGroupSortByType {
+    Name,
+    CreatedTime,
+    LastModifiedTime,
+}
+impl ReportGroupSortByType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Name => "NAME",
+            Self::CreatedTime => "CREATED_TIME",
+            Self::LastModifiedTime => "LAST_MODIFIED_TIME",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "NAME" => Some(Self::Name),
+            "CREATED_TIME" => Some(Self::CreatedTime),
+            "LAST_MODIFIED_TIME" => Some(Self::LastModifiedTime),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportGroupSortByType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportGroupStatusType {
+    Active,
+    Deleting,
+}
+impl ReportGroupStatusType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Deleting => "DELETING",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ACTIVE" => Some(Self::Active),
+            "DELETING" => Some(Self::Deleting),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for ReportGroupStatusType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReportPackagingType {
+    Zip,
+    None,
+}
+impl ReportPackagingType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zip => "ZIP",
+            Self::None => "NONE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "ZIP" => Some(Self::Zip),
+            "NONE" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportPackagingType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ReportPackagingType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ReportStatusType {
+    #[serde(rename = "GENERATING")]
+    Generating,
+    #[serde(rename = "SUCCEEDED")]
+    Succeeded,
+    #[serde(rename = "FAILED")]
+    Failed,
+    #[serde(rename = "INCOMPLETE")]
+    Incomplete,
+    #[serde(rename = "DELETING")]
+    Deleting,
+}
+impl ReportStatusType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Generating => "GENERATING",
+            Self::Succeeded => "SUCCEEDED",
+            Self::Failed => "FAILED",
+            Self::Incomplete => "INCOMPLETE",
+            Self::Deleting => "DELETING",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "GENERATING" => Some(Self::Generating),
+            "SUCCEEDED" => Some(Self::Succeeded),
+            "FAILED" => Some(Self::Failed),
+            "INCOMPLETE" => Some(Self::Incomplete),
+            "DELETING" => Some(Self::Deleting),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportStatusType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ReportStatusType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum ReportType {
+    #[serde(rename = "TEST")]
+    Test,
+    #[serde(rename = "CODE_COVERAGE")]
+    CodeCoverage,
+}
+impl ReportType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Test => "TEST",
+            Self::CodeCoverage => "CODE_COVERAGE",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "TEST" => Some(Self::Test),
+            "CODE_COVERAGE" => Some(Self::CodeCoverage),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for ReportType {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for ReportType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct RetryBuildInput {
     pub id: Option<String>,
     pub idempotency_token: Option<String>,
@@ -2748,6 +3656,42 @@ impl IntoValue for S3LogsConfig {
             self.location.map(IntoValue::into_value),
             self.encryption_disabled.map(IntoValue::into_value),
             self.bucket_owner_access.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct S3ReportExportConfig {
+    pub bucket: Option<String>,
+    pub bucket_owner: Option<String>,
+    pub path: Option<String>,
+    pub packaging: Option<ReportPackagingType>,
+    pub encryption_key: Option<String>,
+    pub encryption_disabled: Option<bool>,
+}
+
+impl FromValue for S3ReportExportConfig {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            bucket: fields.optional(0),
+            bucket_owner: fields.optional(1),
+            path: fields.optional(2),
+            packaging: fields.optional(3),
+            encryption_key: fields.optional(4),
+            encryption_disabled: fields.optional(5),
+        }
+    }
+}
+impl IntoValue for S3ReportExportConfig {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.bucket.map(IntoValue::into_value),
+            self.bucket_owner.map(IntoValue::into_value),
+            self.path.map(IntoValue::into_value),
+            self.packaging.map(IntoValue::into_value),
+            self.encryption_key.map(IntoValue::into_value),
+            self.encryption_disabled.map(IntoValue::into_value),
         ])
     }
 }
@@ -3117,6 +4061,64 @@ impl IntoValue for Tag {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestCase {
+    pub report_arn: Option<String>,
+    pub test_raw_data_path: Option<String>,
+    pub prefix: Option<String>,
+    pub name: Option<String>,
+    pub status: Option<String>,
+    pub duration_in_nano_seconds: Option<i64>,
+    pub message: Option<String>,
+    pub expired: Option<world::Timestamp>,
+    pub test_suite_name: Option<String>,
+}
+
+impl IntoValue for TestCase {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.report_arn.map(IntoValue::into_value),
+            self.test_raw_data_path.map(IntoValue::into_value),
+            self.prefix.map(IntoValue::into_value),
+            self.name.map(IntoValue::into_value),
+            self.status.map(IntoValue::into_value),
+            self.duration_in_nano_seconds.map(IntoValue::into_value),
+            self.message.map(IntoValue::into_value),
+            self.expired.map(IntoValue::into_value),
+            self.test_suite_name.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestCaseFilter {
+    pub status: Option<String>,
+    pub keyword: Option<String>,
+}
+
+impl FromValue for TestCaseFilter {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { status: fields.optional(0), keyword: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestReportSummary {
+    pub total: Option<i32>,
+    pub status_counts: Option<std::collections::BTreeMap<String, i32>>,
+    pub duration_in_nano_seconds: Option<i64>,
+}
+
+impl IntoValue for TestReportSummary {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.total.map(IntoValue::into_value),
+            self.status_counts.map(IntoValue::into_value),
+            self.duration_in_nano_seconds.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct UpdateProjectInput {
     pub name: String,
     pub description: Option<String>,
@@ -3179,6 +4181,34 @@ pub struct UpdateProjectOutput {
 impl IntoValue for UpdateProjectOutput {
     fn into_value(self) -> Value {
         Value::Structure(vec![self.project.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateReportGroupInput {
+    pub arn: String,
+    pub export_config: Option<ReportExportConfig>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl FromValue for UpdateReportGroupInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            arn: fields.required(0),
+            export_config: fields.optional(1),
+            tags: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct UpdateReportGroupOutput {
+    pub report_group: Option<ReportGroup>,
+}
+
+impl IntoValue for UpdateReportGroupOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.report_group.map(IntoValue::into_value)])
     }
 }
 
@@ -3633,6 +4663,84 @@ static S_BATCH_GET_PROJECTS_OUTPUT: Shape = Shape {
             query: "projectsNotFound",
             xml: "projectsNotFound",
             shape: &S_PROJECT_NAMES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_GET_REPORT_GROUPS_INPUT: Shape = Shape {
+    name: "BatchGetReportGroupsInput",
+    kind: Kind::Structure(&[Member {
+        name: "reportGroupArns",
+        query: "reportGroupArns",
+        xml: "reportGroupArns",
+        shape: &S_REPORT_GROUP_ARNS,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_GET_REPORT_GROUPS_OUTPUT: Shape = Shape {
+    name: "BatchGetReportGroupsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reportGroups",
+            query: "reportGroups",
+            xml: "reportGroups",
+            shape: &S_REPORT_GROUPS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reportGroupsNotFound",
+            query: "reportGroupsNotFound",
+            xml: "reportGroupsNotFound",
+            shape: &S_REPORT_GROUP_ARNS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_GET_REPORTS_INPUT: Shape = Shape {
+    name: "BatchGetReportsInput",
+    kind: Kind::Structure(&[Member {
+        name: "reportArns",
+        query: "reportArns",
+        xml: "reportArns",
+        shape: &S_REPORT_ARNS,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_BATCH_GET_REPORTS_OUTPUT: Shape = Shape {
+    name: "BatchGetReportsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reports",
+            query: "reports",
+            xml: "reports",
+            shape: &S_REPORTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reportsNotFound",
+            query: "reportsNotFound",
+            xml: "reportsNotFound",
+            shape: &S_REPORT_ARNS,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -4284,6 +5392,170 @@ static S_CLOUD_WATCH_LOGS_CONFIG: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CODE_COVERAGE: Shape = Shape {
+    name: "CodeCoverage",
+    kind: Kind::Structure(&[
+        Member {
+            name: "id",
+            query: "id",
+            xml: "id",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reportARN",
+            query: "reportARN",
+            xml: "reportARN",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filePath",
+            query: "filePath",
+            xml: "filePath",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lineCoveragePercentage",
+            query: "lineCoveragePercentage",
+            xml: "lineCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "linesCovered",
+            query: "linesCovered",
+            xml: "linesCovered",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "linesMissed",
+            query: "linesMissed",
+            xml: "linesMissed",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchCoveragePercentage",
+            query: "branchCoveragePercentage",
+            xml: "branchCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchesCovered",
+            query: "branchesCovered",
+            xml: "branchesCovered",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchesMissed",
+            query: "branchesMissed",
+            xml: "branchesMissed",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "expired",
+            query: "expired",
+            xml: "expired",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CODE_COVERAGE_REPORT_SUMMARY: Shape = Shape {
+    name: "CodeCoverageReportSummary",
+    kind: Kind::Structure(&[
+        Member {
+            name: "lineCoveragePercentage",
+            query: "lineCoveragePercentage",
+            xml: "lineCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "linesCovered",
+            query: "linesCovered",
+            xml: "linesCovered",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "linesMissed",
+            query: "linesMissed",
+            xml: "linesMissed",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchCoveragePercentage",
+            query: "branchCoveragePercentage",
+            xml: "branchCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchesCovered",
+            query: "branchesCovered",
+            xml: "branchesCovered",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branchesMissed",
+            query: "branchesMissed",
+            xml: "branchesMissed",
+            shape: &S_NON_NEGATIVE_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CODE_COVERAGES: Shape = Shape {
+    name: "CodeCoverages",
+    kind: Kind::List { member: &S_CODE_COVERAGE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_COMPUTE_CONFIGURATION: Shape = Shape {
     name: "ComputeConfiguration",
     kind: Kind::Structure(&[
@@ -4582,6 +5854,63 @@ static S_CREATE_PROJECT_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_CREATE_REPORT_GROUP_INPUT: Shape = Shape {
+    name: "CreateReportGroupInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_REPORT_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "type",
+            query: "type",
+            xml: "type",
+            shape: &S_REPORT_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "exportConfig",
+            query: "exportConfig",
+            xml: "exportConfig",
+            shape: &S_REPORT_EXPORT_CONFIG,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_REPORT_GROUP_OUTPUT: Shape = Shape {
+    name: "CreateReportGroupOutput",
+    kind: Kind::Structure(&[Member {
+        name: "reportGroup",
+        query: "reportGroup",
+        xml: "reportGroup",
+        shape: &S_REPORT_GROUP,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_CREDENTIAL_PROVIDER_TYPE: Shape = Shape {
     name: "CredentialProviderType",
     kind: Kind::String { values: &["SECRETS_MANAGER"] },
@@ -4630,6 +5959,220 @@ static S_DELETE_PROJECT_INPUT: Shape = Shape {
 static S_DELETE_PROJECT_OUTPUT: Shape = Shape {
     name: "DeleteProjectOutput",
     kind: Kind::Structure(&[]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_REPORT_GROUP_INPUT: Shape = Shape {
+    name: "DeleteReportGroupInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_NON_EMPTY_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "deleteReports",
+            query: "deleteReports",
+            xml: "deleteReports",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_REPORT_GROUP_OUTPUT: Shape = Shape {
+    name: "DeleteReportGroupOutput",
+    kind: Kind::Structure(&[]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_REPORT_INPUT: Shape = Shape {
+    name: "DeleteReportInput",
+    kind: Kind::Structure(&[Member {
+        name: "arn",
+        query: "arn",
+        xml: "arn",
+        shape: &S_NON_EMPTY_STRING,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_REPORT_OUTPUT: Shape = Shape {
+    name: "DeleteReportOutput",
+    kind: Kind::Structure(&[]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_CODE_COVERAGES_INPUT: Shape = Shape {
+    name: "DescribeCodeCoveragesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reportArn",
+            query: "reportArn",
+            xml: "reportArn",
+            shape: &S_NON_EMPTY_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sortOrder",
+            query: "sortOrder",
+            xml: "sortOrder",
+            shape: &S_SORT_ORDER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sortBy",
+            query: "sortBy",
+            xml: "sortBy",
+            shape: &S_REPORT_CODE_COVERAGE_SORT_BY_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "minLineCoveragePercentage",
+            query: "minLineCoveragePercentage",
+            xml: "minLineCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxLineCoveragePercentage",
+            query: "maxLineCoveragePercentage",
+            xml: "maxLineCoveragePercentage",
+            shape: &S_PERCENTAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_CODE_COVERAGES_OUTPUT: Shape = Shape {
+    name: "DescribeCodeCoveragesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "codeCoverages",
+            query: "codeCoverages",
+            xml: "codeCoverages",
+            shape: &S_CODE_COVERAGES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_TEST_CASES_INPUT: Shape = Shape {
+    name: "DescribeTestCasesInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reportArn",
+            query: "reportArn",
+            xml: "reportArn",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filter",
+            query: "filter",
+            xml: "filter",
+            shape: &S_TEST_CASE_FILTER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_TEST_CASES_OUTPUT: Shape = Shape {
+    name: "DescribeTestCasesOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "testCases",
+            query: "testCases",
+            xml: "testCases",
+            shape: &S_TEST_CASES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -5180,6 +6723,219 @@ static S_LIST_PROJECTS_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_LIST_REPORT_GROUPS_INPUT: Shape = Shape {
+    name: "ListReportGroupsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "sortOrder",
+            query: "sortOrder",
+            xml: "sortOrder",
+            shape: &S_SORT_ORDER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sortBy",
+            query: "sortBy",
+            xml: "sortBy",
+            shape: &S_REPORT_GROUP_SORT_BY_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPORT_GROUPS_OUTPUT: Shape = Shape {
+    name: "ListReportGroupsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reportGroups",
+            query: "reportGroups",
+            xml: "reportGroups",
+            shape: &S_REPORT_GROUP_ARNS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPORTS_FOR_REPORT_GROUP_INPUT: Shape = Shape {
+    name: "ListReportsForReportGroupInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reportGroupArn",
+            query: "reportGroupArn",
+            xml: "reportGroupArn",
+            shape: &S_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "sortOrder",
+            query: "sortOrder",
+            xml: "sortOrder",
+            shape: &S_SORT_ORDER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filter",
+            query: "filter",
+            xml: "filter",
+            shape: &S_REPORT_FILTER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPORTS_FOR_REPORT_GROUP_OUTPUT: Shape = Shape {
+    name: "ListReportsForReportGroupOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reports",
+            query: "reports",
+            xml: "reports",
+            shape: &S_REPORT_ARNS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPORTS_INPUT: Shape = Shape {
+    name: "ListReportsInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "sortOrder",
+            query: "sortOrder",
+            xml: "sortOrder",
+            shape: &S_SORT_ORDER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "maxResults",
+            query: "maxResults",
+            xml: "maxResults",
+            shape: &S_PAGE_SIZE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filter",
+            query: "filter",
+            xml: "filter",
+            shape: &S_REPORT_FILTER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_REPORTS_OUTPUT: Shape = Shape {
+    name: "ListReportsOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reports",
+            query: "reports",
+            xml: "reports",
+            shape: &S_REPORT_ARNS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LOGS_CONFIG: Shape = Shape {
     name: "LogsConfig",
     kind: Kind::Structure(&[
@@ -5325,6 +7081,24 @@ static S_NON_EMPTY_STRING: Shape = Shape {
     name: "NonEmptyString",
     kind: Kind::String { values: &[] },
     constraint: Constraint { min: Some(1), max: None, pattern: None },
+    sensitive: false,
+};
+static S_NON_NEGATIVE_INT: Shape = Shape {
+    name: "NonNegativeInt",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(0), max: None, pattern: None },
+    sensitive: false,
+};
+static S_PAGE_SIZE: Shape = Shape {
+    name: "PageSize",
+    kind: Kind::Integer { bits: 32 },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
+    sensitive: false,
+};
+static S_PERCENTAGE: Shape = Shape {
+    name: "Percentage",
+    kind: Kind::Double,
+    constraint: Constraint { min: Some(0), max: Some(100), pattern: None },
     sensitive: false,
 };
 static S_PHASE_CONTEXT: Shape = Shape {
@@ -6305,6 +8079,322 @@ static S_REGISTRY_CREDENTIAL: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_REPORT: Shape = Shape {
+    name: "Report",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "type",
+            query: "type",
+            xml: "type",
+            shape: &S_REPORT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "reportGroupArn",
+            query: "reportGroupArn",
+            xml: "reportGroupArn",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "executionId",
+            query: "executionId",
+            xml: "executionId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_REPORT_STATUS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "created",
+            query: "created",
+            xml: "created",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "expired",
+            query: "expired",
+            xml: "expired",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "exportConfig",
+            query: "exportConfig",
+            xml: "exportConfig",
+            shape: &S_REPORT_EXPORT_CONFIG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "truncated",
+            query: "truncated",
+            xml: "truncated",
+            shape: &S_WRAPPER_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "testSummary",
+            query: "testSummary",
+            xml: "testSummary",
+            shape: &S_TEST_REPORT_SUMMARY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "codeCoverageSummary",
+            query: "codeCoverageSummary",
+            xml: "codeCoverageSummary",
+            shape: &S_CODE_COVERAGE_REPORT_SUMMARY,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_ARNS: Shape = Shape {
+    name: "ReportArns",
+    kind: Kind::List { member: &S_NON_EMPTY_STRING, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
+    sensitive: false,
+};
+static S_REPORT_CODE_COVERAGE_SORT_BY_TYPE: Shape = Shape {
+    name: "ReportCodeCoverageSortByType",
+    kind: Kind::String { values: &["LINE_COVERAGE_PERCENTAGE", "FILE_PATH"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_EXPORT_CONFIG: Shape = Shape {
+    name: "ReportExportConfig",
+    kind: Kind::Structure(&[
+        Member {
+            name: "exportConfigType",
+            query: "exportConfigType",
+            xml: "exportConfigType",
+            shape: &S_REPORT_EXPORT_CONFIG_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "s3Destination",
+            query: "s3Destination",
+            xml: "s3Destination",
+            shape: &S_S3_REPORT_EXPORT_CONFIG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_EXPORT_CONFIG_TYPE: Shape = Shape {
+    name: "ReportExportConfigType",
+    kind: Kind::String { values: &["S3", "NO_EXPORT"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_FILTER: Shape = Shape {
+    name: "ReportFilter",
+    kind: Kind::Structure(&[Member {
+        name: "status",
+        query: "status",
+        xml: "status",
+        shape: &S_REPORT_STATUS_TYPE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_GROUP: Shape = Shape {
+    name: "ReportGroup",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_REPORT_GROUP_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "type",
+            query: "type",
+            xml: "type",
+            shape: &S_REPORT_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "exportConfig",
+            query: "exportConfig",
+            xml: "exportConfig",
+            shape: &S_REPORT_EXPORT_CONFIG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "created",
+            query: "created",
+            xml: "created",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "lastModified",
+            query: "lastModified",
+            xml: "lastModified",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_REPORT_GROUP_STATUS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_GROUP_ARNS: Shape = Shape {
+    name: "ReportGroupArns",
+    kind: Kind::List { member: &S_NON_EMPTY_STRING, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
+    sensitive: false,
+};
+static S_REPORT_GROUP_NAME: Shape = Shape {
+    name: "ReportGroupName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(2), max: Some(128), pattern: None },
+    sensitive: false,
+};
+static S_REPORT_GROUP_SORT_BY_TYPE: Shape = Shape {
+    name: "ReportGroupSortByType",
+    kind: Kind::String { values: &["NAME", "CREATED_TIME", "LAST_MODIFIED_TIME"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_GROUP_STATUS_TYPE: Shape = Shape {
+    name: "ReportGroupStatusType",
+    kind: Kind::String { values: &["ACTIVE", "DELETING"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_GROUPS: Shape = Shape {
+    name: "ReportGroups",
+    kind: Kind::List { member: &S_REPORT_GROUP, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
+    sensitive: false,
+};
+static S_REPORT_PACKAGING_TYPE: Shape = Shape {
+    name: "ReportPackagingType",
+    kind: Kind::String { values: &["ZIP", "NONE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_STATUS_COUNTS: Shape = Shape {
+    name: "ReportStatusCounts",
+    kind: Kind::Map {
+        key: &S_STRING,
+        value: &S_WRAPPER_INT,
+        names: ("key", "value"),
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_STATUS_TYPE: Shape = Shape {
+    name: "ReportStatusType",
+    kind: Kind::String { values: &["GENERATING", "SUCCEEDED", "FAILED", "INCOMPLETE", "DELETING"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORT_TYPE: Shape = Shape {
+    name: "ReportType",
+    kind: Kind::String { values: &["TEST", "CODE_COVERAGE"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPORTS: Shape = Shape {
+    name: "Reports",
+    kind: Kind::List { member: &S_REPORT, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(100), pattern: None },
+    sensitive: false,
+};
 static S_RETRY_BUILD_INPUT: Shape = Shape {
     name: "RetryBuildInput",
     kind: Kind::Structure(&[
@@ -6382,6 +8472,67 @@ static S_S3_LOGS_CONFIG: Shape = Shape {
             required: false,
             location: Location::Body,
             mark: Mark::Refused("objects belong to the bucket's owner"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_S3_REPORT_EXPORT_CONFIG: Shape = Shape {
+    name: "S3ReportExportConfig",
+    kind: Kind::Structure(&[
+        Member {
+            name: "bucket",
+            query: "bucket",
+            xml: "bucket",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+        Member {
+            name: "bucketOwner",
+            query: "bucketOwner",
+            xml: "bucketOwner",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+        Member {
+            name: "path",
+            query: "path",
+            xml: "path",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+        Member {
+            name: "packaging",
+            query: "packaging",
+            xml: "packaging",
+            shape: &S_REPORT_PACKAGING_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+        Member {
+            name: "encryptionKey",
+            query: "encryptionKey",
+            xml: "encryptionKey",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
+        },
+        Member {
+            name: "encryptionDisabled",
+            query: "encryptionDisabled",
+            xml: "encryptionDisabled",
+            shape: &S_WRAPPER_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("reports are kept here, and not exported to S3"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -6879,6 +9030,159 @@ static S_TAG_LIST: Shape = Shape {
     constraint: Constraint { min: Some(0), max: Some(50), pattern: None },
     sensitive: false,
 };
+static S_TEST_CASE: Shape = Shape {
+    name: "TestCase",
+    kind: Kind::Structure(&[
+        Member {
+            name: "reportArn",
+            query: "reportArn",
+            xml: "reportArn",
+            shape: &S_NON_EMPTY_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "testRawDataPath",
+            query: "testRawDataPath",
+            xml: "testRawDataPath",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "prefix",
+            query: "prefix",
+            xml: "prefix",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "durationInNanoSeconds",
+            query: "durationInNanoSeconds",
+            xml: "durationInNanoSeconds",
+            shape: &S_WRAPPER_LONG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "message",
+            query: "message",
+            xml: "message",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "expired",
+            query: "expired",
+            xml: "expired",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "testSuiteName",
+            query: "testSuiteName",
+            xml: "testSuiteName",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_CASE_FILTER: Shape = Shape {
+    name: "TestCaseFilter",
+    kind: Kind::Structure(&[
+        Member {
+            name: "status",
+            query: "status",
+            xml: "status",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "keyword",
+            query: "keyword",
+            xml: "keyword",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_CASES: Shape = Shape {
+    name: "TestCases",
+    kind: Kind::List { member: &S_TEST_CASE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_REPORT_SUMMARY: Shape = Shape {
+    name: "TestReportSummary",
+    kind: Kind::Structure(&[
+        Member {
+            name: "total",
+            query: "total",
+            xml: "total",
+            shape: &S_WRAPPER_INT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "statusCounts",
+            query: "statusCounts",
+            xml: "statusCounts",
+            shape: &S_REPORT_STATUS_COUNTS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "durationInNanoSeconds",
+            query: "durationInNanoSeconds",
+            xml: "durationInNanoSeconds",
+            shape: &S_WRAPPER_LONG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TIME_OUT: Shape = Shape {
     name: "TimeOut",
     kind: Kind::Integer { bits: 32 },
@@ -7103,6 +9407,54 @@ static S_UPDATE_PROJECT_OUTPUT: Shape = Shape {
         query: "project",
         xml: "project",
         shape: &S_PROJECT,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_REPORT_GROUP_INPUT: Shape = Shape {
+    name: "UpdateReportGroupInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "arn",
+            query: "arn",
+            xml: "arn",
+            shape: &S_NON_EMPTY_STRING,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "exportConfig",
+            query: "exportConfig",
+            xml: "exportConfig",
+            shape: &S_REPORT_EXPORT_CONFIG,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "tags",
+            query: "tags",
+            xml: "tags",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_UPDATE_REPORT_GROUP_OUTPUT: Shape = Shape {
+    name: "UpdateReportGroupOutput",
+    kind: Kind::Structure(&[Member {
+        name: "reportGroup",
+        query: "reportGroup",
+        xml: "reportGroup",
+        shape: &S_REPORT_GROUP,
         required: false,
         location: Location::Body,
         mark: Mark::Honoured,

@@ -3,6 +3,8 @@
 pub(crate) mod build;
 pub(crate) mod image;
 pub(crate) mod project;
+pub(crate) mod report;
+pub(crate) mod report_group;
 
 use crate::{
     CodeBuild, faults,

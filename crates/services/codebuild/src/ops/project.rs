@@ -14,7 +14,7 @@ use wire::{Context, Fault};
 /// The most projects of an account in a region.
 /// <https://docs.aws.amazon.com/codebuild/latest/userguide/limits.html>
 const MOST_PROJECTS: usize = 5000;
-/// The most tags of a project.
+/// The most tags of a project, and of a group of reports.
 const MOST_TAGS: usize = 50;
 /// The most projects that can be asked for at once.
 const MOST_ASKED: usize = 100;
@@ -22,7 +22,7 @@ const MOST_ASKED: usize = 100;
 const TIMEOUT: i32 = 60;
 const QUEUED_TIMEOUT: i32 = 480;
 
-fn tags(given: Option<Vec<Tag>>) -> Result<Option<Vec<Tag>>, Fault> {
+pub(super) fn tags(given: Option<Vec<Tag>>) -> Result<Option<Vec<Tag>>, Fault> {
     let given = given.unwrap_or_default();
     let mut all = BTreeMap::new();
     for tag in given {
@@ -37,7 +37,7 @@ fn tags(given: Option<Vec<Tag>>) -> Result<Option<Vec<Tag>>, Fault> {
         }
     }
     if all.len() > MOST_TAGS {
-        return Err(faults::invalid(format!("a project has at most {MOST_TAGS} tags")));
+        return Err(faults::invalid(format!("there are at most {MOST_TAGS} tags")));
     }
     let tag = |(key, value)| Tag { key: Some(key), value: Some(value) };
     Ok(Some(all.into_iter().map(tag).collect()))
