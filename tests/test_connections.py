@@ -2,13 +2,15 @@
 
 import json
 import os
+import socket
+import subprocess
 import time
 import urllib.request
 
 import pytest
 from botocore.exceptions import ClientError
 
-from conftest import PORT, eventually
+from conftest import PORT, Neargate, eventually
 from test_cloudformation import Stacks
 from test_codecommit import Git, refused
 from test_pipelines import Pipelines, allow, approval
@@ -82,8 +84,11 @@ def test_connections_and_hosts(host):
     ):
         with refused(code):
             api.create_connection(ConnectionName="bad", **bad)
-    for bad in ("ftp://host", "file:///srv/git", "http://name:word@host/", "http://host/?a", "/srv/git"):
-        with refused("ValidationException", "URL of a host"):
+    for bad, says in [
+        *((bad, "URL of a host") for bad in ("ftp://host", "http://name:word@host/", "http://host/?a", "/srv/git", "ssh://host", "ssh://a:b@host", "ssh://-o@h", "ssh://u@-oProxyCommand=x")),
+        ("file:///srv/git", "--git-directory"),
+    ]:
+        with refused("ValidationException", says):
             api.create_host(Name="bad", ProviderType="GitLabSelfManaged", ProviderEndpoint=bad)
     other = api.create_host(Name="other", ProviderType="GitHubEnterpriseServer", ProviderEndpoint="https://git.example.com")["HostArn"]
     api.update_host(HostArn=other, ProviderEndpoint="https://git.example.org/x")
@@ -181,7 +186,7 @@ def test_triggers_choose_what_begins(host, neargate, tmp_path):
         time.sleep(0.5)
 
     push("release/old", "excluded", word="two")
-    push("feature", "not included", docs__a_tmp="x", **{"docs__x.tmp": "x"})
+    push("feature", "not included", **{"docs__x.tmp": "x"})
     feature = push("feature", "now it is about docs", docs__b="y")
     git("tag", "-a", "-m", "a tag", "v1", cwd=tree)
     git("tag", "other", cwd=tree)
@@ -275,3 +280,95 @@ def test_a_connection_in_a_stack(host, neargate):
     for arn in (outputs["New"], outputs["Old"]):
         with pytest.raises(ClientError):
             host.connections.get_connection(ConnectionArn=arn)
+
+
+@pytest.fixture
+def secluded(tmp_path, neargate):
+    """A plane that knows a directory of repositories, one of which belongs to somebody else; a server that has them by SSH."""
+    directory = tmp_path / "repositories"
+    git = Git(neargate, tmp_path / "git")
+    for name in ["team/app", "../outside"]:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        git("init", "-q", "--bare", str(directory / f"{name}.git"))
+    (directory / "link.git").symlink_to(tmp_path / "outside.git")
+    plane = Neargate(tmp_path / "data", PORT + 22).start(NEARGATE_GIT_DIRECTORY=str(directory))
+    yield plane, directory, Git(plane, tmp_path / "work")
+    plane.cli("down", check=False)
+    plane.process.wait(timeout=60)
+
+
+@pytest.fixture
+def ssh(tmp_path):
+    """An SSH server of our own, its port, a key that it lets in, and what it is known by."""
+    for name in ["host", "user", "stranger"]:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = [f"HostKey {tmp_path}/host", f"AuthorizedKeysFile {tmp_path}/user.pub", "UsePAM no", "StrictModes no", "PidFile none"]
+    (tmp_path / "sshd").write_text("\n".join([*settings, "ListenAddress 127.0.0.1", f"Port {port}", "PermitRootLogin prohibit-password", ""]))
+    os.makedirs("/run/sshd", exist_ok=True)
+    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", tmp_path / "sshd"])
+    yield port, tmp_path
+    server.terminate()
+    server.wait()
+
+
+def test_repositories_of_this_machine_and_by_ssh(secluded, ssh):
+    plane, directory, git = secluded
+    port, keys = ssh
+    pipelines = Pipelines(plane)
+    api, secrets = plane.client("codeconnections"), plane.client("secretsmanager")
+    tree = git.work(f"{directory}/team/app.git")
+
+    def publish(word):
+        """A commit of ours in a repository that belongs to somebody else."""
+        git.commit(tree, "word", word)
+        subprocess.run(["chown", "-R", "root", directory / "team"], check=True)
+        git("push", "-q", "origin", "HEAD:main", cwd=tree)
+        subprocess.run(["chown", "-R", "nobody", directory / "team"], check=True)
+        return git("rev-parse", "HEAD", cwd=tree)
+
+    commit = publish("one")
+
+    def connect(endpoint, secret=None):
+        host = api.create_host(Name="here", ProviderType="GitLabSelfManaged", ProviderEndpoint=endpoint)["HostArn"]
+        tags = [{"Key": "neargate:credentials", "Value": secret}] if secret else []
+        return api.create_connection(ConnectionName="here", HostArn=host, Tags=tags)["ConnectionArn"]
+
+    def runs(action, seconds=60):
+        name = pipelines.create(("Source", [action]), ("Approval", [approval()]))
+        begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+        look = lambda: (found := pipelines.action(name, "Source", begun)) and found["status"] in ["Succeeded", "Failed"] and found
+        return name, eventually(look, "the source", seconds)["output"]
+
+    def ssh_secret(name, key, known):
+        pair = {"privateKey": (keys / key).read_text(), "knownHosts": known}
+        return secrets.create_secret(Name=name, SecretString=json.dumps(pair))["ARN"]
+
+    here = connect(f"file://{directory}")
+    name, output = runs(elsewhere(here, "team/app.git"))
+    assert output["outputVariables"]["CommitId"] == commit, output
+    # What is pushed is seen, without anybody's telling.
+    again = publish("two")
+    eventually(lambda: len(pipelines.executions(name)) > 1, "an execution for what was pushed", 60)
+    # By SSH it is the other side's git that looks whose it is.
+    subprocess.run(["chown", "-R", "root", directory / "team"], check=True)
+    known = f"[127.0.0.1]:{port} {(keys / 'host.pub').read_text()}"
+    endpoint = f"ssh://root@127.0.0.1:{port}{directory}"
+    _, output = runs(elsewhere(connect(endpoint, ssh_secret("good", "user", known)), "team/app.git"))
+    assert output["outputVariables"]["CommitId"] == again, output
+
+    for connection, repository, says in [
+        (connect(endpoint, ssh_secret("unknown", "user", "")), "team/app.git", "fetched"),
+        (connect(endpoint, ssh_secret("stranger", "stranger", known)), "team/app.git", "fetched"),
+        (connect(endpoint), "team/app.git", "fetched"),
+        (here, "link.git", "not in the directory"),
+        (here, "team/none.git", "not in the directory"),
+    ]:
+        _, output = runs(elsewhere(connection, repository))
+        why = output["executionResult"]["errorDetails"]["message"]
+        assert says in why and "PRIVATE" not in why, why
+    for bad in [directory.parent, f"{directory}/../outside.git", "/", directory / "none"]:
+        with refused("ValidationException", "not in the directory"):
+            connect(f"file://{bad}")

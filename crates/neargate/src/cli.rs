@@ -123,6 +123,10 @@ pub(crate) struct ServeOptions {
     /// (http://127.0.0.1:3001). Neargate invokes functions, and does not run them itself yet.
     #[arg(long, env = "NEARGATE_FUNCTIONS")]
     functions: Option<lambda::Endpoint>,
+    /// A directory of this machine whose git repositories pipelines may follow, by hosts of CodeConnections with the
+    /// endpoint file://DIRECTORY. Whoever may make such hosts can read all of them.
+    #[arg(long, env = "NEARGATE_GIT_DIRECTORY")]
+    git_directory: Option<PathBuf>,
 }
 
 fn time_scale(text: &str) -> Result<f64, String> {

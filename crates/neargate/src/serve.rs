@@ -42,6 +42,8 @@ pub(crate) struct Settings {
     pub hosts_file: Option<PathBuf>,
     /// Where Lambda functions run, if anywhere.
     pub functions: Option<lambda::Endpoint>,
+    /// The directory whose git repositories connections may lead to.
+    pub git_directory: Option<PathBuf>,
 }
 
 /// Why the control plane did not start.

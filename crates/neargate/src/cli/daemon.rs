@@ -40,6 +40,7 @@ fn settings(data_dir: &Path, options: &ServeOptions) -> Result<Settings, Failure
         balancer_address: options.balancer_address.unwrap_or(options.listen.ip()),
         hosts_file: Some(options.hosts_file.clone()).filter(|file| file.as_os_str() != "none"),
         functions: options.functions.clone(),
+        git_directory: options.git_directory.clone(),
     })
 }
 
@@ -84,6 +85,9 @@ pub(crate) fn up(data_dir: &Path, options: &ServeOptions, format: Format) -> Out
     }
     if let Some(endpoint) = &options.functions {
         command.args(["--functions", &endpoint.to_string()]);
+    }
+    if let Some(directory) = &options.git_directory {
+        command.arg("--git-directory").arg(directory);
     }
     if let Some(pair) = &options.account_key {
         // Not an argument: arguments can be read by everyone on the machine.

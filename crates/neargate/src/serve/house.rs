@@ -102,7 +102,8 @@ impl House {
         };
         let own = directory.join("codebuild");
         let builds = CodeBuild::new(store.clone(), world.clone(), neighbours, &own, door)?;
-        let connections = CodeConnections::new(store.clone(), world.clone())?;
+        let connections =
+            CodeConnections::new(store.clone(), world.clone(), settings.git_directory.clone())?;
         let neighbours = codepipeline::Neighbours {
             iam: iam.clone(),
             codecommit: codecommit.clone(),

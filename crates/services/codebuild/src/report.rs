@@ -425,6 +425,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const FORMATS: [&str; 10] = [
+        "JUNITXML",
+        "NUNITXML",
+        "NUNIT3XML",
+        "TESTNGXML",
+        "VISUALSTUDIOTRX",
+        "CUCUMBERJSON",
+        "CLOVERXML",
+        "COBERTURAXML",
+        "JACOCOXML",
+        "SIMPLECOV",
+    ];
+    const XML: &str =
+        r#"(<[a-z-]{1,9}( [a-z]{1,9}="[^<&"]{0,9}")?/?>|</[a-z-]{1,9}>|[a-z&;]{1,5}){0,40}"#;
+
     fn cases(format: Format, text: &str) -> Vec<(String, String, String, Outcome, i64, String)> {
         let told = |case: Case| {
             (case.suite, case.prefix, case.name, case.outcome, case.nanoseconds, case.message)
@@ -481,7 +496,8 @@ order</error></testcase><testcase name="e"><skipped/></testcase></testsuite></te
         );
         let testng = r#"<testng-results><suite name="x"><test name="t"><class name="c">
             <test-method status="PASS" name="set-up" is-config="true"/>
-            <test-method status="FAIL" name="a" duration-ms="3"><exception><message>no</message></exception></test-method>
+            <test-method status="FAIL" name="a" duration-ms="3"><exception><message>no</message></exception>
+            </test-method>
             </class></test></suite></testng-results>"#;
         assert_eq!(
             cases(Format::TestNg, testng),
@@ -494,7 +510,8 @@ order</error></testcase><testcase name="e"><skipped/></testcase></testsuite></te
             cases(Format::VisualStudio, trx),
             [case(("", "", "a"), Outcome::Failed, 61_500_000_000, "no")]
         );
-        let cucumber = r#"[{"name": "f", "elements": [{"type": "background", "name": "x"}, {"type": "scenario", "name": "a",
+        let cucumber = r#"[{"name": "f", "elements": [{"type": "background", "name": "x"},
+            {"type": "scenario", "name": "a",
             "steps": [{"result": {"status": "passed", "duration": 5}},
                       {"result": {"status": "failed", "duration": 6, "error_message": "no"}},
                       {"result": {"status": "skipped"}}]}]}]"#;
@@ -516,8 +533,8 @@ order</error></testcase><testcase name="e"><skipped/></testcase></testsuite></te
             r#"<coverage><classes><class filename="a.py"><lines>{line}</lines></class>
             <class filename="a.py"><lines>{line}</lines></class></classes></coverage>"#
         );
-        let simplecov = r#"{"RSpec": {"coverage": {"a.rb": {"lines": [1, null, 0], "branches": {"if": {"then": 1, "else": 0}}},
-            "b.rb": [2, 2]}}}"#;
+        let simplecov = r#"{"RSpec": {"coverage": {"a.rb": {"lines": [1, null, 0],
+            "branches": {"if": {"then": 1, "else": 0}}}, "b.rb": [2, 2]}}}"#;
         let of = |path: &str, lines, branches| Coverage { path: path.to_owned(), lines, branches };
         for (format, text, expected) in [
             (Format::Clover, clover, vec![of("/s/a.c", (7, 3), (1, 3))]),
@@ -551,9 +568,8 @@ order</error></testcase><testcase name="e"><skipped/></testcase></testsuite></te
 
     proptest! {
         #[test]
-        fn anything_at_all_may_be_in_a_file(text in ".{0,400}", xml in "(<[a-z-]{1,9}( [a-z]{1,9}=\"[^<&\"]{0,9}\")?/?>|</[a-z-]{1,9}>|[a-z&;]{1,5}){0,40}") {
-            for format in ["JUNITXML", "NUNITXML", "NUNIT3XML", "TESTNGXML", "VISUALSTUDIOTRX", "CUCUMBERJSON", "CLOVERXML",
-                           "COBERTURAXML", "JACOCOXML", "SIMPLECOV"] {
+        fn anything_at_all_may_be_in_a_file(text in ".{0,400}", xml in XML) {
+            for format in FORMATS {
                 let format = Format::of(format).unwrap();
                 let _ = read(format, "f", &text);
                 let _ = read(format, "f", &xml);

@@ -1,5 +1,5 @@
-//! Reports of builds: the files that a buildspec names are read while the container is still there, whatever came of the
-//! build, and what they say is kept for thirty days.
+//! Reports of builds: the files that a buildspec names are read while the container is still there, whatever came of
+//! the build, and what they say is kept for thirty days.
 //! <https://docs.aws.amazon.com/codebuild/latest/userguide/test-reporting.html>
 
 use crate::{

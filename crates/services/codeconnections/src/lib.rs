@@ -16,19 +16,25 @@ pub mod resources;
 
 use api::ProviderType;
 use model::{Connection, Host};
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use store::{ReadError, Store};
 use wire::{Context, Fault};
 use world::World;
 
-/// The tag whose value is the ARN or the name of a secret of Secrets Manager's: `{"username": …, "password": …}`, or a
-/// token and nothing else. AWS knows no such tag, and takes it as any.
+/// The tag whose value is the ARN or the name of a secret of Secrets Manager's: `{"username": …, "password": …}`,
+/// `{"privateKey": …, "knownHosts": …}` for SSH, or a token and nothing else. AWS knows no such tag, and takes it as
+/// any.
 pub const CREDENTIALS: &str = "neargate:credentials";
 
 /// The service's state.
 pub struct CodeConnections {
     store: Store,
     world: World,
+    /// The directory whose repositories hosts of this machine may have.
+    local: Option<PathBuf>,
 }
 
 /// A repository that a connection leads to.
@@ -43,11 +49,12 @@ pub struct Place {
 }
 
 impl CodeConnections {
-    /// The service over `store`. Fails when a stored record cannot be read.
-    pub fn new(store: Store, world: World) -> Result<Arc<Self>, ReadError> {
+    /// The service over `store`. Repositories of this machine itself, as git has them, are those below `local`, or
+    /// none. Fails when a stored record cannot be read.
+    pub fn new(store: Store, world: World, local: Option<PathBuf>) -> Result<Arc<Self>, ReadError> {
         store.declare::<Connection>()?;
         store.declare::<Host>()?;
-        Ok(Arc::new(Self { store, world }))
+        Ok(Arc::new(Self { store, world, local }))
     }
 
     /// The repository `id` (`owner/name`) of a connection, if the caller may use that
@@ -83,8 +90,34 @@ impl CodeConnections {
             _ if found.host.is_none() => format!("{base}/{id}.git"),
             _ => format!("{base}/{id}"),
         };
+        if let Some(path) = url.strip_prefix(LOCAL) {
+            self.check_local(path)?;
+        }
         let secret = found.tags.get(CREDENTIALS).cloned();
         Ok(Place { url, secret, provider: found.provider })
+    }
+}
+
+/// What the URL of a host begins with that is a directory of this machine.
+pub(crate) const LOCAL: &str = "file://";
+
+impl CodeConnections {
+    /// Whether a path of this machine is below the directory that was named for that, wherever links lead.
+    fn check_local(&self, path: &str) -> Result<(), Fault> {
+        let unnamed = || {
+            ops::invalid(
+                "Neargate was not told of a directory with git repositories (--git-directory).",
+            )
+        };
+        let local = self.local.as_ref().ok_or_else(unnamed)?;
+        let whole = |path: &Path| path.canonicalize().ok();
+        let within = whole(Path::new(path)).zip(whole(local));
+        match within.is_some_and(|(path, local)| path.starts_with(local)) {
+            true => Ok(()),
+            false => Err(ops::invalid(format!(
+                "{path} is not in the directory with git repositories (--git-directory)."
+            ))),
+        }
     }
 }
 

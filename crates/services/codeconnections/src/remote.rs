@@ -1,8 +1,11 @@
-//! Repositories of other hosts, by the installed git: no configuration of this machine, and no protocol but HTTP, has a
-//! say, and what a host answers is bounded in time and size.
+//! Repositories of other hosts, by the installed git: no configuration of this machine, and no protocol but that of the
+//! repository's URL, has a say, and what a host answers is bounded in time and size.
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
+use std::{
+    collections::BTreeMap, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path,
+    process::Stdio, time::Duration,
+};
 use tokio::{io::AsyncReadExt, process::Command};
 use world::{Timestamp, World};
 
@@ -14,16 +17,38 @@ const LOOK_TIME: Duration = Duration::from_secs(30);
 const MOST_ARCHIVE: u64 = 256 << 20;
 const MOST_OUTPUT: u64 = 1 << 20;
 const MOST_REFERENCES: u64 = 4 << 20;
+/// How SSH is spoken: with no settings of this machine, no questions, and no host that is not known.
+const SSH: &str = "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes \
+    -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=20";
 /// So many commits are told to git as known, of which nothing is new.
 const MOST_KNOWN: usize = 500;
+
+/// What a host wants to see. No `Debug`: it holds a secret.
+#[derive(Clone)]
+pub enum Login {
+    /// Of a person, by HTTP.
+    Password {
+        /// Their name.
+        name: String,
+        /// Their password, or a token.
+        password: String,
+    },
+    /// By SSH.
+    Key {
+        /// A private key, as OpenSSH has them.
+        private: String,
+        /// The keys that hosts are known by: lines of a file of known hosts.
+        known_hosts: String,
+    },
+}
 
 /// A repository elsewhere. No `Debug`: it may hold a password.
 #[derive(Clone)]
 pub struct Remote {
     /// Where git finds it.
     pub url: String,
-    /// Name and password.
-    pub login: Option<(String, String)>,
+    /// Who asks.
+    pub login: Option<Login>,
     /// Whether the host's certificate is checked.
     pub checked: bool,
 }
@@ -212,19 +237,46 @@ impl Remote {
         if let Some(path) = std::env::var_os("PATH") {
             command.env("PATH", path);
         }
+        // Files that a command needs are there for as long as it runs.
+        let own = tempfile::tempdir().map_err(|error| error.to_string())?;
         command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
         // What is a repository above it is none of ours.
         command.env("GIT_CEILING_DIRECTORIES", at.parent().unwrap_or(at));
-        command.env("GIT_TERMINAL_PROMPT", "0").env("GIT_ALLOW_PROTOCOL", "https:http");
+        command.env("GIT_TERMINAL_PROMPT", "0");
+        match self.url.split_once("://").map(|(scheme, _)| scheme) {
+            Some("ssh") => command.env("GIT_ALLOW_PROTOCOL", "ssh"),
+            Some("file") => {
+                // Whose repository it is was decided when the directory was named that it is in.
+                let settings = own.path().join("gitconfig");
+                write(&settings, "[safe]\n\tdirectory = *\n")?;
+                command.env("GIT_CONFIG_GLOBAL", settings).env("GIT_ALLOW_PROTOCOL", "file")
+            }
+            _ => command.env("GIT_ALLOW_PROTOCOL", "https:http"),
+        };
         command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsync=none"]);
         command.args(["-c", &format!("http.sslVerify={}", self.checked), "-C"]);
         command.arg(at).args(arguments);
-        if let Some((name, password)) = &self.login {
-            // Everybody on the machine sees a process's arguments; its environment, only who runs it.
-            let login = BASE64.encode(format!("{name}:{password}"));
-            command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "http.extraHeader");
-            command.env("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {login}"));
-        }
+        match &self.login {
+            None => {
+                command.env("GIT_SSH_COMMAND", format!("{SSH} -o UserKnownHostsFile=/dev/null"))
+            }
+            Some(Login::Password { name, password }) => {
+                // Everybody on the machine sees a process's arguments; its environment, only who runs it.
+                let login = BASE64.encode(format!("{name}:{password}"));
+                command.env("GIT_CONFIG_COUNT", "1").env("GIT_CONFIG_KEY_0", "http.extraHeader");
+                command.env("GIT_CONFIG_VALUE_0", format!("Authorization: Basic {login}"))
+            }
+            Some(Login::Key { private, known_hosts }) => {
+                let (key, hosts) = (own.path().join("key"), own.path().join("known_hosts"));
+                // A key's last line ends, as OpenSSH wants it to.
+                write(&key, &format!("{}\n", private.trim_end()))?;
+                write(&hosts, known_hosts)?;
+                // Names of temporary directories have nothing that a shell would understand.
+                let (key, hosts) = (key.display(), hosts.display());
+                let ssh = format!("{SSH} -o UserKnownHostsFile={hosts} -i {key}");
+                command.env("GIT_SSH_COMMAND", ssh)
+            }
+        };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let run = world.timeout(bounds.time, answer(command, bounds.bytes)).await;
         let (succeeded, output, words) =
@@ -237,6 +289,12 @@ impl Remote {
             false => Err(words.lines().last().unwrap_or("git failed").trim().to_owned()),
         }
     }
+}
+
+/// Writes a file that nobody else may read.
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| error.to_string())
 }
 
 /// Whether a command succeeded, what it answered (at most one byte more than `most`), and what it said.

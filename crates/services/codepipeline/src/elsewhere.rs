@@ -8,7 +8,10 @@ use crate::{
     model::{Followed, Pipeline, Watched},
     triggers::{self, Start, Verdict},
 };
-use codeconnections::{Place, remote::Remote};
+use codeconnections::{
+    Place,
+    remote::{Login, Remote},
+};
 use futures_util::future::join_all;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header::AUTHORIZATION,
@@ -56,19 +59,22 @@ pub(crate) async fn remote(
     Ok((place, remote))
 }
 
-async fn login(
-    service: &CodePipeline,
-    ctx: &Context,
-    secret: &str,
-) -> Result<(String, String), Fault> {
+async fn login(service: &CodePipeline, ctx: &Context, secret: &str) -> Result<Login, Fault> {
     let (front, asked) = (service.front(), json!({"SecretId": secret}));
     let found = front.call(ctx.clone(), "secretsmanager", "GetSecretValue", asked).await?;
     let text = found["SecretString"].as_str().unwrap_or_default();
-    let pair = serde_json::from_str::<Json>(text).ok().and_then(|pair| {
-        let part = |name: &str| pair[name].as_str().map(str::to_owned);
-        Some((part("username")?, part("password")?))
-    });
-    Ok(pair.unwrap_or_else(|| (TOKEN_USER.to_owned(), text.trim().to_owned())))
+    let whole = serde_json::from_str::<Json>(text).unwrap_or_default();
+    let part = |name: &str| whole[name].as_str().map(str::to_owned);
+    let password = part("username").zip(part("password"));
+    let password = password.map(|(name, password)| Login::Password { name, password });
+    let key = || {
+        let (private, known_hosts) = (part("privateKey")?, part("knownHosts")?);
+        Some(Login::Key { private, known_hosts })
+    };
+    Ok(password.or_else(key).unwrap_or_else(|| Login::Password {
+        name: TOKEN_USER.to_owned(),
+        password: text.trim().to_owned(),
+    }))
 }
 
 /// Looks at the sources of pipelines, on and on.

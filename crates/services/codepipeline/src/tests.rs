@@ -206,7 +206,7 @@ fn live(
     let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &place("s3")).unwrap();
     let git = place("git");
     let codecommit = CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, "local", 1);
-    let connections = CodeConnections::new(store.clone(), world.clone()).unwrap();
+    let connections = CodeConnections::new(store.clone(), world.clone(), None).unwrap();
     let neighbours =
         Neighbours { iam: iam.clone(), codecommit: codecommit.unwrap(), connections, s3 };
     let house = CodePipeline::new(store, world.clone(), neighbours).unwrap();

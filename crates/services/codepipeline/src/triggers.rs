@@ -291,7 +291,8 @@ mod tests {
         let branches =
             json!({"branches": {"includes": ["main", "release/*"], "excludes": ["release/0"]}});
         let tags = json!({"tags": {"excludes": ["test-*"]}});
-        let paths = json!({"branches": {"includes": ["docs"]}, "filePaths": {"includes": ["doc/**"], "excludes": ["**.tmp"]}});
+        let paths = json!({"includes": ["doc/**"], "excludes": ["**.tmp"]});
+        let paths = json!({"branches": {"includes": ["docs"]}, "filePaths": paths});
         let nothing: &[&str] = &[];
         for (filter, reference, files, expected) in [
             (&branches, "refs/heads/main", nothing, true),

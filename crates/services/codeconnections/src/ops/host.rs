@@ -2,7 +2,7 @@
 
 use super::{MOST_HOSTS, invalid, limit, listed, no_host, page, prefix, tags};
 use crate::{
-    CodeConnections,
+    CodeConnections, LOCAL,
     api::*,
     model::{self, Connection},
     public,
@@ -23,17 +23,36 @@ pub(super) fn named(
     found.filter(|found| found.realm == ctx.realm()).ok_or_else(|| no_host(arn))
 }
 
-/// Whether this may be a host's URL: HTTP, and no name or password in it, which everybody who sees the host would see.
-fn endpoint(url: String) -> Result<String, Fault> {
+/// Whether this may be a host's URL: HTTP, SSH or a directory of this machine, and no password in it, which everybody
+/// who sees the host would see.
+fn endpoint(service: &CodeConnections, url: String) -> Result<String, Fault> {
+    if let Some(path) = url.strip_prefix(LOCAL) {
+        service.check_local(path)?;
+        return Ok(url);
+    }
     let good = url.parse::<Uri>().is_ok_and(|uri| {
-        matches!(uri.scheme_str(), Some("https" | "http"))
-            && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
+        let authority = uri.authority().map(|authority| authority.as_str());
+        let (user, host) = match authority.unwrap_or_default().rsplit_once('@') {
+            Some((user, host)) => (Some(user), host),
+            None => (None, authority.unwrap_or_default()),
+        };
+        let plain = |text: &str| {
+            text.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        let who = match (uri.scheme_str(), user) {
+            (Some("https" | "http"), None) => true,
+            (Some("ssh"), Some(user)) => plain(user),
+            _ => false,
+        };
+        who && host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
             && uri.query().is_none()
     });
     match good && !url.contains('#') {
         true => Ok(url),
         false => Err(invalid(format!(
-            "{url} is not the URL of a host: https:// or http://, a name, and a path if its repositories are below one."
+            "{url} is not the URL of a host: https://, http:// or ssh://USER@, a name, and a path if its repositories \
+             are below one; or file:// and a directory."
         ))),
     }
 }
@@ -64,7 +83,7 @@ pub(crate) async fn create_host(
     if public(provider).is_some() {
         return Err(invalid(format!("{} has a host of its own.", provider.as_str())));
     }
-    let endpoint = endpoint(input.provider_endpoint)?;
+    let endpoint = endpoint(service, input.provider_endpoint)?;
     let (realm, own, listed) = (ctx.realm(), prefix(ctx, "host"), listed(&tags));
     let host_arn = arn.clone();
     service
@@ -128,7 +147,7 @@ pub(crate) async fn update_host(
 ) -> Result<UpdateHostOutput, Fault> {
     let found = named(service, ctx, &input.host_arn, "codeconnections:UpdateHost")?;
     let Some(url) = input.provider_endpoint else { return Ok(UpdateHostOutput {}) };
-    let endpoint = endpoint(url)?;
+    let endpoint = endpoint(service, url)?;
     let updated = service.store.write(move |tx| {
         match tx.update::<model::Host>(&found.arn, |host| host.endpoint = endpoint) {
             true => Ok(()),
