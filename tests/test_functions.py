@@ -11,7 +11,8 @@ import boto3
 import pytest
 
 from conftest import PORT, Neargate, Stack, eventually, push
-from test_codecommit import refused
+from test_cloudformation import Stacks
+from test_codecommit import Git, refused
 from test_codedeploy import Deployed
 from test_pipelines import Pipelines, source
 from test_service_balanced import LISTENER
@@ -337,3 +338,81 @@ def test_functions_are_actions_of_pipelines(stack, functions, settings):
     pipelines.ends(nothing, execution["pipelineExecutionId"], "Failed")
     error = pipelines.stage(nothing, "Nothing")["actionStates"][0]["latestExecution"]["errorDetails"]
     assert "did not say" in error["message"], error
+
+
+def test_repositories_tell_functions_of_pushes(stack, functions, settings, tmp_path):
+    plane = stack.neargate
+    api, name = plane.client("codecommit"), "told"
+    api.create_repository(repositoryName=name)
+    functions.known["told"] = functions.known["main"] = lambda event: None
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:"
+    triggers = [
+        {"name": "all", "destinationArn": f"{arn}told", "customData": "some", "branches": [], "events": ["all"]},
+        {"name": "main", "destinationArn": f"{arn}main", "branches": ["main"], "events": ["updateReference", "deleteReference"]},
+    ]
+    configured = api.put_repository_triggers(repositoryName=name, triggers=triggers)["configurationId"]
+    found = api.get_repository_triggers(repositoryName=name)
+    assert (found["configurationId"], found["triggers"]) == (configured, triggers)
+
+    git = Git(plane, tmp_path)
+    url = api.get_repository(repositoryName=name)["repositoryMetadata"]["cloneUrlHttp"]
+    tree = git.work(url)
+    first = git.commit(tree, "a", "1")
+    git("tag", "v1", cwd=tree)
+    git("push", "-q", "origin", "HEAD:main", "v1", cwd=tree)
+    [event] = eventually(lambda: functions.calls("told"), "the first push")
+    record = event["Records"][0]
+    assert record["codecommit"] == {
+        "customData": "some",
+        "references": [{"commit": first, "created": True, "ref": "refs/heads/main"}, {"commit": first, "created": True, "ref": "refs/tags/v1"}],
+    }
+    assert (record["eventSourceARN"], record["eventTriggerName"], record["eventTriggerConfigId"]) == (
+        "arn:aws:codecommit:us-east-1:123456789012:told", "all", configured,
+    )
+    assert record["userIdentityARN"] == "arn:aws:iam::123456789012:user/admin" and functions.calls("main") == []
+
+    # While functions are away and the control plane dies, nothing is lost.
+    functions.stop()
+    try:
+        second = git.commit(tree, "a", "2")
+        git("push", "-q", "origin", "HEAD:main", cwd=tree)
+        api.create_branch(repositoryName=name, branchName="other", commitId=second)
+        plane.kill()
+        plane.start(**settings)
+    finally:
+        functions.start()
+    [event] = eventually(lambda: functions.calls("main"), "the second push", 60)
+    assert event["Records"][0]["codecommit"]["references"] == [{"commit": second, "ref": "refs/heads/main"}]
+    eventually(lambda: len(functions.calls("told")) == 3, "the others", 60)
+    api = plane.client("codecommit")
+    api.delete_branch(repositoryName=name, branchName="other")
+    eventually(lambda: functions.calls("told")[-1]["Records"][0]["codecommit"]["references"] == [{"commit": second, "deleted": True, "ref": "refs/heads/other"}], "a deletion")
+
+    tried = [triggers[0], {**triggers[1], "destinationArn": f"{arn}unknown"}]
+    answer = api.test_repository_triggers(repositoryName=name, triggers=tried)
+    assert answer["successfulExecutions"] == ["all"] and answer["failedExecutions"][0]["trigger"] == "main"
+    assert "unknown" in answer["failedExecutions"][0]["failureMessage"]
+    record = functions.calls("told")[-1]["Records"][0]
+    assert (record["eventName"], record["codecommit"]["references"]) == ("TriggerEventTest", [{"commit": second, "created": True, "ref": "refs/heads/main"}])
+    one = triggers[0]
+    for code, bad in [
+        ("MaximumRepositoryTriggersExceededException", [{**one, "name": str(number)} for number in range(11)]),
+        ("InvalidRepositoryTriggerNameException", [one, one]),
+        ("InvalidRepositoryTriggerDestinationArnException", [{**one, "destinationArn": "arn:aws:sns:us-east-1:123456789012:topic"}]),
+        ("InvalidRepositoryTriggerDestinationArnException", [{**one, "destinationArn": "arn:aws:lambda:eu-west-1:123456789012:function:f"}]),
+        ("RepositoryTriggerEventsListRequiredException", [{**one, "events": []}]),
+        ("InvalidRepositoryTriggerCustomDataException", [{**one, "customData": "x" * 1001}]),
+        ("InvalidRepositoryTriggerBranchNameException", [{**one, "branches": ["a b"]}]),
+    ]:
+        with refused(code):
+            api.put_repository_triggers(repositoryName=name, triggers=bad)
+    # As templates have them; and away they go.
+    stacks = Stacks(plane)
+    properties = {"RepositoryName": "stacked", "Triggers": [{"Name": "t", "DestinationArn": f"{arn}told", "Events": ["all"]}]}
+    template = {"Resources": {"R": {"Type": "AWS::CodeCommit::Repository", "Properties": properties}}}
+    stacks.create("repositories", template)
+    assert [one["name"] for one in api.get_repository_triggers(repositoryName="stacked")["triggers"]] == ["t"]
+    del properties["Triggers"]
+    stacks.update("repositories", template)
+    assert api.get_repository_triggers(repositoryName="stacked")["triggers"] == []
+    stacks.delete("repositories")

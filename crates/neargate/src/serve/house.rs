@@ -200,7 +200,7 @@ impl House {
         self.scaling.start(Arc::new(connect::Services { ecs, elb }));
         self.logs.start();
         self.acm.start();
-        self.codecommit.start();
+        self.codecommit.start(self.lambda.clone());
         self.events.start(front.clone());
         self.builds.start(codebuild::Surroundings { front: front.clone(), logs, secrets });
         self.pipelines.start(front.clone());

@@ -22,11 +22,13 @@ mod ops;
 mod pull;
 pub mod resources;
 mod settle;
+mod triggers;
 
 pub use door::GitDoor;
 
 use git::Git;
 use iam::Iam;
+use lambda::Lambda;
 use model::{
     ApprovalRuleTemplate, PullRequest, PullRequestCount, PullRequestEvent, References, Repository,
 };
@@ -35,7 +37,7 @@ use std::{
     fs::DirBuilder,
     os::unix::fs::DirBuilderExt,
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 use store::{ReadError, Store};
 use thiserror::Error;
@@ -52,6 +54,8 @@ pub struct CodeCommit {
     host: String,
     /// One repository's references are compared with what was told by one at a time.
     settling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Whom triggers ask.
+    lambda: OnceLock<Arc<Lambda>>,
 }
 
 /// Why the service cannot be.
@@ -87,11 +91,15 @@ impl CodeCommit {
         let git = Git::new(directory.to_owned(), world.clone());
         let host = format!(".{domain}:{port}");
         let settling = Mutex::default();
-        Ok(Arc::new(Self { store, world, iam, git, host, settling }))
+        let lambda = OnceLock::new();
+        Ok(Arc::new(Self { store, world, iam, git, host, settling, lambda }))
     }
 
-    /// Begins to bring repositories and records together again after a crash.
-    pub fn start(self: &Arc<Self>) {
+    /// Begins to bring repositories and records together again after a crash. Triggers ask functions of `lambda`.
+    pub fn start(self: &Arc<Self>, lambda: Arc<Lambda>) {
+        if self.lambda.set(lambda).is_err() {
+            return;
+        }
         let codecommit = self.clone();
         self.world.spawn("repositories' tidying", async move { settle::tidy(codecommit).await });
     }

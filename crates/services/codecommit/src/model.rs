@@ -1,7 +1,7 @@
 //! The durable records of CodeCommit. What is in a repository is git's, on disk; these say which there are, and what
 //! of them the world was told.
 
-use crate::api::{self, MergeOptionTypeEnum};
+use crate::api::{self, MergeOptionTypeEnum, RepositoryTrigger};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use store::Record;
@@ -26,6 +26,18 @@ pub struct Repository {
     pub modified: Timestamp,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
+    /// Who is told of its pushes.
+    #[serde(default)]
+    pub triggers: Triggers,
+}
+
+/// Who is told of pushes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Triggers {
+    /// A UUID, another one for each configuration; empty before there was any.
+    pub configuration: String,
+    /// All of them.
+    pub list: Vec<RepositoryTrigger>,
 }
 
 impl Repository {

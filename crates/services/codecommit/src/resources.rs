@@ -41,6 +41,13 @@ async fn named(request: &Request, id: &str) -> Result<Option<Json>, Failure> {
     }
 }
 
+async fn put_triggers(request: &Request, name: &str, triggers: Json) -> Result<(), Failure> {
+    let mut asked = Properties::default();
+    asked.set("RepositoryName", json!(name));
+    asked.set("Triggers", triggers);
+    request.call("codecommit", "PutRepositoryTriggers", asked.request()).await.map(|_| ())
+}
+
 #[async_trait]
 impl ResourceType for Repository {
     fn name(&self) -> &'static str {
@@ -57,6 +64,7 @@ impl ResourceType for Repository {
         if !tags.is_empty() {
             properties.set("Tags", tag_map(tags));
         }
+        let triggers = properties.take("Triggers");
         let named = json!({"repositoryName": properties.text("RepositoryName")});
         let made = request.make("codecommit", "CreateRepository", properties.request()).await?;
         let made = match made {
@@ -64,6 +72,10 @@ impl ResourceType for Repository {
             None => request.call("codecommit", "GetRepository", named).await?,
         };
         let id = made["repositoryMetadata"]["repositoryId"].as_str();
+        if let Some(triggers) = triggers {
+            let name = &made["repositoryMetadata"]["repositoryName"];
+            put_triggers(request, name.as_str().unwrap_or_default(), triggers).await?;
+        }
         Ok(id.unwrap_or_default().to_owned())
     }
 
@@ -91,7 +103,7 @@ impl ResourceType for Repository {
         new: Properties,
     ) -> Result<(), Failure> {
         // What making it refuses is not brought in later.
-        for property in ["Code", "Triggers", "KmsKeyId"] {
+        for property in ["Code", "KmsKeyId"] {
             if old.get(property) != new.get(property) {
                 return Err(Failure::not_updatable(property));
             }
@@ -109,6 +121,10 @@ impl ResourceType for Repository {
             let description = new.text("RepositoryDescription").unwrap_or_default();
             let asked = json!({"repositoryName": name, "repositoryDescription": description});
             request.call("codecommit", "UpdateRepositoryDescription", asked).await?;
+        }
+        if old.get("Triggers") != new.get("Triggers") {
+            let triggers = new.get("Triggers").cloned().unwrap_or_else(|| json!([]));
+            put_triggers(request, &name, triggers).await?;
         }
         let (set, gone) = new.tag_changes(old);
         let (account, region) = (request.account(), request.region());

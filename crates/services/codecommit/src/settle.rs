@@ -8,7 +8,7 @@ use crate::{
     git::{Bare, GitError},
     model::{References, Repository},
     names::{BRANCH, TAG},
-    objects, pull,
+    objects, pull, triggers,
 };
 use events::Event;
 use serde_json::{Value as Json, json};
@@ -115,6 +115,7 @@ impl CodeCommit {
                     };
                     events::tell(tx, &world, &event);
                 }
+                triggers::tell(self, tx, &repository, (&told.told, &now), caller.as_deref(), at);
                 pull::follow(tx, &world, &repository, moves, (caller.as_deref(), at));
                 tx.put(References { repository: id, told: now });
                 Ok::<_, Fault>(())

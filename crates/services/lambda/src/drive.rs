@@ -2,9 +2,9 @@
 //! <https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>
 
 use crate::{
-    Lambda,
+    Lambda, NOWHERE,
     elsewhere::{Answer, Asked},
-    model::Invocation,
+    model::{Function, Invocation},
 };
 use bytes::Bytes;
 use std::{
@@ -103,24 +103,30 @@ async fn carry(service: &Lambda, invocation: &Invocation) {
     }
 }
 
-struct Failed {
-    /// The function was there and failed.
+/// Why a function did not do what it was asked for.
+pub(crate) struct Failed {
+    /// It was there and failed.
     ran: bool,
-    why: String,
+    pub why: String,
 }
 
 async fn attempt(service: &Lambda, invocation: &Invocation) -> Result<(), Failed> {
-    let Some(endpoint) = &service.endpoint else {
-        let why = "no place is named any more where functions run".to_owned();
-        return Err(Failed { ran: false, why });
-    };
-    let _turn = service.turns.acquire().await.expect("the semaphore is never closed");
     let payload = service.sealer.open(&invocation.id, &invocation.payload);
-    let payload = Bytes::from(payload.map_err(|error| {
-        // It will never be readable.
-        Failed { ran: true, why: error.to_string() }
-    })?);
-    let asked = Asked { function: &invocation.function, payload, context: None, tail: false };
+    // What cannot be opened never will be.
+    let payload = payload.map_err(|error| Failed { ran: true, why: error.to_string() })?;
+    reach(service, &invocation.function, payload.into()).await
+}
+
+/// Runs a function once, when it is its turn.
+pub(crate) async fn reach(
+    service: &Lambda,
+    function: &Function,
+    payload: Bytes,
+) -> Result<(), Failed> {
+    let missed = |why: String| Failed { ran: false, why };
+    let endpoint = service.endpoint.as_ref().ok_or_else(|| missed(NOWHERE.to_owned()))?;
+    let _turn = service.turns.acquire().await.expect("the semaphore is never closed");
+    let asked = Asked { function, payload, context: None, tail: false };
     match endpoint.invoke(&service.world, &asked).await {
         Answer::Ran { error: None, .. } => Ok(()),
         Answer::Ran { error: Some(error), payload, .. } => {
@@ -131,9 +137,7 @@ async fn attempt(service: &Lambda, invocation: &Invocation) -> Result<(), Failed
         Answer::Refused(status, said) if status < 500 && status != 429 => {
             Err(Failed { ran: true, why: format!("HTTP {status}: {said}") })
         }
-        Answer::Refused(status, said) => {
-            Err(Failed { ran: false, why: format!("HTTP {status}: {said}") })
-        }
-        Answer::Missed(why) => Err(Failed { ran: false, why }),
+        Answer::Refused(status, said) => Err(missed(format!("HTTP {status}: {said}"))),
+        Answer::Missed(why) => Err(missed(why)),
     }
 }

@@ -268,6 +268,18 @@ crate::ops::template::update_approval_rule_template_description(&state, &context
 let state = state.clone(); Box::pin(async move {
 let input = FromValue::from_value(value);
 crate::ops::template::update_approval_rule_template_name(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_GET_REPOSITORY_TRIGGERS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::trigger::get_repository_triggers(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_PUT_REPOSITORY_TRIGGERS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::trigger::put_repository_triggers(&state, &context, input).await.map(IntoValue::into_value) }) }) })
+.operation(&OP_TEST_REPOSITORY_TRIGGERS, { let state = state.clone(); Arc::new(move |context, value| {
+let state = state.clone(); Box::pin(async move {
+let input = FromValue::from_value(value);
+crate::ops::trigger::test_repository_triggers(&state, &context, input).await.map(IntoValue::into_value) }) }) })
 }
 
 pub static OP_CREATE_PULL_REQUEST_APPROVAL_RULE: wire::Operation = wire::Operation {
@@ -698,6 +710,27 @@ pub static OP_UPDATE_APPROVAL_RULE_TEMPLATE_NAME: wire::Operation = wire::Operat
     name: "UpdateApprovalRuleTemplateName",
     input: &S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_INPUT,
     output: &S_UPDATE_APPROVAL_RULE_TEMPLATE_NAME_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_GET_REPOSITORY_TRIGGERS: wire::Operation = wire::Operation {
+    name: "GetRepositoryTriggers",
+    input: &S_GET_REPOSITORY_TRIGGERS_INPUT,
+    output: &S_GET_REPOSITORY_TRIGGERS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_REPOSITORY_TRIGGERS: wire::Operation = wire::Operation {
+    name: "PutRepositoryTriggers",
+    input: &S_PUT_REPOSITORY_TRIGGERS_INPUT,
+    output: &S_PUT_REPOSITORY_TRIGGERS_OUTPUT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_TEST_REPOSITORY_TRIGGERS: wire::Operation = wire::Operation {
+    name: "TestRepositoryTriggers",
+    input: &S_TEST_REPOSITORY_TRIGGERS_INPUT,
+    output: &S_TEST_REPOSITORY_TRIGGERS_OUTPUT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -2330,6 +2363,32 @@ impl IntoValue for GetRepositoryOutput {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetRepositoryTriggersInput {
+    pub repository_name: String,
+}
+
+impl FromValue for GetRepositoryTriggersInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { repository_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetRepositoryTriggersOutput {
+    pub configuration_id: Option<String>,
+    pub triggers: Option<Vec<RepositoryTrigger>>,
+}
+
+impl IntoValue for GetRepositoryTriggersOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.configuration_id.map(IntoValue::into_value),
+            self.triggers.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct IsBinaryFile {
     pub source: Option<bool>,
     pub destination: Option<bool>,
@@ -3403,6 +3462,29 @@ impl IntoValue for PutFileOutput {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutRepositoryTriggersInput {
+    pub repository_name: String,
+    pub triggers: Vec<RepositoryTrigger>,
+}
+
+impl FromValue for PutRepositoryTriggersInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { repository_name: fields.required(0), triggers: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutRepositoryTriggersOutput {
+    pub configuration_id: Option<String>,
+}
+
+impl IntoValue for PutRepositoryTriggersOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.configuration_id.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReplaceContentEntry {
     pub file_path: String,
@@ -3501,6 +3583,106 @@ impl IntoValue for RepositoryNameIdPair {
         Value::Structure(vec![
             self.repository_name.map(IntoValue::into_value),
             self.repository_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct RepositoryTrigger {
+    #[serde(rename = "name")]
+    pub name: String,
+    #[serde(rename = "destinationArn")]
+    pub destination_arn: String,
+    #[serde(rename = "customData", skip_serializing_if = "Option::is_none")]
+    pub custom_data: Option<String>,
+    #[serde(rename = "branches", skip_serializing_if = "Option::is_none")]
+    pub branches: Option<Vec<String>>,
+    #[serde(rename = "events")]
+    pub events: Vec<RepositoryTriggerEventEnum>,
+}
+
+impl FromValue for RepositoryTrigger {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            name: fields.required(0),
+            destination_arn: fields.required(1),
+            custom_data: fields.optional(2),
+            branches: fields.optional(3),
+            events: fields.required(4),
+        }
+    }
+}
+impl IntoValue for RepositoryTrigger {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.name.into_value()),
+            Some(self.destination_arn.into_value()),
+            self.custom_data.map(IntoValue::into_value),
+            self.branches.map(IntoValue::into_value),
+            Some(self.events.into_value()),
+        ])
+    }
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub enum RepositoryTriggerEventEnum {
+    #[serde(rename = "all")]
+    All,
+    #[serde(rename = "updateReference")]
+    UpdateReference,
+    #[serde(rename = "createReference")]
+    CreateReference,
+    #[serde(rename = "deleteReference")]
+    DeleteReference,
+}
+impl RepositoryTriggerEventEnum {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::UpdateReference => "updateReference",
+            Self::CreateReference => "createReference",
+            Self::DeleteReference => "deleteReference",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(Self::All),
+            "updateReference" => Some(Self::UpdateReference),
+            "createReference" => Some(Self::CreateReference),
+            "deleteReference" => Some(Self::DeleteReference),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for RepositoryTriggerEventEnum {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for RepositoryTriggerEventEnum {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RepositoryTriggerExecutionFailure {
+    pub trigger: Option<String>,
+    pub failure_message: Option<String>,
+}
+
+impl IntoValue for RepositoryTriggerExecutionFailure {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.trigger.map(IntoValue::into_value),
+            self.failure_message.map(IntoValue::into_value),
         ])
     }
 }
@@ -3623,6 +3805,33 @@ impl FromValue for Target {
         }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestRepositoryTriggersInput {
+    pub repository_name: String,
+    pub triggers: Vec<RepositoryTrigger>,
+}
+
+impl FromValue for TestRepositoryTriggersInput {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { repository_name: fields.required(0), triggers: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestRepositoryTriggersOutput {
+    pub successful_executions: Option<Vec<String>>,
+    pub failed_executions: Option<Vec<RepositoryTriggerExecutionFailure>>,
+}
+
+impl IntoValue for TestRepositoryTriggersOutput {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.successful_executions.map(IntoValue::into_value),
+            self.failed_executions.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct UntagResourceInput {
     pub resource_arn: String,
@@ -7106,6 +7315,45 @@ static S_GET_REPOSITORY_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_GET_REPOSITORY_TRIGGERS_INPUT: Shape = Shape {
+    name: "GetRepositoryTriggersInput",
+    kind: Kind::Structure(&[Member {
+        name: "repositoryName",
+        query: "repositoryName",
+        xml: "repositoryName",
+        shape: &S_REPOSITORY_NAME,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_REPOSITORY_TRIGGERS_OUTPUT: Shape = Shape {
+    name: "GetRepositoryTriggersOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "configurationId",
+            query: "configurationId",
+            xml: "configurationId",
+            shape: &S_REPOSITORY_TRIGGERS_CONFIGURATION_ID,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "triggers",
+            query: "triggers",
+            xml: "triggers",
+            shape: &S_REPOSITORY_TRIGGERS_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_IS_BINARY_FILE: Shape = Shape {
     name: "IsBinaryFile",
     kind: Kind::Structure(&[
@@ -9095,6 +9343,45 @@ static S_PUT_FILE_OUTPUT: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PUT_REPOSITORY_TRIGGERS_INPUT: Shape = Shape {
+    name: "PutRepositoryTriggersInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "triggers",
+            query: "triggers",
+            xml: "triggers",
+            shape: &S_REPOSITORY_TRIGGERS_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_PUT_REPOSITORY_TRIGGERS_OUTPUT: Shape = Shape {
+    name: "PutRepositoryTriggersOutput",
+    kind: Kind::Structure(&[Member {
+        name: "configurationId",
+        query: "configurationId",
+        xml: "configurationId",
+        shape: &S_REPOSITORY_TRIGGERS_CONFIGURATION_ID,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_REFERENCE_NAME: Shape = Shape {
     name: "ReferenceName",
     kind: Kind::String { values: &[] },
@@ -9328,6 +9615,143 @@ static S_REPOSITORY_NAME_LIST: Shape = Shape {
 static S_REPOSITORY_NOT_FOUND_LIST: Shape = Shape {
     name: "RepositoryNotFoundList",
     kind: Kind::List { member: &S_REPOSITORY_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER: Shape = Shape {
+    name: "RepositoryTrigger",
+    kind: Kind::Structure(&[
+        Member {
+            name: "name",
+            query: "name",
+            xml: "name",
+            shape: &S_REPOSITORY_TRIGGER_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationArn",
+            query: "destinationArn",
+            xml: "destinationArn",
+            shape: &S_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "customData",
+            query: "customData",
+            xml: "customData",
+            shape: &S_REPOSITORY_TRIGGER_CUSTOM_DATA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "branches",
+            query: "branches",
+            xml: "branches",
+            shape: &S_BRANCH_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "events",
+            query: "events",
+            xml: "events",
+            shape: &S_REPOSITORY_TRIGGER_EVENT_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_CUSTOM_DATA: Shape = Shape {
+    name: "RepositoryTriggerCustomData",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_EVENT_ENUM: Shape = Shape {
+    name: "RepositoryTriggerEventEnum",
+    kind: Kind::String {
+        values: &["all", "updateReference", "createReference", "deleteReference"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_EVENT_LIST: Shape = Shape {
+    name: "RepositoryTriggerEventList",
+    kind: Kind::List { member: &S_REPOSITORY_TRIGGER_EVENT_ENUM, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_EXECUTION_FAILURE: Shape = Shape {
+    name: "RepositoryTriggerExecutionFailure",
+    kind: Kind::Structure(&[
+        Member {
+            name: "trigger",
+            query: "trigger",
+            xml: "trigger",
+            shape: &S_REPOSITORY_TRIGGER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failureMessage",
+            query: "failureMessage",
+            xml: "failureMessage",
+            shape: &S_REPOSITORY_TRIGGER_EXECUTION_FAILURE_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_EXECUTION_FAILURE_LIST: Shape = Shape {
+    name: "RepositoryTriggerExecutionFailureList",
+    kind: Kind::List {
+        member: &S_REPOSITORY_TRIGGER_EXECUTION_FAILURE,
+        item: "member",
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_EXECUTION_FAILURE_MESSAGE: Shape = Shape {
+    name: "RepositoryTriggerExecutionFailureMessage",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_NAME: Shape = Shape {
+    name: "RepositoryTriggerName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGER_NAME_LIST: Shape = Shape {
+    name: "RepositoryTriggerNameList",
+    kind: Kind::List { member: &S_REPOSITORY_TRIGGER_NAME, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGERS_CONFIGURATION_ID: Shape = Shape {
+    name: "RepositoryTriggersConfigurationId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_REPOSITORY_TRIGGERS_LIST: Shape = Shape {
+    name: "RepositoryTriggersList",
+    kind: Kind::List { member: &S_REPOSITORY_TRIGGER, item: "member", flattened: false },
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -9591,6 +10015,56 @@ static S_TARGET: Shape = Shape {
 static S_TARGET_LIST: Shape = Shape {
     name: "TargetList",
     kind: Kind::List { member: &S_TARGET, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_REPOSITORY_TRIGGERS_INPUT: Shape = Shape {
+    name: "TestRepositoryTriggersInput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "repositoryName",
+            query: "repositoryName",
+            xml: "repositoryName",
+            shape: &S_REPOSITORY_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "triggers",
+            query: "triggers",
+            xml: "triggers",
+            shape: &S_REPOSITORY_TRIGGERS_LIST,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_REPOSITORY_TRIGGERS_OUTPUT: Shape = Shape {
+    name: "TestRepositoryTriggersOutput",
+    kind: Kind::Structure(&[
+        Member {
+            name: "successfulExecutions",
+            query: "successfulExecutions",
+            xml: "successfulExecutions",
+            shape: &S_REPOSITORY_TRIGGER_NAME_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "failedExecutions",
+            query: "failedExecutions",
+            xml: "failedExecutions",
+            shape: &S_REPOSITORY_TRIGGER_EXECUTION_FAILURE_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -9,6 +9,7 @@ pub(crate) mod pull_request;
 pub(crate) mod repository;
 pub(crate) mod tag;
 pub(crate) mod template;
+pub(crate) mod trigger;
 
 use crate::{CodeCommit, faults, git::Bare, model::Repository, names, objects};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::{
     CodeCommit,
     api::*,
     faults,
-    model::{References, Repository},
+    model::{References, Repository, Triggers},
     names, pull, settle,
 };
 use wire::{Context, Fault, Page};
@@ -72,6 +72,7 @@ pub(crate) async fn create_repository(
         created: ctx.now,
         modified: ctx.now,
         tags,
+        triggers: Triggers::default(),
     };
     let record = repository.clone();
     codecommit
@@ -280,7 +281,7 @@ pub(crate) async fn update_repository_name(
         .await
 }
 
-async fn change(
+pub(super) async fn change(
     codecommit: &CodeCommit,
     ctx: &Context,
     name: &str,

@@ -1,7 +1,7 @@
 //! Invoke.
 
 use crate::{
-    Lambda,
+    Lambda, NOWHERE,
     api::{InvocationRequest, InvocationResponse, InvocationType, LogType},
     elsewhere::{Answer, Asked, LONGEST},
     model::{Function, Invocation},
@@ -26,10 +26,7 @@ pub(crate) async fn invoke(
     ctx.authorise("lambda:InvokeFunction", &function.arn())?;
     let payload = payload(input.payload.unwrap_or_default())?;
     let Some(endpoint) = &service.endpoint else {
-        let message = format!(
-            "Function not found: {}. Neargate does not run functions; --functions names who does.",
-            function.arn()
-        );
+        let message = format!("Function not found: {}. {NOWHERE}", function.arn());
         return Err(Fault::new("ResourceNotFoundException", message).status(404));
     };
     let answered = |status| InvocationResponse { status_code: Some(status), ..Default::default() };
@@ -49,7 +46,7 @@ pub(crate) async fn invoke(
     match kind {
         InvocationType::DryRun => return Ok(answered(204)),
         InvocationType::Event => {
-            remember(service, ctx, function, payload).await?;
+            remember(service, function, payload).await?;
             return Ok(answered(202));
         }
         InvocationType::RequestResponse => {}
@@ -102,7 +99,11 @@ fn payload(given: Bytes) -> Result<String, Fault> {
 }
 
 /// Reads a name, an ARN or a part of one; each may end in a version or an alias.
-fn function(realm: &str, named: &str, qualifier: Option<String>) -> Result<Function, Fault> {
+pub(crate) fn function(
+    realm: &str,
+    named: &str,
+    qualifier: Option<String>,
+) -> Result<Function, Fault> {
     let (account, region) = realm.split_once('/').unwrap_or_default();
     let not_here = || {
         let message = format!("Function not found: {named}");
@@ -139,22 +140,7 @@ fn function(realm: &str, named: &str, qualifier: Option<String>) -> Result<Funct
     Ok(Function { realm: realm.to_owned(), name: name.to_owned(), qualifier })
 }
 
-async fn remember(
-    service: &Lambda,
-    ctx: &Context,
-    function: Function,
-    payload: String,
-) -> Result<(), Fault> {
-    let id = service.world.uuid();
-    let asked = Invocation {
-        payload: service.sealer.seal(&id, payload.as_bytes()),
-        id,
-        function,
-        since: ctx.now,
-        failures: 0,
-        misses: 0,
-        due: ctx.now,
-    };
+async fn remember(service: &Lambda, function: Function, payload: String) -> Result<(), Fault> {
     if service.store.read().scan::<Invocation>().count() >= MOST_WAITING {
         let message = "Too many asynchronous invocations wait.";
         return Err(Fault::new("TooManyRequestsException", message).status(429));
@@ -162,7 +148,7 @@ async fn remember(
     service
         .store
         .write(move |tx| {
-            tx.put(asked);
+            service.ask(tx, function, &payload);
             Ok::<_, DiskFault>(())
         })
         .await
