@@ -12,8 +12,9 @@ from botocore.exceptions import ClientError
 
 from conftest import PORT, Neargate, eventually
 from test_cloudformation import Stacks
+from test_codebuild import Builds
 from test_codecommit import Git, refused
-from test_pipelines import Pipelines, allow, approval
+from test_pipelines import Pipelines, allow, approval, deploy, source
 
 HOOK = f"http://127.0.0.1:{PORT}/webhooks/connections"
 
@@ -246,10 +247,46 @@ def test_what_cannot_be_fetched_says_why(host):
     assert "UseConnection" in found["errorDetails"]["message"], found
     pipelines.codepipeline.delete_pipeline(name=name)
     pipelines.iam.put_role_policy(RoleName=pipelines.role_name, PolicyName="all", PolicyDocument=allow("*"))
-    with refused("InvalidActionDeclarationException", "CODE_ZIP"):
-        pipelines.create(
-            ("Source", [elsewhere(host.connect(), host.repository, OutputArtifactFormat="CODEBUILD_CLONE_REF")]), ("Approval", [approval()])
-        )
+    for format, deploys, says in [("CODE_TAR", False, "CODE_ZIP"), ("CODEBUILD_CLONE_REF", True, "CodeBuild alone")]:
+        action = elsewhere(host.connect(), host.repository, OutputArtifactFormat=format)
+        template = {"ActionMode": "CREATE_UPDATE", "StackName": "s", "TemplatePath": "SourceOutput::t", "RoleArn": pipelines.role}
+        with refused("InvalidActionDeclarationException", says):
+            pipelines.create(("Source", [action]), ("Last", [deploy("CloudFormation", **template) if deploys else approval()]))
+
+
+def test_builds_clone_what_pipelines_hand_on(host, neargate, stack):
+    """With all of its history, whoever has the repository."""
+    pipelines, builds = host.pipelines, Builds(neargate, stack.image)
+    own, more = pipelines.repository(), {"OutputArtifactFormat": "CODEBUILD_CLONE_REF"}
+    for number in range(3):
+        commit, elsewhere_commit = pipelines.commit(own, word=str(number)), host.commit("again", word=os.urandom(4).hex())
+    look = "cat .git/HEAD; ls .git/shallow && exit 1; cat word; echo VERSION $CODEBUILD_RESOLVED_SOURCE_VERSION"
+    buildspec = json.dumps({"version": "0.2", "phases": {"build": {"commands": [look]}}})
+    project = builds.project(source={"type": "CODEPIPELINE", "buildspec": buildspec}, artifacts={"type": "CODEPIPELINE"})
+    build = {
+        "name": "Build",
+        "actionTypeId": {"category": "Build", "owner": "AWS", "provider": "CodeBuild", "version": "1"},
+        "configuration": {"ProjectName": project},
+        "inputArtifacts": [{"name": "SourceOutput"}],
+    }
+    here = source(own)
+    here["configuration"] |= more
+    for action, expected in [(here, commit), (elsewhere(host.connect(), host.repository, **more), elsewhere_commit)]:
+        name = pipelines.create(("Source", [action]), ("Build", [build]))
+        begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+        pipelines.ends(name, begun)
+        found = builds.get(pipelines.action(name, "Build", begun)["output"]["executionResult"]["externalExecutionId"])
+        assert found["resolvedSourceVersion"] == expected
+        builds.logged(found, f"VERSION {expected}")
+        assert expected in [line.strip() for line in builds.lines(found)]
+        pipelines.codepipeline.delete_pipeline(name=name)
+    # Whose role may not clone it.
+    builds.iam.put_role_policy(RoleName=builds.role_name, PolicyName="all", PolicyDocument=allow("logs:*", "ecr:*", "s3:*"))
+    name = pipelines.create(("Source", [here]), ("Build", [build]))
+    begun = pipelines.executions(name)[0]["pipelineExecutionId"]
+    pipelines.ends(name, begun, "Failed")
+    assert "codecommit:GitPull" in pipelines.action(name, "Build", begun)["output"]["executionResult"]["errorDetails"]["message"]
+    pipelines.codepipeline.delete_pipeline(name=name)
 
 
 def test_a_connection_in_a_stack(host, neargate):

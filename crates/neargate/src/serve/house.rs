@@ -94,16 +94,17 @@ impl House {
         let codecommit =
             CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, domain, door)?;
         let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?;
+        let connections =
+            CodeConnections::new(store.clone(), world.clone(), settings.git_directory.clone())?;
         let neighbours = codebuild::Neighbours {
             iam: iam.clone(),
             codecommit: codecommit.clone(),
             s3: s3.clone(),
+            connections: connections.clone(),
             ecs: ecs.clone(),
         };
         let own = directory.join("codebuild");
         let builds = CodeBuild::new(store.clone(), world.clone(), neighbours, &own, door)?;
-        let connections =
-            CodeConnections::new(store.clone(), world.clone(), settings.git_directory.clone())?;
         let neighbours = codepipeline::Neighbours {
             iam: iam.clone(),
             codecommit: codecommit.clone(),

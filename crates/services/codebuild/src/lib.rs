@@ -32,6 +32,7 @@ mod tell;
 mod upload;
 
 use codecommit::CodeCommit;
+use codeconnections::CodeConnections;
 use ecs::{Ecs, LogSinks, Secrets};
 use iam::Iam;
 use image::BuildImage;
@@ -58,6 +59,8 @@ pub struct Neighbours {
     pub codecommit: Arc<CodeCommit>,
     /// Sources, artifacts and caches.
     pub s3: Arc<S3>,
+    /// Repositories elsewhere.
+    pub connections: Arc<CodeConnections>,
     /// Containers.
     pub ecs: Arc<Ecs>,
 }
@@ -93,6 +96,7 @@ pub struct CodeBuild {
     iam: Arc<Iam>,
     codecommit: Arc<CodeCommit>,
     s3: Arc<S3>,
+    connections: Arc<CodeConnections>,
     ecs: Arc<Ecs>,
     /// What of builds lies on disk: `builds/ID`, `cache/…`.
     directory: PathBuf,
@@ -121,7 +125,7 @@ impl CodeBuild {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(|error| OpenError::Directory(path, error))?;
         }
-        let Neighbours { iam, codecommit, s3, ecs } = neighbours;
+        let Neighbours { iam, codecommit, s3, connections, ecs } = neighbours;
         Ok(Arc::new(Self {
             image: Arc::new(BuildImage::open(&directory.join("image"), &world)?),
             directory: directory.to_owned(),
@@ -131,6 +135,7 @@ impl CodeBuild {
             iam,
             codecommit,
             s3,
+            connections,
             ecs,
             port,
         }))

@@ -10,14 +10,14 @@ use crate::{
     phases::Why,
     script,
 };
-use codeconnections::remote::Remote;
+use codeconnections::{CloneReference, Origin, remote::Remote};
 use std::{
     fs::{self, DirBuilder, File, Permissions},
     io::{self, Cursor, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
 };
-use wire::{Context, Principal};
+use wire::{Context, Fault, Principal};
 use zip::ZipArchive;
 
 /// The largest archive of a source, in bytes.
@@ -180,8 +180,15 @@ impl Fetching<'_> {
                 commit.map(Some).map_err(|fault| format!("{} ({})", fault.message, fault.code))
             }
             SourceType::S3 | SourceType::Codepipeline => {
-                self.unpack(location, target).await?;
-                Ok(version.map(str::to_owned))
+                let content = self.read(location).await?;
+                let reference = CloneReference::read(&content);
+                match reference.filter(|_| source.r#type == SourceType::Codepipeline) {
+                    Some(reference) => self.clone_whole(&reference, target).await.map(Some),
+                    None => {
+                        unpack(location, content, target).await?;
+                        Ok(version.map(str::to_owned))
+                    }
+                }
             }
             _ => {
                 let checked = source.insecure_ssl != Some(true);
@@ -191,15 +198,40 @@ impl Fetching<'_> {
         }
     }
 
-    async fn unpack(&self, location: &str, target: &Path) -> Result<(), String> {
+    async fn read(&self, location: &str) -> Result<Vec<u8>, String> {
         let (bucket, key) = check::object(location).ok_or("no bucket and key")?;
         let bytes = self.service.s3.bytes(self.ctx, bucket, key, MOST_ARCHIVE).await;
-        let bytes = bytes.map_err(|why| format!("s3://{bucket}/{key} cannot be read ({why})"))?;
-        let target = target.to_owned();
-        let unpacked = tokio::task::spawn_blocking(move || unzip(bytes, &target)).await;
-        let unpacked = unpacked.map_err(|error| error.to_string())?;
-        unpacked.map_err(|why| format!("s3://{bucket}/{key} cannot be unpacked ({why})"))
+        bytes.map_err(|why| format!("s3://{bucket}/{key} cannot be read ({why})"))
     }
+
+    /// Clones a repository whose commit a pipeline hands on, with all of its history.
+    async fn clone_whole(
+        &self,
+        reference: &CloneReference,
+        target: &Path,
+    ) -> Result<String, String> {
+        let (service, commit) = (self.service, Some(reference.commit.as_str()));
+        let told = |fault: Fault| format!("{} ({})", fault.message, fault.code);
+        match &reference.origin {
+            Origin::CodeCommit(name) => {
+                let cloned = service.codecommit.checkout(self.ctx, name, commit, None, target);
+                cloned.await.map_err(told)
+            }
+            Origin::Connection(connection, repository) => {
+                let front = &service.outside().front;
+                let remote = service.connections.remote(front, self.ctx, connection, repository);
+                let (_, remote) = remote.await.map_err(told)?;
+                remote.checkout(&service.world, commit, None, target).await
+            }
+        }
+    }
+}
+
+async fn unpack(location: &str, content: Vec<u8>, target: &Path) -> Result<(), String> {
+    let target = target.to_owned();
+    let unpacked = tokio::task::spawn_blocking(move || unzip(content, &target)).await;
+    let unpacked = unpacked.map_err(|error| error.to_string())?;
+    unpacked.map_err(|why| format!("s3://{location} cannot be unpacked ({why})"))
 }
 
 /// Unpacks an archive of anybody's. Links are made last, so that nothing is written through one.

@@ -9,19 +9,24 @@ pub mod api {
     mod generated;
     pub use generated::*;
 }
+mod clone;
 pub mod model;
 mod ops;
 pub mod remote;
 pub mod resources;
 
+pub use clone::{CloneReference, Origin};
+
 use api::ProviderType;
 use model::{Connection, Host};
+use remote::{Login, Remote};
+use serde_json::{Value as Json, json};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
 use store::{ReadError, Store};
-use wire::{Context, Fault};
+use wire::{Context, Fault, Front};
 use world::World;
 
 /// The tag whose value is the ARN or the name of a secret of Secrets Manager's: `{"username": …, "password": …}`,
@@ -101,7 +106,47 @@ impl CodeConnections {
 /// What the URL of a host begins with that is a directory of this machine.
 pub(crate) const LOCAL: &str = "file://";
 
+/// The name of who logs in with a token and nothing else: hosts do not look at it, but want one.
+const TOKEN_USER: &str = "x-access-token";
+
+/// What a secret says, as its reader may see it.
+async fn login(front: &Front, ctx: &Context, secret: &str) -> Result<Login, Fault> {
+    let asked = json!({"SecretId": secret});
+    let found = front.call(ctx.clone(), "secretsmanager", "GetSecretValue", asked).await?;
+    let text = found["SecretString"].as_str().unwrap_or_default();
+    let whole = serde_json::from_str::<Json>(text).unwrap_or_default();
+    let part = |name: &str| whole[name].as_str().map(str::to_owned);
+    let password = part("username").zip(part("password"));
+    let password = password.map(|(name, password)| Login::Password { name, password });
+    let key = || {
+        let (private, known_hosts) = (part("privateKey")?, part("knownHosts")?);
+        Some(Login::Key { private, known_hosts })
+    };
+    Ok(password.or_else(key).unwrap_or_else(|| Login::Password {
+        name: TOKEN_USER.to_owned(),
+        password: text.trim().to_owned(),
+    }))
+}
+
 impl CodeConnections {
+    /// The repository `id` of a connection, ready to be fetched from, if the caller may use that connection and read
+    /// its secret.
+    pub async fn remote(
+        &self,
+        front: &Front,
+        ctx: &Context,
+        connection: &str,
+        id: &str,
+    ) -> Result<(Place, Remote), Fault> {
+        let place = self.place(ctx, connection, id)?;
+        let login = match &place.secret {
+            Some(secret) => Some(login(front, ctx, secret).await?),
+            None => None,
+        };
+        let remote = Remote { url: place.url.clone(), login, checked: true };
+        Ok((place, remote))
+    }
+
     /// Whether a path of this machine is below the directory that was named for that, wherever links lead.
     fn check_local(&self, path: &str) -> Result<(), Fault> {
         let unnamed = || {

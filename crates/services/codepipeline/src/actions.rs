@@ -7,7 +7,7 @@ mod codedeploy;
 mod connection;
 mod ecs;
 mod lambda;
-mod source;
+pub(crate) mod source;
 
 use crate::{
     CodePipeline,

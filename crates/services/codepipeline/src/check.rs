@@ -2,7 +2,10 @@
 //! <https://docs.aws.amazon.com/codepipeline/latest/userguide/reference-pipeline-structure.html>
 
 use crate::{
-    actions::Provider,
+    actions::{
+        Provider,
+        source::{CLONE, FORMAT},
+    },
     api::{
         ActionCategory, ActionDeclaration, ExecutionMode, FailureConditions, PipelineDeclaration,
         PipelineType, StageDeclaration,
@@ -76,6 +79,24 @@ pub(crate) fn check(declaration: &PipelineDeclaration, region: &str) -> Result<(
 /// Checks actions in the order in which they run, with what those before them make.
 fn check_actions(stages: &[StageDeclaration], region: &str) -> Result<(), Fault> {
     let (mut made, mut spaces) = (BTreeSet::new(), BTreeSet::new());
+    let all = || stages.iter().flat_map(|stage| &stage.actions);
+    let clones = all().filter(|action| {
+        let configuration = action.configuration.as_ref();
+        configuration.and_then(|all| all.get(FORMAT)).is_some_and(|format| format == CLONE)
+    });
+    let clones: BTreeSet<&String> = clones
+        .flat_map(|action| action.output_artifacts.iter().flatten())
+        .map(|output| &output.name)
+        .collect();
+    for action in all().filter(|action| action.action_type_id.provider != "CodeBuild") {
+        let mut inputs = action.input_artifacts.iter().flatten();
+        if let Some(input) = inputs.find(|input| clones.contains(&input.name)) {
+            return Err(faults::action(format!(
+                "Action {}: the artifact {} is a reference to clone, which CodeBuild alone can use.",
+                action.name, input.name
+            )));
+        }
+    }
     for stage in stages {
         let mut orders: Vec<i32> = stage.actions.iter().map(order).collect();
         orders.sort_unstable();
@@ -177,10 +198,8 @@ fn check_action(action: &ActionDeclaration, region: &str) -> Result<(), Fault> {
             ),
         }));
     }
-    if configuration.get("OutputArtifactFormat").is_some_and(|format| format != "CODE_ZIP") {
-        return Err(faults::action(format!(
-            "Action {name}: the only OutputArtifactFormat is CODE_ZIP; builds get a commit's files, not its history."
-        )));
+    if configuration.get(FORMAT).is_some_and(|format| format != "CODE_ZIP" && format != CLONE) {
+        return Err(faults::action(format!("Action {name}: {FORMAT} is CODE_ZIP or {CLONE}.")));
     }
     let (inputs, outputs) = provider.artifacts();
     let count =

@@ -8,19 +8,14 @@ use crate::{
     model::{Followed, Pipeline, Watched},
     triggers::{self, Start, Verdict},
 };
-use codeconnections::{
-    Place,
-    remote::{Login, Remote},
-};
 use futures_util::future::join_all;
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header::AUTHORIZATION,
     http::request::Parts,
 };
-use serde_json::{Value as Json, json};
 use std::{collections::BTreeMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 use store::{DiskFault, Record};
-use wire::{Body, Context, Fault, Peer, RawHandler, full_body};
+use wire::{Body, Context, Peer, RawHandler, full_body};
 
 /// How long a repository is not looked at unless something says that it changed.
 const ROUND: Duration = Duration::from_secs(30);
@@ -28,8 +23,6 @@ const ROUND: Duration = Duration::from_secs(30);
 const APART: Duration = Duration::from_secs(1);
 /// So many are looked at at once: a host that does not answer holds up few others.
 const MOST_LOOKS: usize = 8;
-/// The name of who logs in with a token and nothing else: hosts do not look at it, but want one.
-const TOKEN_USER: &str = "x-access-token";
 /// Where webhooks of hosts go.
 const HOOK: &str = "/webhooks/connections";
 
@@ -41,40 +34,6 @@ pub(crate) fn named(action: &ActionDeclaration) -> Option<[&str; 3]> {
     let configuration = action.configuration.as_ref()?;
     let get = |key: &str| configuration.get(key).map(String::as_str);
     Some([get("ConnectionArn")?, get("FullRepositoryId")?, get("BranchName")?])
-}
-
-/// What a connection leads to, as a principal may see it.
-pub(crate) async fn remote(
-    service: &CodePipeline,
-    ctx: &Context,
-    connection: &str,
-    repository: &str,
-) -> Result<(Place, Remote), Fault> {
-    let place = service.connections.place(ctx, connection, repository)?;
-    let login = match &place.secret {
-        Some(secret) => Some(login(service, ctx, secret).await?),
-        None => None,
-    };
-    let remote = Remote { url: place.url.clone(), login, checked: true };
-    Ok((place, remote))
-}
-
-async fn login(service: &CodePipeline, ctx: &Context, secret: &str) -> Result<Login, Fault> {
-    let (front, asked) = (service.front(), json!({"SecretId": secret}));
-    let found = front.call(ctx.clone(), "secretsmanager", "GetSecretValue", asked).await?;
-    let text = found["SecretString"].as_str().unwrap_or_default();
-    let whole = serde_json::from_str::<Json>(text).unwrap_or_default();
-    let part = |name: &str| whole[name].as_str().map(str::to_owned);
-    let password = part("username").zip(part("password"));
-    let password = password.map(|(name, password)| Login::Password { name, password });
-    let key = || {
-        let (private, known_hosts) = (part("privateKey")?, part("knownHosts")?);
-        Some(Login::Key { private, known_hosts })
-    };
-    Ok(password.or_else(key).unwrap_or_else(|| Login::Password {
-        name: TOKEN_USER.to_owned(),
-        password: text.trim().to_owned(),
-    }))
 }
 
 /// Looks at the sources of pipelines, on and on.
@@ -164,7 +123,7 @@ async fn news(
 ) -> Result<(Watched, Vec<Start>), String> {
     let Watched { realm, connection, repository, .. } = watched;
     let ctx = look_as(service, realm, role)?;
-    let found = remote(service, &ctx, connection, repository).await;
+    let found = service.connections.remote(service.front(), &ctx, connection, repository).await;
     let (_, remote) = found.map_err(|fault| fault.message)?;
     let references = remote.references(&service.world).await?;
     let mut starts = Vec::new();
@@ -215,7 +174,7 @@ async fn tip(
     (connection, repository, branch): (&str, &str, &str),
 ) -> Result<Option<String>, String> {
     let ctx = look_as(service, realm, role)?;
-    let found = remote(service, &ctx, connection, repository).await;
+    let found = service.connections.remote(service.front(), &ctx, connection, repository).await;
     let (_, remote) = found.map_err(|fault| fault.message)?;
     remote.tip(&service.world, branch).await
 }

@@ -1,7 +1,8 @@
 //! Sources of git hosts elsewhere.
 
 use super::{Done, Failed, Work};
-use crate::{api::SourceRevisionType, elsewhere, model::Revision};
+use crate::{api::SourceRevisionType, model::Revision};
+use codeconnections::{CloneReference, Origin};
 use std::collections::BTreeMap;
 use world::Timestamp;
 
@@ -15,14 +16,22 @@ pub(super) async fn source(work: &Work<'_>) -> Result<Done, Failed> {
     };
     let whole = format!("refs/heads/{branch}");
     let version = asked.as_deref().unwrap_or(&whole);
+    let (connections, front) = (&work.service.connections, work.service.front());
     let (place, remote) =
-        elsewhere::remote(work.service, &work.context(), connection, repository).await?;
+        connections.remote(front, &work.context(), connection, repository).await?;
     let turn = work.turn().await;
     let fetched = remote.fetch(&work.service.world, version).await;
     let fetched = fetched.map_err(|why| {
         Failed::job(format!("{version} of {} cannot be fetched: {why}", place.url))
     })?;
-    let artifacts = work.put(fetched.archive).await?;
+    let content = match work.clones() {
+        true => {
+            let origin = Origin::Connection(connection.to_owned(), repository.to_owned());
+            CloneReference { origin, commit: fetched.commit.clone() }.content()
+        }
+        false => fetched.archive,
+    };
+    let artifacts = work.put(content).await?;
     drop(turn);
     let date = |time: Timestamp| time.datetime().format("%Y-%m-%dT%H:%M:%SZ").to_string();
     let pairs = [

@@ -2,9 +2,14 @@
 
 use super::{Done, Failed, Work, artifacts};
 use crate::{api::SourceRevisionType, model::Revision};
+use codeconnections::{CloneReference, Origin};
 use serde_json::json;
 use std::collections::BTreeMap;
 use world::Timestamp;
+
+/// What says what a source hands on, and the value for its commit instead of the files.
+pub(crate) const FORMAT: &str = "OutputArtifactFormat";
+pub(crate) const CLONE: &str = "CODEBUILD_CLONE_REF";
 
 impl Work<'_> {
     /// What StartPipelineExecution said that this source is to give.
@@ -13,6 +18,11 @@ impl Work<'_> {
         let mut all = self.execution.overrides.iter();
         let found = all.find(|one| one.action_name == *name && one.revision_type == kind)?;
         Some(found.revision_value.clone())
+    }
+
+    /// Whether the source hands on its commit instead of the files.
+    pub(super) fn clones(&self) -> bool {
+        self.get(FORMAT) == Some(CLONE)
     }
 
     pub(super) fn output_name(&self) -> String {
@@ -37,8 +47,14 @@ pub(super) async fn codecommit(work: &Work<'_>) -> Result<Done, Failed> {
     let found = &answer["commit"];
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let turn = work.turn().await;
-    let zip = work.service.codecommit.archive(&work.context(), repository, &commit).await?;
-    let artifacts = work.put(zip).await?;
+    let content = match work.clones() {
+        true => {
+            let origin = Origin::CodeCommit(repository.to_owned());
+            CloneReference { origin, commit: commit.clone() }.content()
+        }
+        false => work.service.codecommit.archive(&work.context(), repository, &commit).await?,
+    };
+    let artifacts = work.put(content).await?;
     drop(turn);
     let date = |who: &str| {
         // `1484167798 -0800`: whole seconds, and how their author's clock stood.
