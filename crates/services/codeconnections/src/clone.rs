@@ -1,4 +1,4 @@
-//! Commits that are handed on instead of their files (`CODEBUILD_CLONE_REF`): who gets one clones the repository itself.
+//! Commits that are handed on instead of their files (`CODEBUILD_CLONE_REF`): who gets one clones the repository.
 
 use serde::{Deserialize, Serialize};
 
