@@ -254,6 +254,64 @@ def test_what_cannot_be_fetched_says_why(host):
             pipelines.create(("Source", [action]), ("Last", [deploy("CloudFormation", **template) if deploys else approval()]))
 
 
+def test_pull_requests_begin_what_they_are_to(host, neargate, tmp_path):
+    pipelines, repository = host.pipelines, host.pipelines.repository()
+    git = Git(neargate, tmp_path)
+    tree = git.work(f"{host.endpoint}/{repository}")
+
+    def push(branch, **files):
+        git("checkout", "-q", "-B", branch, *(["main"] if branch != "main" else []), cwd=tree)
+        for path, content in files.items():
+            git.commit(tree, path.replace("__", "/"), content)
+        git("push", "-q", "--force", "origin", branch, cwd=tree)
+        return git("rev-parse", "HEAD", cwd=tree)
+
+    push("main", word="one")
+    arn = host.connect()
+
+    def create(**request):
+        configuration = {"sourceActionName": "Source", "pullRequest": [request]}
+        trigger = {"providerType": "CodeStarSourceConnection", "gitConfiguration": configuration}
+        return pipelines.create(("Source", [elsewhere(arn, repository)]), ("Approval", [approval()]), pipelineType="V2", executionMode="PARALLEL", triggers=[trigger])
+
+    opened = create(events=["OPEN", "UPDATED"], branches={"includes": ["main"]})
+    closed = create(events=["CLOSED"])
+    docs = create(events=["OPEN"], filePaths={"includes": ["docs/**"]})
+
+    def tell(action, number, branch, commit, base="main", status=202):
+        request = {"number": number, "base": {"ref": base}, "head": {"ref": branch, "sha": commit}}
+        body = json.dumps({"action": action, "repository": {"full_name": repository.upper()}, "pull_request": request}).encode()
+        with urllib.request.urlopen(urllib.request.Request(HOOK, method="POST", data=body), timeout=10) as answer:
+            assert answer.status == status
+
+    def begun(name, count):
+        def look():
+            pushed()
+            found = [one for one in pipelines.executions(name) if one["trigger"]["triggerType"] == "WebhookV2"]
+            outputs = [(pipelines.action(name, "Source", one["pipelineExecutionId"]) or {}).get("output", {}).get("outputVariables") for one in found]
+            return [(one["CommitId"], one["BranchName"]) for one in outputs] if len(found) >= count and all(outputs) else None
+
+        return eventually(look, f"{count} executions", 60)
+
+    topic = push("topic", word="two")
+    tell("opened", 1, "topic", topic)
+    assert begun(opened, 1) == [(topic, "topic")]
+    # Nobody is believed who tells of what is not there, nor is what is for another branch.
+    tell("opened", 2, "topic", "0" * 40)
+    tell("opened", 3, "topic", topic, base="other")
+    written = push("written", docs__a="a")
+    tell("opened", 4, "written", written)
+    assert begun(docs, 1) == [(written, "written")]
+    again = push("topic", word="three")
+    tell("synchronize", 1, "topic", again)
+    assert sorted(begun(opened, 3)) == sorted([(topic, "topic"), (written, "written"), (again, "topic")])
+    tell("closed", 1, "topic", again)
+    assert begun(closed, 1) == [(again, "topic")]
+    assert len(begun(opened, 3)) == 3 and len(begun(docs, 1)) == 1
+    for one in [opened, closed, docs]:
+        pipelines.codepipeline.delete_pipeline(name=one)
+
+
 def test_builds_clone_what_pipelines_hand_on(host, neargate, stack):
     """With all of its history, whoever has the repository."""
     pipelines, builds = host.pipelines, Builds(neargate, stack.image)

@@ -80,14 +80,27 @@ struct Bounds {
 impl Remote {
     /// The commit that a branch is at; none if there is no such branch.
     pub async fn tip(&self, world: &World, branch: &str) -> Result<Option<String>, String> {
-        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let whole = format!("refs/heads/{branch}");
+        let mut tips = self.tips(world, std::slice::from_ref(&whole)).await?;
+        Ok(tips.remove(&whole))
+    }
+
+    /// The commits that references are at, by their whole names; of those that are there.
+    pub async fn tips(
+        &self,
+        world: &World,
+        names: &[String],
+    ) -> Result<BTreeMap<String, String>, String> {
+        let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let bounds = Bounds { time: LOOK_TIME, bytes: MOST_OUTPUT };
-        let look = ["ls-remote", "--quiet", "--heads", "--", &self.url, &whole];
+        let mut look = vec!["ls-remote", "--quiet", "--", &self.url];
+        look.extend(names.iter().map(String::as_str));
         let listed = self.run(world, place.path(), bounds, &look).await?;
         let listed = String::from_utf8_lossy(&listed).into_owned();
-        let mut lines = listed.lines().filter_map(|line| line.split_once('\t'));
-        Ok(lines.find(|(_, name)| *name == whole).map(|(commit, _)| commit.to_owned()))
+        let lines = listed.lines().filter_map(|line| line.split_once('\t'));
+        // Git also lists what only ends in such a name.
+        let asked = lines.filter(|(_, name)| names.iter().any(|asked| asked == name));
+        Ok(asked.map(|(commit, name)| (name.to_owned(), commit.to_owned())).collect())
     }
 
     /// The commits that all branches and tags are at, by their whole names.

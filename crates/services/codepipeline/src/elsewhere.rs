@@ -6,9 +6,11 @@ use crate::{
     actions::{SERVICE, SESSION},
     api::ActionDeclaration,
     model::{Followed, Pipeline, Watched},
+    requests,
     triggers::{self, Start, Verdict},
 };
 use futures_util::future::join_all;
+use http_body_util::{BodyExt, Limited};
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header::AUTHORIZATION,
     http::request::Parts,
@@ -26,6 +28,10 @@ const MOST_LOOKS: usize = 8;
 /// Where webhooks of hosts go.
 const HOOK: &str = "/webhooks/connections";
 
+/// The longest that a webhook says, in bytes, and how long it may take.
+const LONGEST_NOTICE: usize = 1 << 20;
+const NOTICE: Duration = Duration::from_secs(10);
+
 /// The provider of actions whose source is elsewhere.
 pub(crate) const PROVIDER: &str = "CodeStarSourceConnection";
 
@@ -40,8 +46,10 @@ pub(crate) fn named(action: &ActionDeclaration) -> Option<[&str; 3]> {
 pub(crate) async fn look(service: Arc<CodePipeline>) {
     let mut pipelines = service.store.watch_tables(&[Pipeline::TABLE]);
     loop {
-        if let Err(error) = round(&service).await {
-            tracing::warn!(%error, "what sources elsewhere have could not be written down");
+        for looked in [round(&service).await, requests::round(&service).await] {
+            if let Err(error) = looked {
+                tracing::warn!(%error, "what sources elsewhere have could not be written down");
+            }
         }
         service.world.sleep(APART).await;
         tokio::select! {
@@ -141,7 +149,13 @@ async fn news(
                     files = Some(remote.changed_files(world, commit, last, known).await?);
                 }
                 if verdict.with(files.as_deref().unwrap_or_default()) {
-                    starts.push(Start { pipeline: pipeline.key(), action, pushed: pushed.clone() });
+                    starts.push(Start {
+                        pipeline: pipeline.key(),
+                        action,
+                        connection: connection.clone(),
+                        commit: pushed.commit.clone(),
+                        branch: pushed.branch().map(str::to_owned),
+                    });
                 }
             }
         }
@@ -150,7 +164,7 @@ async fn news(
 }
 
 /// As whom a pipeline's sources are looked at.
-fn look_as(service: &CodePipeline, realm: &str, role: &str) -> Result<Context, String> {
+pub(crate) fn look_as(service: &CodePipeline, realm: &str, role: &str) -> Result<Context, String> {
     let session = service.iam.assume_for_service(role, SERVICE, "sources", SESSION);
     let principal = session.map_err(|error| error.to_string())?.principal;
     let region = realm.split_once('/').map_or("", |(_, region)| region);
@@ -212,8 +226,8 @@ async fn forget<R: Record>(
     forgotten.await
 }
 
-/// Where hosts say that something was pushed. Whoever asks, and whatever with, it means only that sources are looked at
-/// now, so nobody has to prove who they are.
+/// Where hosts say that something happened. Whoever asks, and whatever with, it means that sources are looked at now,
+/// and pull requests that are really there: so nobody has to prove who they are.
 pub struct Hook(pub Arc<CodePipeline>);
 
 impl RawHandler for Hook {
@@ -225,14 +239,32 @@ impl RawHandler for Hook {
 
     fn handle(
         self: Arc<Self>,
-        _: Request<Incoming>,
+        request: Request<Incoming>,
         _: Peer,
     ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
-        self.0.hooked.notify_one();
-        Box::pin(async {
-            let mut response = Response::new(full_body("sources are looked at\n"));
-            *response.status_mut() = StatusCode::ACCEPTED;
+        Box::pin(async move {
+            let (status, says) = self.hear(request).await;
+            self.0.hooked.notify_one();
+            let mut response = Response::new(full_body(says));
+            *response.status_mut() = status;
             response
         })
+    }
+}
+
+impl Hook {
+    async fn hear(&self, request: Request<Incoming>) -> (StatusCode, &'static str) {
+        let looked = (StatusCode::ACCEPTED, "sources are looked at\n");
+        let (head, body) = request.into_parts();
+        let event = head.headers.get("x-event-key").and_then(|event| event.to_str().ok());
+        let body = Limited::new(body, LONGEST_NOTICE).collect();
+        // What is longer or slower says nothing of a pull request that is heeded.
+        let Some(Ok(body)) = self.0.world.timeout(NOTICE, body).await else { return looked };
+        let Some(notice) = requests::read(&body.to_bytes(), event) else { return looked };
+        match requests::hear(&self.0, notice).await {
+            Ok(true) => looked,
+            Ok(false) => (StatusCode::SERVICE_UNAVAILABLE, "too many wait; tell it again\n"),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "it could not be written down\n"),
+        }
     }
 }

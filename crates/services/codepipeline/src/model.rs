@@ -1,9 +1,9 @@
 //! The durable records of CodePipeline.
 
 use crate::api::{
-    ActionDeclaration, ActionExecutionStatus, ExecutionMode, PipelineDeclaration,
-    PipelineExecutionStatus, SourceRevisionOverride, StageDeclaration, StageExecutionStatus,
-    TriggerType,
+    ActionDeclaration, ActionExecutionStatus, ExecutionMode, GitPullRequestEventType,
+    PipelineDeclaration, PipelineExecutionStatus, SourceRevisionOverride, StageDeclaration,
+    StageExecutionStatus, TriggerType,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -433,5 +433,33 @@ impl Record for Watched {
     const TABLE: &'static str = "codepipeline.watched";
     fn key(&self) -> String {
         format!("{} {} {}", self.realm, self.connection, self.repository)
+    }
+}
+
+/// A pull request elsewhere that a webhook told of, and that has not been looked at yet.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Notice {
+    /// A UUID.
+    pub id: String,
+    /// The repository, by its host's name for it.
+    pub repository: String,
+    /// The pull request's number.
+    pub number: u64,
+    /// What became of it.
+    pub happened: GitPullRequestEventType,
+    /// The branch that it is for.
+    pub base: String,
+    /// The branch that it is of.
+    pub head: String,
+    /// The commit that it is at, or its first digits.
+    pub commit: String,
+    /// How often it was tried in vain.
+    pub tries: u32,
+}
+
+impl Record for Notice {
+    const TABLE: &'static str = "codepipeline.notice";
+    fn key(&self) -> String {
+        self.id.clone()
     }
 }

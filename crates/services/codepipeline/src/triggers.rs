@@ -4,8 +4,9 @@
 use crate::{
     CodePipeline,
     api::{
-        GitBranchFilterCriteria, GitFilePathFilterCriteria, GitPushFilter, GitTagFilterCriteria,
-        PipelineDeclaration, PipelineType, SourceRevisionOverride, SourceRevisionType, TriggerType,
+        GitBranchFilterCriteria, GitFilePathFilterCriteria, GitPullRequestEventType,
+        GitPullRequestFilter, GitPushFilter, GitTagFilterCriteria, PipelineDeclaration,
+        PipelineType, SourceRevisionOverride, SourceRevisionType, TriggerType,
     },
     elsewhere, faults,
     model::{Pipeline, Watched},
@@ -13,8 +14,9 @@ use crate::{
 };
 use globset::{GlobBuilder, GlobMatcher};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{DiskFault, Record};
+use store::{DiskFault, Record, Tx};
 use wire::Fault;
+use world::{Timestamp, World};
 
 /// What a reference's name begins with.
 const BRANCH: &str = "refs/heads/";
@@ -46,7 +48,10 @@ fn lets_in(includes: &Option<Vec<String>>, excludes: &Option<Vec<String>>, name:
 /// The actions that begin an execution by their triggers only.
 pub(crate) fn filtered(declaration: &PipelineDeclaration) -> BTreeSet<&str> {
     let triggers = declaration.triggers.iter().flatten();
-    let filtering = triggers.filter(|one| one.git_configuration.push.is_some());
+    let filtering = triggers.filter(|one| {
+        let git = &one.git_configuration;
+        git.push.is_some() || git.pull_request.is_some()
+    });
     filtering.map(|one| one.git_configuration.source_action_name.as_str()).collect()
 }
 
@@ -77,28 +82,46 @@ pub(crate) fn check(declaration: &PipelineDeclaration) -> Result<(), Fault> {
         for filter in configuration.push.iter().flatten() {
             check_filter(name, filter)?;
         }
+        for filter in configuration.pull_request.iter().flatten() {
+            let lists = [branches(&filter.branches), paths(&filter.file_paths)];
+            check_lists(name, lists.into_iter().flatten())?;
+        }
     }
     Ok(())
 }
 
+/// Patterns that let in, and patterns that do not.
+type Lists<'a> = (&'a Option<Vec<String>>, &'a Option<Vec<String>>);
+
+fn branches(filter: &Option<GitBranchFilterCriteria>) -> Option<Lists<'_>> {
+    filter.as_ref().map(|one| (&one.includes, &one.excludes))
+}
+
+fn paths(filter: &Option<GitFilePathFilterCriteria>) -> Option<Lists<'_>> {
+    filter.as_ref().map(|one| (&one.includes, &one.excludes))
+}
+
+fn wrong(action: &str, why: &str) -> Fault {
+    faults::structure(format!("The trigger of {action}: {why}"))
+}
+
 fn check_filter(action: &str, filter: &GitPushFilter) -> Result<(), Fault> {
-    let (tags, branches, paths) = (&filter.tags, &filter.branches, &filter.file_paths);
-    let wrong = |why: &str| Err(faults::structure(format!("The trigger of {action}: {why}")));
+    let tags = filter.tags.as_ref().map(|one| (&one.includes, &one.excludes));
+    let (branches, paths) = (branches(&filter.branches), paths(&filter.file_paths));
     if tags.is_some() && (branches.is_some() || paths.is_some()) {
-        return wrong("a filter of tags has no branches and no file paths");
+        return Err(wrong(action, "a filter of tags has no branches and no file paths"));
     }
-    let lists = [
-        tags.as_ref().map(|one| (&one.includes, &one.excludes)),
-        branches.as_ref().map(|one| (&one.includes, &one.excludes)),
-        paths.as_ref().map(|one| (&one.includes, &one.excludes)),
-    ];
-    let lists: Vec<_> = lists.into_iter().flatten().collect();
+    let lists: Vec<_> = [tags, branches, paths].into_iter().flatten().collect();
     if lists.is_empty() {
-        return wrong("a filter of pushes filters by tags, branches or file paths");
+        return Err(wrong(action, "a filter of pushes filters by tags, branches or file paths"));
     }
+    check_lists(action, lists.into_iter())
+}
+
+fn check_lists<'a>(action: &str, lists: impl Iterator<Item = Lists<'a>>) -> Result<(), Fault> {
     for (includes, excludes) in lists {
         if includes.is_none() && excludes.is_none() {
-            return wrong("a filter includes or excludes something");
+            return Err(wrong(action, "a filter includes or excludes something"));
         }
         for text in includes.iter().chain(excludes).flatten() {
             pattern(text)?;
@@ -115,7 +138,7 @@ pub(crate) struct Pushed {
 }
 
 impl Pushed {
-    fn branch(&self) -> Option<&str> {
+    pub(crate) fn branch(&self) -> Option<&str> {
         self.reference.strip_prefix(BRANCH)
     }
 
@@ -173,6 +196,28 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// What filters of pull requests say of one for the branch `base`.
+    pub(crate) fn of_request(
+        filters: &'a [GitPullRequestFilter],
+        happened: GitPullRequestEventType,
+        base: &str,
+    ) -> Self {
+        let mut files = Vec::new();
+        for filter in filters {
+            let events = filter.events.as_ref();
+            let is_meant = events.is_none_or(|events| events.contains(&happened));
+            let branch = branches(&filter.branches);
+            if !is_meant || branch.is_some_and(|(yes, no)| !lets_in(yes, no, base)) {
+                continue;
+            }
+            match &filter.file_paths {
+                None => return Self::Said(true),
+                Some(paths) => files.push(paths),
+            }
+        }
+        if files.is_empty() { Self::Said(false) } else { Self::Files(files) }
+    }
+
     pub(crate) fn with(&self, files: &[String]) -> bool {
         match self {
             Self::Said(said) => *said,
@@ -189,7 +234,34 @@ pub(crate) struct Start {
     pub pipeline: String,
     /// The source action.
     pub action: String,
-    pub pushed: Pushed,
+    /// The ARN of its connection.
+    pub connection: String,
+    /// The commit that it is to give.
+    pub commit: String,
+    /// The branch that the commit was pushed to.
+    pub branch: Option<String>,
+}
+
+/// Begins executions. One that cannot begin does not keep others from it.
+pub(crate) fn begin_all(tx: &mut Tx, world: &World, now: Timestamp, starts: Vec<Start>) {
+    for start in starts {
+        let revision = SourceRevisionOverride {
+            action_name: start.action,
+            revision_type: SourceRevisionType::CommitId,
+            revision_value: start.commit,
+        };
+        let wanted = Begin {
+            trigger: TriggerType::WebhookV2,
+            detail: start.connection,
+            overrides: vec![revision],
+            branch: start.branch,
+            ..Begin::default()
+        };
+        if let Err(fault) = begin(tx, world, &start.pipeline, now, wanted) {
+            let (pipeline, why) = (&start.pipeline, fault.message);
+            tracing::warn!(pipeline, why, "what was pushed began no execution");
+        }
+    }
 }
 
 /// The pipelines with filters that follow a repository, with the action and its filters.
@@ -229,26 +301,8 @@ pub(crate) async fn start(
         if known.map(|known| known.references.clone()) != before.map(|before| before.references) {
             return Ok(());
         }
-        let connection = watched.connection.clone();
         tx.put(watched);
-        for start in starts {
-            let revision = SourceRevisionOverride {
-                action_name: start.action,
-                revision_type: SourceRevisionType::CommitId,
-                revision_value: start.pushed.commit.clone(),
-            };
-            let wanted = Begin {
-                trigger: TriggerType::WebhookV2,
-                detail: connection.clone(),
-                overrides: vec![revision],
-                branch: start.pushed.branch().map(str::to_owned),
-                ..Begin::default()
-            };
-            if let Err(fault) = begin(tx, &world, &start.pipeline, now, wanted) {
-                let (pipeline, why) = (&start.pipeline, fault.message);
-                tracing::warn!(pipeline, why, "what was pushed began no execution");
-            }
-        }
+        begin_all(tx, &world, now, starts);
         Ok(())
     });
     written.await

@@ -5521,9 +5521,7 @@ static S_GIT_CONFIGURATION: Shape = Shape {
             shape: &S_GIT_PULL_REQUEST_FILTER_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -5595,9 +5593,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             shape: &S_GIT_PULL_REQUEST_EVENT_TYPE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "branches",
@@ -5606,9 +5602,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             shape: &S_GIT_BRANCH_FILTER_CRITERIA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
-            ),
+            mark: Mark::Honoured,
         },
         Member {
             name: "filePaths",
@@ -5617,9 +5611,7 @@ static S_GIT_PULL_REQUEST_FILTER: Shape = Shape {
             shape: &S_GIT_FILE_PATH_FILTER_CRITERIA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused(
-                "pull requests of hosts elsewhere start no pipeline yet; pushes do",
-            ),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
