@@ -17,8 +17,8 @@ from test_codedeploy import Deployed
 from test_pipelines import Pipelines, source
 from test_service_balanced import LISTENER
 
-# A minute of AWS's is 0.12 s here: what nobody answers is over in 7 s.
-SCALE = "0.002"
+# A minute of AWS's is 0.3 s here: what nobody answers is over in 18 s, in which green must be up.
+SCALE = "0.005"
 HOOKS = ["BeforeInstall", "AfterInstall", "AfterAllowTestTraffic", "BeforeAllowTraffic", "AfterAllowTraffic"]
 
 

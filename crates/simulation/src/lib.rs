@@ -1,13 +1,15 @@
-//! What tests in simulated worlds share: dice, seeds, who calls, and services that outlive the process under test and
-//! are out of order now and then.
+//! What tests in simulated worlds share: dice, seeds, who calls, a process that crashes and begins again, and services
+//! that outlive it and are out of order now and then.
 
 use std::{
     ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
 };
+use store::{Fate, MemoryDisk, Sealer};
+use tempfile::TempDir;
 use wire::{Context, Fault, FromValue, Handler, Identity, IntoValue, Principal, PrincipalKind};
-use world::World;
+use world::{Timestamp, World};
 
 /// The account of all tests.
 pub const ACCOUNT: &str = "123456789012";
@@ -44,6 +46,93 @@ pub fn root(world: &World, identity: Arc<dyn Identity>) -> Context {
         session_policies: Vec::new(),
     };
     Context::internal(principal, REGION, world.now(), identity)
+}
+
+/// When histories begin.
+const START: i64 = 1_700_000_000_000;
+/// Of so many commits one crashes before it, and another after it.
+const CRASH_ODDS: u32 = 50;
+
+/// What a process leaves behind when it crashes.
+pub struct Kept {
+    /// Dice and a clock that go on.
+    pub random: World,
+    /// Its records.
+    pub disk: MemoryDisk,
+    /// Its key.
+    pub sealer: Arc<Sealer>,
+    /// Its files.
+    pub directory: TempDir,
+}
+
+/// What runs between two crashes.
+pub trait Life {
+    /// Its world, which ends with it.
+    fn world(&self) -> &World;
+}
+
+/// The process under test: after each crash another life begins where the last one was.
+pub struct Process<L> {
+    /// What there is of it at any time.
+    pub kept: Kept,
+    /// The life that it has now.
+    pub life: L,
+    seed: u64,
+    lives: u64,
+    begin: Box<dyn Fn(&Kept, World) -> L>,
+}
+
+impl<L: Life> Process<L> {
+    /// One whose lives `begin` makes. Nothing crashes yet.
+    pub fn new(seed: u64, begin: impl Fn(&Kept, World) -> L + 'static) -> Self {
+        let random = World::simulated(seed, Timestamp::from_millis(START));
+        let sealer = Arc::new(Sealer::in_memory(random.clone()));
+        let directory = tempfile::tempdir().expect("a directory for files");
+        let kept = Kept { disk: MemoryDisk::new(), sealer, directory, random };
+        let life = begin(&kept, World::simulated(seed, kept.random.now()));
+        Self { kept, life, seed, lives: 0, begin: Box::new(begin) }
+    }
+
+    /// From now on it crashes at random.
+    pub fn unsettle(&self) {
+        let dice = self.kept.random.clone();
+        self.kept.disk.decide(move |_| match below(&dice, CRASH_ODDS) {
+            0 => Fate::CrashBefore,
+            1 => Fate::CrashAfter,
+            _ => Fate::Commit,
+        });
+    }
+
+    /// A number below `bound`.
+    pub fn below(&self, bound: u32) -> u32 {
+        below(&self.kept.random, bound)
+    }
+
+    async fn crash(&mut self) {
+        self.lives += 1;
+        self.life.world().end().await;
+        let seed = self.seed * 1000 + self.lives;
+        let world = World::simulated(seed, self.kept.random.now());
+        self.life = (self.begin)(&self.kept, world);
+    }
+
+    /// Does something with the life that it has; nothing is heard of it when it crashed meanwhile.
+    pub async fn call<T>(&mut self, call: impl AsyncFnOnce(&L) -> T) -> Option<T> {
+        let disk = self.kept.disk.clone();
+        let done = tokio::select! {
+            done = call(&self.life) => Some(done),
+            () = disk.crashed() => None,
+        };
+        if done.is_none() {
+            self.crash().await;
+        }
+        done
+    }
+
+    /// Waits, through a crash if there is one.
+    pub async fn wait(&mut self, wait: Duration) {
+        self.call(async |life| life.world().sleep(wait).await).await;
+    }
 }
 
 /// What outlives the process under test.

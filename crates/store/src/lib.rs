@@ -30,6 +30,7 @@
 
 mod committer;
 mod disk;
+mod due;
 mod dump;
 mod error;
 #[cfg(test)]
@@ -44,6 +45,7 @@ mod tx;
 mod view;
 mod watch;
 
+pub use due::{Due, carry_due};
 pub use dump::DumpError;
 pub use error::{CommitError, DiskFault, OpenError, ReadError, WriteError};
 pub use lock::LockError;

@@ -32,9 +32,9 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of a name of AWS's.
+    /// The format of a name of AWS's, whose documentation has them in capitals and not.
     pub(crate) fn of(name: &str) -> Option<Self> {
-        Some(match name {
+        Some(match name.to_ascii_uppercase().as_str() {
             "JUNITXML" => Self::Junit,
             "NUNITXML" => Self::Nunit,
             "NUNIT3XML" => Self::Nunit3,

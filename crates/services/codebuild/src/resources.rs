@@ -43,6 +43,21 @@ fn prepared(mut properties: Properties) -> Result<Properties, Failure> {
     Ok(properties)
 }
 
+/// What is there of the one that a batch operation is asked for, which answers it in `list`.
+async fn look(
+    request: &Request,
+    operation: &str,
+    asked: Json,
+    list: &str,
+) -> Result<State, Failure> {
+    let found = request.find("codebuild", operation, asked).await?;
+    let arn = found.as_ref().map(|found| &found[list][0]["arn"]);
+    Ok(match arn.and_then(Json::as_str) {
+        Some(arn) => State::ready(json!({"Arn": arn})),
+        None => State::Missing,
+    })
+}
+
 #[async_trait]
 impl ResourceType for Project {
     fn name(&self) -> &'static str {
@@ -62,13 +77,7 @@ impl ResourceType for Project {
     }
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
-        let asked = json!({"names": [id]});
-        let found = request.find("codebuild", "BatchGetProjects", asked).await?;
-        let arn = found.as_ref().map(|found| &found["projects"][0]["arn"]);
-        Ok(match arn.and_then(Json::as_str) {
-            Some(arn) => State::ready(json!({"Arn": arn})),
-            None => State::Missing,
-        })
+        look(request, "BatchGetProjects", json!({"names": [id]}), "projects").await
     }
 
     async fn update(
@@ -115,13 +124,8 @@ impl ResourceType for ReportGroup {
     }
 
     async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
-        let asked = json!({"reportGroupArns": [id]});
-        let found = request.find("codebuild", "BatchGetReportGroups", asked).await?;
-        let arn = found.as_ref().map(|found| &found["reportGroups"][0]["arn"]);
-        Ok(match arn.and_then(Json::as_str) {
-            Some(arn) => State::ready(json!({"Arn": arn})),
-            None => State::Missing,
-        })
+        look(request, "BatchGetReportGroups", json!({"reportGroupArns": [id]}), "reportGroups")
+            .await
     }
 
     async fn update(

@@ -30,6 +30,8 @@ const COMMAND_TIME: Duration = Duration::from_secs(60);
 const MAINTENANCE_TIME: Duration = Duration::from_secs(600);
 /// The most that a command of the API may answer, in bytes.
 const MOST_OUTPUT: u64 = 64 << 20;
+/// The most of what it says that is kept, in bytes.
+const MOST_SAID: u64 = 4096;
 /// The largest archive of a commit, in bytes.
 const MOST_ARCHIVE: u64 = 256 << 20;
 /// The most bytes of one push: the largest repository that AWS's own limits describe is far beyond what one push may
@@ -321,7 +323,11 @@ async fn converse(mut child: Child, input: &[u8], most: u64) -> Result<Answer, G
     };
     let complain = async {
         match stderr {
-            Some(stderr) => stderr.take(4096).read_to_end(&mut message).await,
+            Some(mut stderr) => {
+                (&mut stderr).take(MOST_SAID).read_to_end(&mut message).await?;
+                // Nobody needs the rest, but it must not wait to say it.
+                tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await
+            }
             None => Ok(0),
         }
     };

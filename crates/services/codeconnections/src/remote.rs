@@ -3,25 +3,34 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use std::{
-    collections::BTreeMap, fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path,
-    process::Stdio, time::Duration,
+    collections::{BTreeMap, BTreeSet},
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::Stdio,
+    time::Duration,
 };
 use tokio::{io::AsyncReadExt, process::Command};
 use world::{Timestamp, World};
 
 /// How long one git command may take.
 const TIME: Duration = Duration::from_secs(15 * 60);
+/// How long it may take to bring what is needed to see which files changed: others wait to be looked at meanwhile.
+const CHANGES_TIME: Duration = Duration::from_secs(120);
 /// How long it may take to learn what a branch is at.
 const LOOK_TIME: Duration = Duration::from_secs(30);
 /// The most that a command may answer, in bytes; and the longest list of references.
 const MOST_ARCHIVE: u64 = 256 << 20;
 const MOST_OUTPUT: u64 = 1 << 20;
 const MOST_REFERENCES: u64 = 4 << 20;
+/// The most of what a command says that is kept, in bytes.
+const MOST_SAID: u64 = 4096;
 /// How SSH is spoken: with no settings of this machine, no questions, and no host that is not known.
 const SSH: &str = "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes \
     -o GlobalKnownHostsFile=/dev/null -o ConnectTimeout=20";
 /// So many commits are told to git as known, of which nothing is new.
-const MOST_KNOWN: usize = 500;
+const MOST_KNOWN: usize = 20_000;
 
 /// What a host wants to see. No `Debug`: it holds a secret.
 #[derive(Clone)]
@@ -130,16 +139,18 @@ impl Remote {
         let place = tempfile::tempdir().map_err(|error| error.to_string())?;
         let (at, mut wanted) = (place.path(), vec![commit]);
         self.begin(world, at).await?;
-        known.sort();
-        known.dedup();
-        // More of them than an argument list holds, of what would hardly be nearer than these.
+        let mut seen = BTreeSet::new();
+        known.retain(|commit| seen.insert(commit.clone()));
+        // No more than an argument list holds; branches come before tags.
         known.truncate(MOST_KNOWN);
         wanted.extend(known.iter().map(String::as_str));
-        self.get(world, at, &["--filter=blob:none"], &wanted).await?;
-        // After a forced push, what was there before may be gone.
+        self.get(world, at, CHANGES_TIME, &["--filter=blob:none"], &wanted).await?;
+        // After a forced push, what was there before may be gone; else it came with what is there now.
         let there = match before {
             Some(before) => {
-                self.get(world, at, &["--filter=blob:none"], &[before]).await.ok().map(|()| before)
+                let bounds = Bounds { time: CHANGES_TIME, bytes: MOST_OUTPUT };
+                let look = ["cat-file", "-e", &format!("{before}^{{commit}}")];
+                self.run(world, at, bounds, &look).await.ok().map(|_| before)
             }
             None => None,
         };
@@ -147,7 +158,7 @@ impl Remote {
             vec!["log", "-z", "--name-only", "--format=", "--no-renames", commit, "--not"];
         log.extend(there);
         log.extend(known.iter().map(String::as_str));
-        let bounds = Bounds { time: TIME, bytes: MOST_REFERENCES };
+        let bounds = Bounds { time: CHANGES_TIME, bytes: MOST_REFERENCES };
         let listed = self.run(world, at, bounds, &log).await?;
         let names = listed.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         Ok(names.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
@@ -213,7 +224,7 @@ impl Remote {
         self.begin(world, at).await?;
         let depth = depth.map(|depth| format!("--depth={depth}"));
         let how: Vec<&str> = depth.as_deref().into_iter().collect();
-        self.get(world, at, &how, &[version]).await
+        self.get(world, at, TIME, &how, &[version]).await
     }
 
     async fn begin(&self, world: &World, at: &Path) -> Result<(), String> {
@@ -227,10 +238,11 @@ impl Remote {
         &self,
         world: &World,
         at: &Path,
+        time: Duration,
         how: &[&str],
         wanted: &[&str],
     ) -> Result<(), String> {
-        let bounds = Bounds { time: TIME, bytes: MOST_OUTPUT };
+        let bounds = Bounds { time, bytes: MOST_OUTPUT };
         let mut fetch = vec!["fetch", "--quiet", "--no-recurse-submodules"];
         fetch.extend(how);
         fetch.extend(["--", "origin"]);
@@ -270,8 +282,10 @@ impl Remote {
         command.args(["-c", &format!("http.sslVerify={}", self.checked), "-C"]);
         command.arg(at).args(arguments);
         match &self.login {
+            // The keys of whoever runs this are not for others to use.
             None => {
-                command.env("GIT_SSH_COMMAND", format!("{SSH} -o UserKnownHostsFile=/dev/null"))
+                let ssh = format!("{SSH} -o UserKnownHostsFile=/dev/null -o IdentityFile=none");
+                command.env("GIT_SSH_COMMAND", ssh)
             }
             Some(Login::Password { name, password }) => {
                 // Everybody on the machine sees a process's arguments; its environment, only who runs it.
@@ -314,19 +328,24 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 async fn answer(mut command: Command, most: u64) -> std::io::Result<(bool, Vec<u8>, String)> {
     let mut child = command.kill_on_drop(true).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let read = async |from: Option<&mut (dyn tokio::io::AsyncRead + Unpin + Send)>, most| {
-        let mut read = Vec::new();
-        if let Some(from) = from {
-            from.take(most).read_to_end(&mut read).await?;
+    let answered = async {
+        let mut output = Vec::new();
+        if let Some(stdout) = stdout {
+            // The pipe is closed behind it: what answers more than that ends.
+            stdout.take(most + 1).read_to_end(&mut output).await?;
         }
-        std::io::Result::Ok(read)
+        std::io::Result::Ok(output)
     };
-    let (mut stdout, mut stderr) = (stdout, stderr);
-    let (output, words) = tokio::try_join!(
-        read(stdout.as_mut().map(|out| out as _), most + 1),
-        read(stderr.as_mut().map(|err| err as _), 4096),
-    )?;
-    drop((stdout, stderr));
+    let said = async {
+        let mut words = Vec::new();
+        if let Some(mut stderr) = stderr {
+            (&mut stderr).take(MOST_SAID).read_to_end(&mut words).await?;
+            // Nobody needs the rest, but it must not wait to say it.
+            tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await?;
+        }
+        std::io::Result::Ok(words)
+    };
+    let (output, words) = tokio::try_join!(answered, said)?;
     let status = child.wait().await?;
     Ok((status.success(), output, String::from_utf8_lossy(&words).into_owned()))
 }

@@ -10,18 +10,16 @@ use iam::Iam;
 use lambda::api as lambda_api;
 use s3::S3;
 use serde_json::{Value as Json, json};
-use simulation::{below, handler};
+use simulation::{Kept, Process, below, handler};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use store::{Fate, MemoryDisk, Sealer, Store};
-use tempfile::TempDir;
+use store::Store;
 use wire::{Context, Fault, Front, Limits, Service};
-use world::{Timestamp, World};
+use world::World;
 
-const START: i64 = 1_700_000_000_000;
 const REALM: &str = "123456789012/us-east-1";
 const ROLE: &str = "arn:aws:iam::123456789012:role/deploys";
 const LISTENERS: [&str; 2] = ["production", "test"];
@@ -298,53 +296,49 @@ fn functions(world: &World, outside: &Shared, house: &Arc<CodeDeploy>, root: &Co
     )
 }
 
-/// One process: what a crash ends.
+/// What a crash ends.
 struct Life {
     world: World,
     house: Arc<CodeDeploy>,
     root: Context,
+    front: Arc<Front>,
+}
+
+impl simulation::Life for Life {
+    fn world(&self) -> &World {
+        &self.world
+    }
+}
+
+fn live(kept: &Kept, world: World, outside: &Shared) -> Life {
+    let store = Store::on(&kept.disk, world.clone());
+    let iam = Iam::new(store.clone(), world.clone(), kept.sealer.clone()).unwrap();
+    let s3 = S3::new(store.clone(), world.clone(), iam.clone(), kept.directory.path()).unwrap();
+    let house = CodeDeploy::new(store, world.clone(), iam.clone(), s3).unwrap();
+    let root = simulation::root(&world, iam.clone());
+    let services = vec![
+        iam::api::service(iam.clone()),
+        crate::api::service(house.clone()),
+        ecs(&world, outside),
+        balancer(&world, outside),
+        functions(&world, outside, &house, &root),
+    ];
+    let front = Arc::new(Front::new(services, Vec::new(), iam, world.clone(), Limits::default()));
+    house.start(front.clone());
+    Life { world, house, root, front }
 }
 
 struct History {
-    seed: u64,
-    lives: u64,
+    process: Process<Life>,
     outside: Shared,
-    disk: MemoryDisk,
-    sealer: Arc<Sealer>,
-    directory: TempDir,
-    life: Life,
-    random: World,
     versions: u32,
     /// The version that the last deployment that succeeded is of.
     good: u32,
 }
 
-fn live(
-    (seed, now): (u64, Timestamp),
-    (disk, sealer): (&MemoryDisk, &Arc<Sealer>),
-    directory: &TempDir,
-    outside: &Shared,
-) -> (Life, Arc<Front>) {
-    let world = World::simulated(seed, now);
-    let store = Store::on(disk, world.clone());
-    let iam = Iam::new(store.clone(), world.clone(), sealer.clone()).unwrap();
-    let s3 = S3::new(store.clone(), world.clone(), iam.clone(), directory.path()).unwrap();
-    let house = CodeDeploy::new(store, world.clone(), iam.clone(), s3).unwrap();
-    let root = simulation::root(&world, iam.clone());
-    let services = vec![
-        iam::api::service(iam.clone()),
-        ecs(&world, outside),
-        balancer(&world, outside),
-        functions(&world, outside, &house, &root),
-    ];
-    let front = Front::new(services, Vec::new(), iam, world.clone(), Limits::default());
-    (Life { world, house, root }, Arc::new(front))
-}
-
 impl History {
     async fn new(seed: u64) -> Self {
-        let random = World::simulated(seed, Timestamp::from_millis(START));
-        let (outside, disk) = (Shared::default(), MemoryDisk::new());
+        let outside = Shared::default();
         {
             let mut outside = outside.lock().unwrap();
             outside.sets.push(Set {
@@ -360,50 +354,24 @@ impl History {
                 outside.weights.insert(listener.to_owned(), weights);
             }
         }
-        let sealer = Arc::new(Sealer::in_memory(random.clone()));
-        let directory = tempfile::tempdir().unwrap();
-        let (life, front) = live((seed, random.now()), (&disk, &sealer), &directory, &outside);
-        let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
-            "Principal": {"Service": "codedeploy.amazonaws.com"}}}"#;
-        let all = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
-        for (operation, request) in [
-            ("CreateRole", json!({"RoleName": "deploys", "AssumeRolePolicyDocument": trust})),
-            (
-                "PutRolePolicy",
-                json!({"RoleName": "deploys", "PolicyName": "all", "PolicyDocument": all}),
-            ),
-        ] {
-            front.call(life.root.clone(), "iam", operation, request).await.unwrap();
-        }
-        life.house.start(front);
-        let mut history = Self {
-            seed,
-            lives: 0,
-            outside,
-            disk,
-            sealer,
-            directory,
-            life,
-            random,
-            versions: 0,
-            good: 0,
-        };
-        history.group().await;
-        let crashes = history.random.clone();
-        history.disk.decide(move |_| match simulation::below(&crashes, 100) {
-            0..2 => Fate::CrashBefore,
-            2..4 => Fate::CrashAfter,
-            _ => Fate::Commit,
-        });
+        let shared = outside.clone();
+        let process = Process::new(seed, move |kept, world| live(kept, world, &shared));
+        let history = Self { process, outside, versions: 0, good: 0 };
+        history.make().await;
+        history.process.unsettle();
         history
     }
 
     fn below(&self, bound: u32) -> u32 {
-        simulation::below(&self.random, bound)
+        self.process.below(bound)
     }
 
-    /// Makes the application and its group, of random kind.
-    async fn group(&mut self) {
+    /// Makes the role, the application and its group, of random kind.
+    async fn make(&self) {
+        let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
+            "Principal": {"Service": "codedeploy.amazonaws.com"}}}"#;
+        let all = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
+        let policy = json!({"RoleName": "deploys", "PolicyName": "all", "PolicyDocument": all});
         let configs =
             ["ECSAllAtOnce", "ECSLinear10PercentEvery1Minutes", "ECSCanary10Percent5Minutes"];
         let config = format!("CodeDeployDefault.{}", configs[self.below(3) as usize]);
@@ -435,31 +403,23 @@ impl History {
             "ecsServices": [{"serviceName": "s", "clusterName": "c"}],
             "autoRollbackConfiguration": {"enabled": !events.is_empty(), "events": events},
         });
-        let Life { house, root, world } = &self.life;
-        let service = crate::api::service(house.clone());
-        let front = Front::new(
-            vec![service],
-            Vec::new(),
-            house.iam.clone(),
-            world.clone(),
-            Limits::default(),
-        );
-        let application = json!({"applicationName": "a", "computePlatform": "ECS"});
-        front.call(root.clone(), "codedeploy", "CreateApplication", application).await.unwrap();
-        front.call(root.clone(), "codedeploy", "CreateDeploymentGroup", group).await.unwrap();
-    }
-
-    /// The process has crashed: another one starts where it was.
-    async fn crash(&mut self) {
-        self.lives += 1;
-        self.life.world.end().await;
-        let seed = self.seed * 1000 + self.lives;
-        // The clock of what outlives crashes goes on.
-        let at = (seed, self.random.now());
-        let kept = (&self.disk, &self.sealer);
-        let (life, front) = live(at, kept, &self.directory, &self.outside);
-        life.house.start(front);
-        self.life = life;
+        let Life { front, root, .. } = &self.process.life;
+        for (service, operation, request) in [
+            (
+                "iam",
+                "CreateRole",
+                json!({"RoleName": "deploys", "AssumeRolePolicyDocument": trust}),
+            ),
+            ("iam", "PutRolePolicy", policy),
+            (
+                "codedeploy",
+                "CreateApplication",
+                json!({"applicationName": "a", "computePlatform": "ECS"}),
+            ),
+            ("codedeploy", "CreateDeploymentGroup", group),
+        ] {
+            front.call(root.clone(), service, operation, request).await.unwrap();
+        }
     }
 
     /// Calls an operation; nothing when the process crashed meanwhile.
@@ -467,38 +427,28 @@ impl History {
         &mut self,
         call: impl AsyncFn(&CodeDeploy, &Context) -> Result<T, Fault>,
     ) -> Option<Result<T, Fault>> {
-        let (house, mut root, disk) =
-            (self.life.house.clone(), self.life.root.clone(), self.disk.clone());
-        root.now = self.life.world.now();
-        let done = tokio::select! {
-            done = call(&house, &root) => Some(done),
-            () = disk.crashed() => None,
-        };
-        if done.is_none() {
-            self.crash().await;
-        }
-        done
+        let called = self.process.call(async |life| {
+            let mut root = life.root.clone();
+            root.now = life.world.now();
+            call(&life.house, &root).await
+        });
+        called.await
     }
 
     fn all(&self) -> Vec<Arc<Deployment>> {
-        self.life.house.store.read().scan_prefix::<Deployment>(&format!("{REALM}/")).collect()
+        self.process
+            .life
+            .house
+            .store
+            .read()
+            .scan_prefix::<Deployment>(&format!("{REALM}/"))
+            .collect()
     }
 
     fn open(&self) -> Option<Arc<Deployment>> {
         let open: Vec<_> = self.all().into_iter().filter(|one| one.is_open()).collect();
         assert!(open.len() <= 1, "a group has one deployment at a time");
         open.into_iter().next()
-    }
-
-    async fn wait(&mut self, wait: Duration) {
-        let (disk, world) = (self.disk.clone(), self.life.world.clone());
-        let crashed = tokio::select! {
-            () = disk.crashed() => true,
-            () = world.sleep(wait) => false,
-        };
-        if crashed {
-            self.crash().await;
-        }
     }
 
     /// Begins a deployment of a new version.
@@ -568,7 +518,8 @@ impl History {
                 0 => self.meddle(&open.id).await,
                 _ => {
                     let seconds = self.below(20);
-                    self.wait(Duration::from_millis(200 + u64::from(seconds) * 1000)).await;
+                    let wait = Duration::from_millis(200 + u64::from(seconds) * 1000);
+                    self.process.wait(wait).await;
                 }
             }
         }
@@ -634,7 +585,7 @@ impl History {
             self.rest().await;
             self.check();
         }
-        self.life.world.end().await;
+        self.process.life.world.end().await;
     }
 }
 

@@ -15,19 +15,17 @@ use ecr::api as ecr_api;
 use iam::Iam;
 use s3::{S3, model::Bucket};
 use serde_json::{Value as Json, json};
-use simulation::{below, handler};
+use simulation::{Kept, Process, below, handler};
 use std::{
     collections::BTreeSet,
     result::Result,
     sync::{Arc, Mutex},
     time::Duration,
 };
-use store::{DiskFault, Fate, MemoryDisk, Sealer, Store};
-use tempfile::TempDir;
+use store::{DiskFault, Store};
 use wire::{Context, Fault, Front, Limits, Service};
-use world::{Timestamp, World};
+use world::World;
 
-const START: i64 = 1_700_000_000_000;
 const REALM: &str = "123456789012/us-east-1";
 const PIPELINE: &str = "p";
 const LAST: &str = "Deploy";
@@ -167,22 +165,23 @@ fn builds(world: &World, outside: &Shared) -> Service {
         )
 }
 
-/// One process: what a crash ends.
+/// What a crash ends.
 struct Life {
     world: World,
     house: Arc<CodePipeline>,
     root: Context,
+    front: Arc<Front>,
+}
+
+impl simulation::Life for Life {
+    fn world(&self) -> &World {
+        &self.world
+    }
 }
 
 struct History {
-    seed: u64,
-    lives: u64,
+    process: Process<Life>,
     outside: Shared,
-    disk: MemoryDisk,
-    sealer: Arc<Sealer>,
-    directory: TempDir,
-    life: Life,
-    random: World,
     /// The mode of the pipeline, and what its last stage does after a failure.
     mode: ExecutionMode,
     on_failure: Option<api::Result>,
@@ -193,16 +192,10 @@ struct History {
     stopped: BTreeSet<String>,
 }
 
-fn live(
-    (seed, now): (u64, Timestamp),
-    (disk, sealer): (&MemoryDisk, &Arc<Sealer>),
-    directory: &TempDir,
-    outside: &Shared,
-) -> (Life, Arc<Front>) {
-    let world = World::simulated(seed, now);
-    let store = Store::on(disk, world.clone());
-    let iam = Iam::new(store.clone(), world.clone(), sealer.clone()).unwrap();
-    let place = |name: &str| directory.path().join(name);
+fn live(kept: &Kept, world: World, outside: &Shared) -> Life {
+    let store = Store::on(&kept.disk, world.clone());
+    let iam = Iam::new(store.clone(), world.clone(), kept.sealer.clone()).unwrap();
+    let place = |name: &str| kept.directory.path().join(name);
     let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &place("s3")).unwrap();
     let git = place("git");
     let codecommit = CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, "local", 1);
@@ -217,8 +210,9 @@ fn live(
         registry(&world, outside),
         builds(&world, outside),
     ];
-    let front = Front::new(services, Vec::new(), iam, world.clone(), Limits::default());
-    (Life { world, house, root }, Arc::new(front))
+    let front = Arc::new(Front::new(services, Vec::new(), iam, world.clone(), Limits::default()));
+    house.start(front.clone());
+    Life { world, house, root, front }
 }
 
 fn action(name: &str, category: &str, provider: &str, order: i32, configuration: Json) -> Json {
@@ -236,47 +230,32 @@ fn build(name: &str, order: i32) -> Json {
 
 impl History {
     async fn new(seed: u64) -> Self {
-        let random = World::simulated(seed, Timestamp::from_millis(START));
-        let (outside, disk) = (Shared::default(), MemoryDisk::new());
-        let sealer = Arc::new(Sealer::in_memory(random.clone()));
-        let directory = tempfile::tempdir().unwrap();
-        let at = (seed, random.now());
-        let (life, front) = live(at, (&disk, &sealer), &directory, &outside);
+        let outside = Shared::default();
+        let shared = outside.clone();
+        let process = Process::new(seed, move |kept, world| live(kept, world, &shared));
         let modes = [ExecutionMode::Superseded, ExecutionMode::Queued, ExecutionMode::Parallel];
-        let mode = modes[below(&random, 3) as usize];
+        let mode = modes[process.below(3) as usize];
         let after = [None, Some(api::Result::Rollback), Some(api::Result::Retry)];
         // Stages of pipelines that run in parallel are not rolled back.
         let kinds = if mode == ExecutionMode::Parallel { 1 } else { 3 };
-        let on_failure = after[below(&random, kinds) as usize];
+        let on_failure = after[process.below(kinds) as usize];
         outside.lock().unwrap().parallel = mode == ExecutionMode::Parallel;
         let history = Self {
-            seed,
-            lives: 0,
+            process,
             outside,
-            disk,
-            sealer,
-            directory,
-            life,
-            random,
             mode,
             on_failure,
             versions: 0,
             begun: BTreeSet::new(),
             stopped: BTreeSet::new(),
         };
-        history.make(&front).await;
-        history.life.house.start(front);
-        let crashes = history.random.clone();
-        history.disk.decide(move |_| match below(&crashes, 100) {
-            0..2 => Fate::CrashBefore,
-            2..4 => Fate::CrashAfter,
-            _ => Fate::Commit,
-        });
+        history.make().await;
+        history.process.unsettle();
         history
     }
 
     /// Makes the role, the bucket and the pipeline.
-    async fn make(&self, front: &Front) {
+    async fn make(&self) {
         let trust = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
             "Principal": {"Service": "codepipeline.amazonaws.com"}}}"#;
         let all = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}"#;
@@ -299,18 +278,11 @@ impl History {
             "executionMode": self.mode.as_str(),
         });
         let named = |policy: &str| json!({"RoleName": "pipes", "PolicyName": "all", "PolicyDocument": policy});
-        for (service, operation, request) in [
-            ("iam", "CreateRole", json!({"RoleName": "pipes", "AssumeRolePolicyDocument": trust})),
-            ("iam", "PutRolePolicy", named(all)),
-            ("codepipeline", "CreatePipeline", json!({"pipeline": pipeline})),
-        ] {
-            front.call(self.life.root.clone(), service, operation, request).await.unwrap();
-        }
         let bucket = Bucket {
             name: "artifacts".to_owned(),
             account: simulation::ACCOUNT.to_owned(),
             region: simulation::REGION.to_owned(),
-            created: self.random.now(),
+            created: self.process.life.world.now(),
             tags: Default::default(),
             policy: None,
             versioning: Default::default(),
@@ -319,27 +291,23 @@ impl History {
             lifecycle: Vec::new(),
             event_bridge: false,
         };
-        let made = self.life.house.store.write(move |tx| {
+        let made = self.process.life.house.store.write(move |tx| {
             tx.put(bucket);
             Ok::<_, DiskFault>(())
         });
         made.await.unwrap();
+        let Life { front, root, .. } = &self.process.life;
+        for (service, operation, request) in [
+            ("iam", "CreateRole", json!({"RoleName": "pipes", "AssumeRolePolicyDocument": trust})),
+            ("iam", "PutRolePolicy", named(all)),
+            ("codepipeline", "CreatePipeline", json!({"pipeline": pipeline})),
+        ] {
+            front.call(root.clone(), service, operation, request).await.unwrap();
+        }
     }
 
     fn below(&self, bound: u32) -> u32 {
-        below(&self.random, bound)
-    }
-
-    /// The process has crashed: another one starts where it was.
-    async fn crash(&mut self) {
-        self.lives += 1;
-        self.life.world.end().await;
-        // The clock of what outlives crashes goes on.
-        let at = (self.seed * 1000 + self.lives, self.random.now());
-        let kept = (&self.disk, &self.sealer);
-        let (life, front) = live(at, kept, &self.directory, &self.outside);
-        life.house.start(front);
-        self.life = life;
+        self.process.below(bound)
     }
 
     /// Calls an operation; nothing when the process crashed meanwhile.
@@ -347,23 +315,18 @@ impl History {
         &mut self,
         call: impl AsyncFn(&CodePipeline, &Context) -> Result<T, Fault>,
     ) -> Option<Result<T, Fault>> {
-        let (house, mut root, disk) =
-            (self.life.house.clone(), self.life.root.clone(), self.disk.clone());
-        root.now = self.life.world.now();
-        let done = tokio::select! {
-            done = call(&house, &root) => Some(done),
-            () = disk.crashed() => None,
-        };
-        if done.is_none() {
-            self.crash().await;
-        }
-        done
+        let called = self.process.call(async |life| {
+            let mut root = life.root.clone();
+            root.now = life.world.now();
+            call(&life.house, &root).await
+        });
+        called.await
     }
 
     /// The oldest first.
     fn all(&self) -> Vec<Arc<Execution>> {
         let prefix = Execution::prefix_of(REALM, PIPELINE);
-        self.life.house.store.read().scan_prefix::<Execution>(&prefix).collect()
+        self.process.life.house.store.read().scan_prefix::<Execution>(&prefix).collect()
     }
 
     /// What must hold at any time.
@@ -383,15 +346,8 @@ impl History {
     }
 
     async fn wait(&mut self) {
-        let (disk, world) = (self.disk.clone(), self.life.world.clone());
         let wait = Duration::from_millis(self.below(4000).into());
-        let crashed = tokio::select! {
-            () = disk.crashed() => true,
-            () = world.sleep(wait) => false,
-        };
-        if crashed {
-            self.crash().await;
-        }
+        self.process.wait(wait).await;
     }
 
     async fn begin(&mut self) {
@@ -542,6 +498,11 @@ impl History {
                     && run.entered < failed.stages[3].entered
             });
             let good = good.max_by_key(|one| one.stages[3].entered);
+            if let Some(back) = back {
+                let entries = all.iter().map(|one| one.stages[3].entered);
+                let next = entries.filter(|at| *at > failed.stages[3].entered).min();
+                assert_eq!(next, Some(back.stages[3].entered), "what is new comes before");
+            }
             let back = back.map(|back| version(back));
             let expected = good.filter(|_| failed.rollback.is_none()).map(|good| version(good));
             assert_eq!(back, expected, "what is rolled back ends on the last good version");
@@ -559,7 +520,7 @@ impl History {
             self.rest().await;
             self.check();
         }
-        self.life.world.end().await;
+        self.process.life.world.end().await;
     }
 }
 

@@ -9,19 +9,12 @@ use crate::{
     target::{Kind, SERVICE},
 };
 use serde_json::{Map, Value as Json, json};
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use store::DiskFault;
-use tokio::sync::Notify;
 use wire::{Fault, Principal, PrincipalKind};
 
 /// So many are under way at once.
 const MOST_UNDER_WAY: usize = 32;
-/// The longest wait between two looks.
-const ROUND: Duration = Duration::from_secs(60);
 /// The wait after the first vain attempt, doubled after each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -51,38 +44,11 @@ fn never(why: impl Into<String>) -> Failed {
 }
 
 pub(crate) async fn drive(events: Arc<Events>) {
-    let mut watch = events.store.watch::<Delivery>();
-    let under_way = Arc::new(Mutex::new(HashSet::<String>::new()));
-    let done = Arc::new(Notify::new());
-    loop {
-        let now = events.world.now();
-        let mut next = None;
-        for delivery in events.store.read().scan::<Delivery>() {
-            if delivery.due > now {
-                next = Some(next.map_or(delivery.due, |next| delivery.due.min(next)));
-                continue;
-            }
-            let mut busy = under_way.lock().expect("nothing panics with the lock held");
-            if busy.len() >= MOST_UNDER_WAY {
-                break;
-            }
-            if !busy.insert(delivery.id.clone()) {
-                continue;
-            }
-            let (events, under_way, done) = (events.clone(), under_way.clone(), done.clone());
-            events.world.clone().spawn("a delivery", async move {
-                carry(&events, &delivery).await;
-                under_way.lock().expect("nothing panics with the lock held").remove(&delivery.id);
-                done.notify_one();
-            });
-        }
-        let wait = next.map_or(ROUND, |next| next.since(now).min(ROUND));
-        tokio::select! {
-            () = events.world.sleep(wait) => {}
-            () = watch.changed() => {}
-            () = done.notified() => {}
-        }
-    }
+    let carry = |one: Arc<Delivery>| {
+        let events = events.clone();
+        async move { carry(&events, &one).await }
+    };
+    store::carry_due(&events.store, &events.world, "a delivery", MOST_UNDER_WAY, carry).await;
 }
 
 /// Tries once and writes down what came of it.

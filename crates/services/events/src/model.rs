@@ -4,7 +4,7 @@ use crate::api::Target;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use store::Record;
+use store::{Due, Record};
 use world::Timestamp;
 
 /// A rule of the default bus.
@@ -73,5 +73,11 @@ impl Record for Delivery {
     const TABLE: &'static str = "events.delivery";
     fn key(&self) -> String {
         self.id.clone()
+    }
+}
+
+impl Due for Delivery {
+    fn due(&self) -> Timestamp {
+        self.due
     }
 }

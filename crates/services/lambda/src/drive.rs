@@ -7,13 +7,8 @@ use crate::{
     model::{Function, Invocation},
 };
 use bytes::Bytes;
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use store::{DiskFault, Record};
-use tokio::sync::Notify;
 use world::Timestamp;
 
 /// The waits after the first and the second failure; there is no attempt after the third.
@@ -23,44 +18,15 @@ const OLDEST: Duration = Duration::from_secs(6 * 3600);
 /// The wait before a function that was not reached is asked again, doubled after each, up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// The longest wait between two looks.
-const ROUND: Duration = Duration::from_secs(60);
 /// So many at once: the rest of the turns is for those who wait for an answer.
 const MOST_UNDER_WAY: usize = 50;
 
 pub(crate) async fn drive(service: Arc<Lambda>) {
-    let mut watch = service.store.watch::<Invocation>();
-    let under_way = Arc::new(Mutex::new(HashSet::<String>::new()));
-    let done = Arc::new(Notify::new());
-    loop {
-        let now = service.world.now();
-        let mut next = None;
-        for invocation in service.store.read().scan::<Invocation>() {
-            if invocation.due > now {
-                next = Some(next.map_or(invocation.due, |next| invocation.due.min(next)));
-                continue;
-            }
-            let mut busy = under_way.lock().expect("nothing panics with the lock held");
-            if busy.len() >= MOST_UNDER_WAY {
-                break;
-            }
-            if !busy.insert(invocation.id.clone()) {
-                continue;
-            }
-            let (service, under_way, done) = (service.clone(), under_way.clone(), done.clone());
-            service.world.clone().spawn("an invocation", async move {
-                carry(&service, &invocation).await;
-                under_way.lock().expect("nothing panics with the lock held").remove(&invocation.id);
-                done.notify_one();
-            });
-        }
-        let wait = next.map_or(ROUND, |next| next.since(now).min(ROUND));
-        tokio::select! {
-            () = service.world.sleep(wait) => {}
-            () = watch.changed() => {}
-            () = done.notified() => {}
-        }
-    }
+    let carry = |one: Arc<Invocation>| {
+        let service = service.clone();
+        async move { carry(&service, &one).await }
+    };
+    store::carry_due(&service.store, &service.world, "an invocation", MOST_UNDER_WAY, carry).await;
 }
 
 /// Tries once and writes down what came of it.

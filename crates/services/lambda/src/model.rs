@@ -1,7 +1,7 @@
 //! The durable records of Lambda.
 
 use serde::{Deserialize, Serialize};
-use store::{Record, Sealed};
+use store::{Due, Record, Sealed};
 use world::Timestamp;
 
 /// A function of an account in a region.
@@ -48,5 +48,11 @@ impl Record for Invocation {
     const TABLE: &'static str = "lambda.invocation";
     fn key(&self) -> String {
         self.id.clone()
+    }
+}
+
+impl Due for Invocation {
+    fn due(&self) -> Timestamp {
+        self.due
     }
 }
