@@ -1,12 +1,15 @@
 """Sources of git hosts elsewhere: a pipeline follows a repository that nothing here tells of."""
 
+import asyncio
 import json
 import os
-import socket
+import shlex
 import subprocess
+import threading
 import time
 import urllib.request
 
+import asyncssh
 import pytest
 from botocore.exceptions import ClientError
 
@@ -397,16 +400,32 @@ def ssh(tmp_path):
     """An SSH server of our own, its port, a key that it lets in, and what it is known by."""
     for name in ["host", "user", "stranger"]:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = [f"HostKey {tmp_path}/host", f"AuthorizedKeysFile {tmp_path}/user.pub", "UsePAM no", "StrictModes no", "PidFile none"]
-    (tmp_path / "sshd").write_text("\n".join([*settings, "ListenAddress 127.0.0.1", f"Port {port}", "PermitRootLogin prohibit-password", ""]))
-    os.makedirs("/run/sshd", exist_ok=True)
-    server = subprocess.Popen(["/usr/sbin/sshd", "-D", "-f", tmp_path / "sshd"])
-    yield port, tmp_path
-    server.terminate()
-    server.wait()
+
+    async def pump(source, target):
+        while data := await source.read(1 << 16):
+            target.write(data)
+            await target.drain()
+
+    async def run(process):
+        command = shlex.split(process.command)
+        git = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE)
+        asked = asyncio.create_task(pump(process.stdin, git.stdin))
+        await pump(git.stdout, process.stdout)
+        process.exit(await git.wait())
+        asked.cancel()
+
+    async def serve():
+        keys = dict(server_host_keys=[str(tmp_path / "host")], authorized_client_keys=str(tmp_path / "user.pub"))
+        return await asyncssh.listen("127.0.0.1", 0, process_factory=run, encoding=None, **keys)
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    server = asyncio.run_coroutine_threadsafe(serve(), loop).result(30)
+    yield server.get_port(), tmp_path
+    loop.call_soon_threadsafe(server.close)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
 
 
 def test_repositories_of_this_machine_and_by_ssh(secluded, ssh):
