@@ -156,7 +156,8 @@ def test_groups_in_stacks_and_lists(builds):
     changed = api.batch_get_report_groups(reportGroupArns=[arn])["reportGroups"][0]
     assert changed["tags"] == [{"key": "b", "value": "2"}] and changed["lastModified"] > changed["created"]
     listed = api.list_report_groups(sortBy="LAST_MODIFIED_TIME", sortOrder="DESCENDING")["reportGroups"]
-    assert listed[0] == arn and sorted(listed) == sorted(api.list_report_groups()["reportGroups"])
+    named = api.list_report_groups()["reportGroups"]
+    assert listed[0] == arn and sorted(listed) == named and api.list_report_groups(sortOrder="DESCENDING")["reportGroups"] == named[::-1]
     api.update_report_group(arn=arn, tags=[])
     stacks.delete(name)
     assert arn not in api.list_report_groups()["reportGroups"]

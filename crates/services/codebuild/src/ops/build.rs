@@ -1,6 +1,6 @@
 //! Builds.
 
-use super::{PAGE, check_role, find, find_build, project_arn, project_name};
+use super::{Asked, check_role, find, find_build, project_arn, project_name};
 use crate::{
     CodeBuild,
     api::{Build as Document, *},
@@ -26,36 +26,6 @@ const PIPELINE: &str = "codepipeline/";
 pub(crate) fn most_at_once() -> usize {
     let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
     cpus.max(2)
-}
-
-/// A page of `all`, by their keys, and the token for the next one.
-pub(super) fn page(
-    listing: &str,
-    all: &mut Vec<(String, String)>,
-    order: Option<SortOrderType>,
-    token: Option<String>,
-) -> Result<(Vec<String>, Option<String>), Fault> {
-    let descending = order == Some(SortOrderType::Descending);
-    all.sort();
-    if descending {
-        all.reverse();
-    }
-    let mark = format!("{listing}|{descending}|");
-    let after = token
-        .map(|token| token.strip_prefix(&mark).map(str::to_owned).ok_or_else(faults::token))
-        .transpose()?;
-    let is_new = |key: &String| {
-        after.as_ref().is_none_or(|after| if descending { key < after } else { key > after })
-    };
-    let mut rest = all.drain(..).filter(|(key, _)| is_new(key)).peekable();
-    let (mut items, mut last) = (Vec::new(), String::new());
-    while items.len() < PAGE
-        && let Some((key, item)) = rest.next()
-    {
-        items.push(item);
-        last = key;
-    }
-    Ok((items, rest.peek().map(|_| format!("{mark}{last}"))))
 }
 
 /// Who began a build, as AWS writes it.
@@ -395,13 +365,13 @@ fn list(
 ) -> Result<(Vec<String>, Option<String>), Fault> {
     let snapshot = service.store.read();
     let all = snapshot.scan_prefix::<Build>(prefix);
-    let mut all: Vec<(String, String)> = all
-        .map(|build| {
-            let began = build.document.start_time.map_or(0, |time| time.millis());
-            (format!("{began:020}/{}", build.id), build.name())
-        })
-        .collect();
-    page(listing, &mut all, order.or(Some(SortOrderType::Descending)), token)
+    let all = all.map(|build| {
+        let began = build.document.start_time.map_or(0, |time| time.millis());
+        (format!("{began:020}/{}", build.id), build.name())
+    });
+    let order = order.or(Some(SortOrderType::Descending));
+    let asked = Asked { listing: listing.to_owned(), order, token, most: None };
+    asked.page(all.collect())
 }
 
 pub(crate) async fn list_builds(

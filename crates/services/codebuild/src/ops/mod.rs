@@ -7,7 +7,9 @@ pub(crate) mod report;
 pub(crate) mod report_group;
 
 use crate::{
-    CodeBuild, faults,
+    CodeBuild,
+    api::SortOrderType,
+    faults,
     model::{Build, Project},
 };
 use iam::SessionError;
@@ -19,7 +21,48 @@ pub(crate) const SERVICE: &str = "codebuild.amazonaws.com";
 /// How long a role is taken on for, at a time.
 const SESSION: Duration = Duration::from_secs(6 * 3600);
 /// So many are on a page, as on AWS.
-pub(crate) const PAGE: usize = 100;
+const PAGE: usize = 100;
+
+/// What of a list is asked for.
+pub(crate) struct Asked {
+    /// Which list it is: tokens are good for one only.
+    pub listing: String,
+    pub order: Option<SortOrderType>,
+    pub token: Option<String>,
+    pub most: Option<i32>,
+}
+
+impl Asked {
+    /// A page of what has these keys, and the next page's token.
+    pub(crate) fn page<T>(
+        self,
+        mut all: Vec<(String, T)>,
+    ) -> Result<(Vec<T>, Option<String>), Fault> {
+        let descending = self.order == Some(SortOrderType::Descending);
+        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+        if descending {
+            all.reverse();
+        }
+        let mark = format!("{}|{descending}|", self.listing);
+        let after = self
+            .token
+            .map(|token| token.strip_prefix(&mark).map(str::to_owned).ok_or_else(faults::token))
+            .transpose()?;
+        let is_new = |key: &String| {
+            after.as_ref().is_none_or(|after| if descending { key < after } else { key > after })
+        };
+        let most = self.most.map_or(PAGE, |most| most.clamp(1, PAGE as i32) as usize);
+        let mut rest = all.into_iter().filter(|(key, _)| is_new(key)).peekable();
+        let (mut items, mut last) = (Vec::new(), String::new());
+        while items.len() < most
+            && let Some((key, item)) = rest.next()
+        {
+            items.push(item);
+            last = key;
+        }
+        Ok((items, rest.peek().map(|_| format!("{mark}{last}"))))
+    }
+}
 
 pub(crate) fn project_arn(ctx: &Context, name: &str) -> String {
     ctx.arn("codebuild", format!("project/{name}"))

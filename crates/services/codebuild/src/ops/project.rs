@@ -1,6 +1,6 @@
 //! Projects.
 
-use super::{check_role, find, project_arn, project_name};
+use super::{Asked, check_role, find, project_arn, project_name};
 use crate::{
     CodeBuild,
     api::{Project as Document, *},
@@ -221,21 +221,25 @@ pub(crate) async fn list_projects(
     let snapshot = service.store.read();
     let by = input.sort_by.unwrap_or(ProjectSortByType::Name);
     let all = snapshot.scan_prefix::<Project>(&format!("{}/", ctx.realm()));
-    let mut all: Vec<(String, String)> = all
-        .map(|project| {
-            let time = |time: Option<world::Timestamp>| {
-                format!("{:020}/{}", time.map_or(0, |time| time.millis()), project.name)
-            };
-            let key = match by {
-                ProjectSortByType::Name => project.name.clone(),
-                ProjectSortByType::CreatedTime => time(project.document.created),
-                ProjectSortByType::LastModifiedTime => time(project.document.last_modified),
-            };
-            (key, project.name.clone())
-        })
-        .collect();
-    let page = super::build::page("ListProjects", &mut all, input.sort_order, input.next_token)?;
-    Ok(ListProjectsOutput { projects: Some(page.0), next_token: page.1 })
+    let all = all.map(|project| {
+        let time = |time: Option<world::Timestamp>| {
+            format!("{:020}/{}", time.map_or(0, |time| time.millis()), project.name)
+        };
+        let key = match by {
+            ProjectSortByType::Name => project.name.clone(),
+            ProjectSortByType::CreatedTime => time(project.document.created),
+            ProjectSortByType::LastModifiedTime => time(project.document.last_modified),
+        };
+        (key, project.name.clone())
+    });
+    let asked = Asked {
+        listing: "ListProjects".to_owned(),
+        order: input.sort_order,
+        token: input.next_token,
+        most: None,
+    };
+    let (projects, next_token) = asked.page(all.collect())?;
+    Ok(ListProjectsOutput { projects: Some(projects), next_token })
 }
 
 pub(crate) async fn invalidate_project_cache(

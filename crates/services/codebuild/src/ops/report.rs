@@ -1,6 +1,9 @@
 //! Reports, and what is in them.
 
-use super::report_group::{Asked, find_group, group_name};
+use super::{
+    Asked,
+    report_group::{find_group, group_name},
+};
 use crate::{
     CodeBuild,
     api::{self, *},

@@ -1,6 +1,6 @@
 //! Groups of reports.
 
-use super::{PAGE, project::tags};
+use super::{Asked, project::tags};
 use crate::{
     CodeBuild,
     api::{self, *},
@@ -9,7 +9,7 @@ use crate::{
 };
 use std::{result::Result, sync::Arc};
 use store::Record;
-use wire::{Context, Fault, Page};
+use wire::{Context, Fault};
 
 /// The most groups that can be asked for at once.
 const MOST_ASKED: usize = 100;
@@ -196,38 +196,4 @@ pub(crate) async fn list_report_groups(
     };
     let (groups, next_token) = asked.page(all.collect())?;
     Ok(ListReportGroupsOutput { report_groups: Some(groups), next_token })
-}
-
-/// What of a list is asked for.
-pub(crate) struct Asked {
-    /// Which list it is: tokens are good for one only.
-    pub listing: String,
-    pub order: Option<SortOrderType>,
-    pub token: Option<String>,
-    pub most: Option<i32>,
-}
-
-impl Asked {
-    /// A page of what has these keys.
-    pub(crate) fn page<T>(
-        self,
-        mut all: Vec<(String, T)>,
-    ) -> Result<(Vec<T>, Option<String>), Fault> {
-        let down = self.order == Some(SortOrderType::Descending);
-        if down {
-            // Pages go up by their keys: down is up by what is left to the greatest.
-            for (key, _) in &mut all {
-                *key = key
-                    .chars()
-                    .map(|c| char::from_u32(0x10_FFFF - c as u32).unwrap_or(c))
-                    .collect();
-            }
-        }
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let most = self.most.map_or(PAGE, |most| most.clamp(1, PAGE as i32) as usize);
-        let listing = format!("{} {down}", self.listing);
-        let page = Page::take(&listing, self.token.as_deref(), most, all.into_iter());
-        let page = page.map_err(|_| faults::token())?;
-        Ok((page.items, page.next_token))
-    }
 }
