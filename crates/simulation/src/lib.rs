@@ -71,6 +71,9 @@ pub trait Life {
     fn world(&self) -> &World;
 }
 
+/// What makes a life of what the one before left.
+type Begin<L> = Box<dyn Fn(&Kept, World) -> L>;
+
 /// The process under test: after each crash another life begins where the last one was.
 pub struct Process<L> {
     /// What there is of it at any time.
@@ -79,7 +82,7 @@ pub struct Process<L> {
     pub life: L,
     seed: u64,
     lives: u64,
-    begin: Box<dyn Fn(&Kept, World) -> L>,
+    begin: Begin<L>,
 }
 
 impl<L: Life> Process<L> {

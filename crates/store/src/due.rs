@@ -19,9 +19,9 @@ pub trait Due: Record {
     fn due(&self) -> Timestamp;
 }
 
-/// Carries out all records of a table, on and on: each when it is due, by one at a time, and `most` at once. `carry` does
-/// it once and writes down what came of it: that the record is gone, or due later. One that is due still is carried out
-/// again.
+/// Carries out all records of a table, on and on: each when it is due, by one at a time, and `most` at once. `carry`
+/// does it once and writes down what came of it: that the record is gone, or due later. One that is due still is
+/// carried out again.
 pub async fn carry_due<R: Due, F>(
     store: &Store,
     world: &World,
