@@ -102,7 +102,7 @@ def test_what_is_wrong_with_a_report_is_told(builds):
         "broken": {"files": "*.xml"},
         own: {"files": "good.xml"},
         own + "-not": {"files": "good.xml"},
-        "other": {"files": "good.xml", "file-format": "CUCUMBERJSON"},
+        "a/b": {"files": "good.xml"},
     }
     buildspec = spec(write("broken.xml", "<testsuite><testcase>"), write("good.xml", JUNIT.format("")), reports=reports)
     project = builds.project(buildspec)
@@ -111,9 +111,8 @@ def test_what_is_wrong_with_a_report_is_told(builds):
     assert {group: (one["status"], one["testSummary"]["total"]) for group, one in told.items()} == {
         name: ("SUCCEEDED", 3),
         f"{project}-broken": ("INCOMPLETE", 3),
-        f"{project}-other": ("INCOMPLETE", 0),
     }
-    for says in ["report none: no matching report files found", "broken.xml cannot be read", "there is no report group", "good.xml cannot be read"]:
+    for says in ["report none: no matching report files found", "broken.xml cannot be read", "there is no report group", "cannot be a report group's name"]:
         builds.logged(found, says)
     # A role that may not.
     builds.iam.put_role_policy(RoleName=builds.role_name, PolicyName="all", PolicyDocument=allow("logs:*", "ecr:*"))

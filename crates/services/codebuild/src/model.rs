@@ -231,11 +231,6 @@ pub struct Report {
 }
 
 impl Report {
-    /// Made at a time.
-    pub fn at(self, created: Timestamp) -> Self {
-        Self { created, ..self }
-    }
-
     /// Its ARN.
     pub fn arn(&self) -> String {
         format!("{}:{}", ReportGroup::arn_of(&self.realm, &self.group), self.id)

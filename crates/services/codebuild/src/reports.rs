@@ -16,6 +16,7 @@ use std::{
 };
 use store::DiskFault;
 use wire::{Context, Principal};
+use world::Timestamp;
 
 /// The most files of a report, and the longest of them, in bytes.
 const MOST_FILES: usize = 500;
@@ -25,6 +26,8 @@ const LONGEST: u64 = 16 << 20;
 const MOST_CASES: usize = 500;
 /// The most reports of a group.
 const MOST_REPORTS: usize = 1000;
+/// The longest name of a group.
+const LONGEST_NAME: usize = 128;
 /// How long a report is there.
 pub(crate) const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// The format of a report that names none.
@@ -52,7 +55,12 @@ pub(crate) async fn make(
 /// The name of the group that a buildspec means; whether it is to be made when it is not there.
 fn group_of(build: &Build, name: &str) -> Result<(String, bool), String> {
     if !name.starts_with("arn:") {
-        return Ok((format!("{}-{name}", build.project), true));
+        let letter = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let group = format!("{}-{name}", build.project);
+        return match group.len() <= LONGEST_NAME && group.chars().all(letter) {
+            true => Ok((group, true)),
+            false => Err(format!("{} cannot be a report group's name", group.escape_debug())),
+        };
     }
     let (account, region) = build.realm.split_once('/').unwrap_or_default();
     let prefix = format!("arn:aws:codebuild:{region}:{account}:report-group/");
@@ -103,7 +111,7 @@ async fn make_one(
     let (content, said) = read.map_err(|error| error.to_string())??;
     lines.extend(said.iter().cloned());
     let now = service.world.now();
-    let made = report(build, &group, format, content, said.is_empty()).at(now);
+    let made = report((build, &group), format, content, said.is_empty(), now);
     let (reported, realm) = (made.arn(), build.realm.clone());
     let written = service.store.write(move |tx| {
         if tx.get::<ReportGroup>(&key).is_none() {
@@ -133,7 +141,13 @@ async fn make_one(
 
 /// A report of what was read. A build makes one in a group, whose id is its own: read again after a crash, it is the
 /// same.
-fn report(build: &Build, group: &str, format: Format, content: Content, whole: bool) -> Report {
+fn report(
+    (build, group): (&Build, &str),
+    format: Format,
+    content: Content,
+    whole: bool,
+    now: Timestamp,
+) -> Report {
     let Content { mut cases, mut coverage, bad } = content;
     let truncated = cases.len() > MOST_CASES || coverage.len() > MOST_CASES;
     cases.truncate(MOST_CASES);
@@ -149,7 +163,7 @@ fn report(build: &Build, group: &str, format: Format, content: Content, whole: b
             (false, true) => ReportStatusType::Succeeded,
             (false, false) => ReportStatusType::Incomplete,
         },
-        created: world::Timestamp::from_millis(0),
+        created: now,
         truncated,
         cases,
         coverage,
