@@ -11,7 +11,7 @@ SAM := aws-sam-cli==1.170.0
 
 demo: deps venv
 	$(CARGO) build --release -p neargate
-	PATH="$(CURDIR)/$(VENV)/bin:$(CURDIR)/$${CARGO_TARGET_DIR:-target}/release:$$PATH" examples/hello/demo.sh
+	PATH="$(CURDIR)/$(VENV)/bin:$$(realpath "$${CARGO_TARGET_DIR:-target}")/release:$$PATH" examples/hello/demo.sh
 
 test: deps venv tools lint
 	$(CARGO) test --workspace
