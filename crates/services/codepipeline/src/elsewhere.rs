@@ -150,7 +150,7 @@ async fn news(
                 }
                 if verdict.with(files.as_deref().unwrap_or_default()) {
                     starts.push(Start {
-                        pipeline: pipeline.key(),
+                        pipeline,
                         action,
                         connection: connection.clone(),
                         commit: pushed.commit.clone(),

@@ -93,19 +93,14 @@ fn own<'a>(
     pipeline: &'a Pipeline,
     notice: &Notice,
 ) -> Vec<(&'a str, &'a [crate::api::GitPullRequestFilter], [&'a str; 3])> {
-    let mut found = Vec::new();
-    for trigger in pipeline.declaration.triggers.iter().flatten() {
-        let configuration = &trigger.git_configuration;
-        let Some(filters) = &configuration.pull_request else { continue };
-        let name = configuration.source_action_name.as_str();
-        let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
-        let place = actions.find(|action| action.name == name).and_then(elsewhere::named);
-        let bare = |name: &str| name.trim_end_matches(".git").to_ascii_lowercase();
-        if let Some(place) = place.filter(|place| bare(place[1]) == bare(&notice.repository)) {
-            found.push((name, &filters[..], place));
-        }
-    }
-    found
+    let bare = |name: &str| name.trim_end_matches(".git").to_ascii_lowercase();
+    let mut found = triggers::sources(pipeline);
+    found.retain(|(_, [_, repository, _])| bare(repository) == bare(&notice.repository));
+    let asked = found.into_iter().filter_map(|(configuration, place)| {
+        let filters = configuration.pull_request.as_deref()?;
+        Some((configuration.source_action_name.as_str(), filters, place))
+    });
+    asked.collect()
 }
 
 /// Remembers what a webhook says, for the next look; false when there is too much of it.

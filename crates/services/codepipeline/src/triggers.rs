@@ -4,9 +4,10 @@
 use crate::{
     CodePipeline,
     api::{
-        GitBranchFilterCriteria, GitFilePathFilterCriteria, GitPullRequestEventType,
-        GitPullRequestFilter, GitPushFilter, GitTagFilterCriteria, PipelineDeclaration,
-        PipelineType, SourceRevisionOverride, SourceRevisionType, TriggerType,
+        GitBranchFilterCriteria, GitConfiguration, GitFilePathFilterCriteria,
+        GitPullRequestEventType, GitPullRequestFilter, GitPushFilter, GitTagFilterCriteria,
+        PipelineDeclaration, PipelineTriggerDeclaration, PipelineType, SourceRevisionOverride,
+        SourceRevisionType, TriggerType,
     },
     elsewhere, faults,
     model::{Pipeline, Watched},
@@ -264,24 +265,30 @@ pub(crate) fn begin_all(tx: &mut Tx, world: &World, now: Timestamp, starts: Vec<
     }
 }
 
-/// The pipelines with filters that follow a repository, with the action and its filters.
+/// The triggers of a pipeline, and connection, repository and branch of the source that each is for.
+pub(crate) fn sources(pipeline: &Pipeline) -> Vec<(&GitConfiguration, [&str; 3])> {
+    let triggers = pipeline.declaration.triggers.iter().flatten();
+    let source = |trigger: &'_ PipelineTriggerDeclaration| {
+        let name = &trigger.git_configuration.source_action_name;
+        let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
+        actions.find(|action| action.name == *name).and_then(elsewhere::named)
+    };
+    let with = |trigger| Some((trigger, source(trigger)?));
+    triggers.filter_map(with).map(|(trigger, place)| (&trigger.git_configuration, place)).collect()
+}
+
+/// The keys of the pipelines that filter pushes to a repository, with the action and its filters.
 pub(crate) fn followers(
     service: &CodePipeline,
     watched: &Watched,
-) -> Vec<(Pipeline, String, Vec<GitPushFilter>)> {
+) -> Vec<(String, String, Vec<GitPushFilter>)> {
     let mut found = Vec::new();
     for pipeline in service.store.read().scan_prefix::<Pipeline>(&format!("{}/", watched.realm)) {
-        for trigger in pipeline.declaration.triggers.iter().flatten() {
-            let configuration = &trigger.git_configuration;
-            let name = &configuration.source_action_name;
-            let mut actions = pipeline.declaration.stages.iter().flat_map(|stage| &stage.actions);
-            let action = actions.find(|action| action.name == *name);
-            let place = action.and_then(elsewhere::named);
-            let here = place.is_some_and(|[connection, repository, _]| {
-                connection == watched.connection && repository == watched.repository
-            });
+        for (configuration, [connection, repository, _]) in sources(&pipeline) {
+            let here = connection == watched.connection && repository == watched.repository;
             if let Some(push) = configuration.push.as_ref().filter(|_| here) {
-                found.push((Pipeline::clone(&pipeline), name.clone(), push.clone()));
+                let action = configuration.source_action_name.clone();
+                found.push((pipeline.key(), action, push.clone()));
             }
         }
     }

@@ -73,7 +73,9 @@ impl Lambda {
 
     /// The function of an ARN, when it is one of the account and region `realm`, and functions run anywhere.
     pub fn function(&self, realm: &str, arn: &str) -> Result<Function, String> {
-        let _ = self.endpoint.as_ref().ok_or(NOWHERE)?;
+        if self.endpoint.is_none() {
+            return Err(NOWHERE.to_owned());
+        }
         ops::invoke::function(realm, arn, None).map_err(|fault| fault.message)
     }
 
