@@ -68,7 +68,7 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
                 let error =
                     (ErrorCode::ManualStop, "The deployment was stopped by its user.".to_owned());
                 let stopped = DeploymentStatus::Stopped;
-                end(service, key, stopped, error, rollback).await
+                end(service, key, stopped, error, rollback, |_| {}).await
             }
             None => match steps::step(service, &deployment).await {
                 Ok(Flow::Wait(most)) => {
@@ -183,36 +183,33 @@ async fn done(service: &CodeDeploy, key: &str) -> Result<(), DiskFault> {
 }
 
 async fn fail(service: &CodeDeploy, key: &str, failed: Failed) -> Result<(), DiskFault> {
-    if let Some(diagnosis) = failed.diagnosis {
-        // Said first: with the end, the event is over.
-        let said = service.store.write(move |tx| {
-            tx.update::<Deployment>(key, |deployment| {
-                let Some(name) = event_of(deployment.phase) else { return };
-                if let Some(event) = deployment.events.iter_mut().find(|one| one.name == name) {
-                    event.diagnostics = Some(diagnosis);
-                }
-            });
-            Ok(())
-        });
-        said.await?;
-    }
-    let error = (failed.code, failed.message);
-    end(service, key, DeploymentStatus::Failed, error, false).await
+    let Failed { code, message, diagnosis, .. } = failed;
+    let diagnose = |deployment: &mut Deployment| {
+        let name = event_of(deployment.phase);
+        let event = deployment.events.iter_mut().find(|event| Some(event.name.as_str()) == name);
+        if let Some(event) = event.filter(|_| diagnosis.is_some()) {
+            event.diagnostics = diagnosis;
+        }
+    };
+    end(service, key, DeploymentStatus::Failed, (code, message), false, diagnose).await
 }
 
+/// Ends a deployment that did not get where it was to get; `last` is the last change of it.
 async fn end(
     service: &CodeDeploy,
     key: &str,
     status: DeploymentStatus,
     error: (ErrorCode, String),
     asked: bool,
+    last: impl FnOnce(&mut Deployment),
 ) -> Result<(), DiskFault> {
     let (now, world) = (service.world.now(), service.world.clone());
     service
         .store
         .write(move |tx| {
             if let Some(deployment) = tx.get::<Deployment>(key).filter(|one| one.is_open()) {
-                let deployment = Deployment::clone(&deployment);
+                let mut deployment = Deployment::clone(&deployment);
+                last(&mut deployment);
                 give_up(tx, &world, deployment, status, error, asked, now);
             }
             Ok(())
