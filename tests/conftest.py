@@ -265,7 +265,7 @@ def debian(tmp_path_factory):
     subprocess.run([*command, rootfs], check=True)
     libraries = directory / "libraries"
     installed = Path(boto3.__file__).parent.parent
-    for library in ["boto3", "botocore", "s3transfer", "jmespath", "grpc"]:
+    for library in ["boto3", "botocore", "s3transfer", "jmespath", "grpc", "msgpack"]:
         shutil.copytree(installed / library, libraries / library)
     shutil.copy(installed / "typing_extensions.py", libraries)
     (directory / "Dockerfile").write_text(

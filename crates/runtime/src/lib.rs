@@ -48,8 +48,8 @@ pub use protocol::{ExecRequest, PacketError, TaskStats};
 pub use spec::{
     Capabilities as ContainerCapabilities, Condition, ContainerLimits, ContainerSpec,
     DEFAULT_CAPABILITIES, DEFAULT_PIDS, DEFAULT_SPOOL_BYTES, Dependency, HealthCheck,
-    HealthCommand, IdRange, LogMode, MAX_CONTAINERS, Mount, RestartPolicy, SpecError, TaskLimits,
-    TaskSpec, Ulimit,
+    HealthCommand, IdRange, LogMode, MAX_CONTAINERS, MAX_TEXT_BYTES, Mount, RestartPolicy,
+    SpecError, TaskLimits, TaskSpec, Ulimit,
 };
 pub use spool::{Frame, MAX_FRAME_BYTES, SpoolError, SpoolReader, Stream};
 

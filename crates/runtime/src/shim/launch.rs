@@ -62,6 +62,11 @@ pub(crate) fn container_dir(task_dir: &Path, name: &str) -> PathBuf {
     task_dir.join(SCRATCH).join("containers").join(name)
 }
 
+/// Where the file of a container's mount number `index` is.
+pub(crate) fn text_file(task_dir: &Path, container: &str, index: usize) -> PathBuf {
+    container_dir(task_dir, container).join(format!("text{index}"))
+}
+
 /// What its containers share.
 pub(crate) fn volume_dir(task_dir: &Path, name: &str) -> PathBuf {
     task_dir.join(SCRATCH).join("volumes").join(name)
@@ -149,8 +154,8 @@ impl Launch<'_> {
             let bind = Bind { source: PathBuf::new(), target, read_only, recursive: false };
             binds.push((source, bind));
         }
-        for spec in &self.container.mounts {
-            binds.extend(self.open_mount(spec)?);
+        for (index, spec) in self.container.mounts.iter().enumerate() {
+            binds.extend(self.open_mount(index, spec)?);
         }
         let mut cgroups = Vec::new();
         // Without a user namespace the files of version 1 would be the container's to write,
@@ -172,13 +177,18 @@ impl Launch<'_> {
         Ok(Sources { root, volumes, binds, cgroups })
     }
 
-    fn open_mount(&self, spec: &Mount) -> Result<Option<(Source, Bind)>, StartFailure> {
+    fn open_mount(
+        &self,
+        index: usize,
+        spec: &Mount,
+    ) -> Result<Option<(Source, Bind)>, StartFailure> {
         let (path, recursive, read_only) = match spec {
             Mount::Tmpfs { .. } => return Ok(None),
             Mount::Volume { name, read_only, .. } => {
                 (volume_dir(self.dir, name), false, *read_only)
             }
             Mount::Host { source, read_only, .. } => (source.clone(), true, *read_only),
+            Mount::Text { .. } => (text_file(self.dir, &self.container.name, index), false, true),
             Mount::Disk { image, target } => return self.open_disk(image, target).map(Some),
         };
         let failed = |e: io::Error| mount(&path.display().to_string(), e);

@@ -24,7 +24,7 @@ use crate::{
     chain, disk,
     journal::{EventKind, JournalError, JournalWriter},
     protocol::{self, Hello},
-    spec::{SpecError, TaskSpec},
+    spec::{Mount, SpecError, TaskSpec},
     spool::{SpoolError, SpoolWriter},
     sys,
 };
@@ -40,7 +40,7 @@ use std::{
     process::ExitCode,
 };
 
-use launch::{SCRATCH, container_dir, volume_dir};
+use launch::{SCRATCH, container_dir, text_file, volume_dir};
 
 /// The spec in a task's directory.
 pub(crate) const SPEC: &str = "task.json";
@@ -265,11 +265,20 @@ fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
             std::fs::write(&path, content).map_err(|e| ShimError::Prepare(path.clone(), e))?;
             own(&path)?;
         }
-        for mount in &container.mounts {
-            if let crate::spec::Mount::Volume { name, .. } = mount {
-                let volume = volume_dir(dir, name);
-                make_dir(&volume, 0o755)?;
-                own(&volume)?;
+        for (index, mount) in container.mounts.iter().enumerate() {
+            match mount {
+                Mount::Volume { name, .. } => {
+                    let volume = volume_dir(dir, name);
+                    make_dir(&volume, 0o755)?;
+                    own(&volume)?;
+                }
+                Mount::Text { content, .. } => {
+                    let path = text_file(dir, &container.name, index);
+                    std::fs::write(&path, content)
+                        .map_err(|e| ShimError::Prepare(path.clone(), e))?;
+                    own(&path)?;
+                }
+                _ => {}
             }
         }
     }

@@ -19,6 +19,9 @@ pub const MAX_CONTAINERS: usize = 32;
 /// Output of a task that may lie unconsumed on disk before blocking containers are made to wait.
 pub const DEFAULT_SPOOL_BYTES: u64 = 64 << 20;
 
+/// The most that a [`Mount::Text`] holds, in bytes.
+pub const MAX_TEXT_BYTES: usize = 256 << 10;
+
 /// A task: containers that share a network, limits and an end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -327,6 +330,13 @@ pub enum Mount {
         /// Where it appears.
         target: String,
     },
+    /// A file of this content, which the container cannot change.
+    Text {
+        /// What it holds; at most [`MAX_TEXT_BYTES`].
+        content: String,
+        /// Where it appears.
+        target: String,
+    },
     /// A file system in memory.
     Tmpfs {
         /// Where it appears.
@@ -345,6 +355,7 @@ impl Mount {
             Self::Volume { target, .. }
             | Self::Host { target, .. }
             | Self::Disk { target, .. }
+            | Self::Text { target, .. }
             | Self::Tmpfs { target, .. } => target,
         }
     }

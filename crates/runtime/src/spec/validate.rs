@@ -1,6 +1,9 @@
 //! Everything that can be known to be wrong with a task before anything is started.
 
-use super::{Condition, ContainerSpec, HealthCommand, MAX_CONTAINERS, Mount, TaskSpec, ULIMITS};
+use super::{
+    Condition, ContainerSpec, HealthCommand, MAX_CONTAINERS, MAX_TEXT_BYTES, Mount, TaskSpec,
+    ULIMITS,
+};
 use crate::disk::SMALLEST_BYTES;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -58,6 +61,9 @@ pub enum SpecError {
     /// A mount option that is not a plain tmpfs option.
     #[error("container {0:?}: the tmpfs option {1:?} is not supported")]
     TmpfsOption(String, String),
+    /// A file that is too large to come with the spec.
+    #[error("container {0:?}: the file {1:?} is too large")]
+    FileSize(String, String),
     /// A health check that could never run.
     #[error("container {0:?}: the health check has no command, no retries, or no time")]
     Health(String),
@@ -227,6 +233,10 @@ impl ContainerSpec {
                 Mount::Volume { .. } => {}
                 Mount::Host { source, .. } => check(&source.to_string_lossy())?,
                 Mount::Disk { image, .. } => check(&image.to_string_lossy())?,
+                Mount::Text { content, target } if content.len() > MAX_TEXT_BYTES => {
+                    return Err(SpecError::FileSize(self.name.clone(), target.clone()));
+                }
+                Mount::Text { .. } => {}
                 Mount::Tmpfs { options, .. } => {
                     if let Some(bad) = options.iter().find(|o| !is_tmpfs_option(o)) {
                         return Err(SpecError::TmpfsOption(self.name.clone(), bad.clone()));

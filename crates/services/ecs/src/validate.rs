@@ -2,8 +2,10 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html>
 
 mod container;
+mod firelens;
 mod size;
 
+pub(crate) use firelens::{is_router, is_sender};
 pub(crate) use size::{Size, size};
 
 use crate::{api::*, faults};
@@ -146,10 +148,12 @@ fn check_needs_no_role(containers: &[ContainerDefinition]) -> Result<(), Fault> 
         if container.repository_credentials.is_some() {
             return Err(role_for("private registry authentication"));
         }
-        if let Some(log) = &container.log_configuration {
-            return Err(role_for(&format!("log driver {}", log.log_driver.as_str())));
+        let log = container.log_configuration.as_ref();
+        if log.is_some_and(|log| log.log_driver == LogDriver::Awslogs) {
+            return Err(role_for("log driver awslogs"));
         }
-        if container.secrets.as_ref().is_some_and(|secrets| !secrets.is_empty()) {
+        let some = |secrets: &Option<Vec<Secret>>| secrets.as_ref().is_some_and(|s| !s.is_empty());
+        if some(&container.secrets) || log.is_some_and(|log| some(&log.secret_options)) {
             return Err(role_for("secrets"));
         }
     }

@@ -11214,7 +11214,7 @@ static S_CONTAINER_DEFINITION: Shape = Shape {
             shape: &S_FIRELENS_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("FireLens is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "credentialSpecs",
@@ -13898,7 +13898,7 @@ static S_FIRELENS_CONFIGURATION: Shape = Shape {
             shape: &S_FIRELENS_CONFIGURATION_TYPE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("FireLens is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "options",
@@ -13907,7 +13907,7 @@ static S_FIRELENS_CONFIGURATION: Shape = Shape {
             shape: &S_FIRELENS_CONFIGURATION_OPTIONS_MAP,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("FireLens is not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

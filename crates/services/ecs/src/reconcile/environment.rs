@@ -1,11 +1,15 @@
 //! What containers get beside what their definitions say outright: secrets, and files of variables.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/use-environment-file.html>
 
-use super::task::{Trouble, failed};
+use super::{
+    firelens,
+    task::{Trouble, failed},
+};
 use crate::{
     Ecs,
-    api::{ContainerDefinition, EnvironmentFile},
+    api::{ContainerDefinition, EnvironmentFile, Secret},
     model::Task,
+    validate::{is_router, is_sender},
 };
 use std::collections::BTreeMap;
 use wire::Principal;
@@ -24,22 +28,40 @@ pub(super) async fn secrets(
     for definition in containers {
         let mut values = Vec::new();
         for secret in definition.secrets.iter().flatten() {
-            let principal = principal.ok_or_else(|| {
-                failed("Fargate requires task definition to have execution role ARN to support secrets.")
-            })?;
-            let value =
-                ecs.surroundings().secrets.value(&task.realm, principal, &secret.value_from);
-            let value = value.await.map_err(|reason| {
-                failed(format!(
-                    "ResourceInitializationError: unable to pull secrets or registry auth: \
-                     execution resource retrieval failed: unable to retrieve secret: {reason}"
-                ))
-            })?;
-            values.push((secret.name.clone(), value));
+            values.push((secret.name.clone(), value(ecs, task, secret, principal).await?));
         }
         all.insert(definition.name.clone().unwrap_or_default(), values);
     }
+    // What a container's logs are sent on with is its router's to know.
+    let router = containers.iter().find(|container| is_router(container));
+    let Some(router) = router.and_then(|router| router.name.as_ref()) else { return Ok(all) };
+    for (index, sender) in containers.iter().enumerate().filter(|(_, other)| is_sender(other)) {
+        let options = sender.log_configuration.as_ref().and_then(|log| log.secret_options.as_ref());
+        for secret in options.into_iter().flatten() {
+            let name = firelens::secret_variable(&secret.name, index);
+            let value = value(ecs, task, secret, principal).await?;
+            all.entry(router.clone()).or_default().push((name, value));
+        }
+    }
     Ok(all)
+}
+
+async fn value(
+    ecs: &Ecs,
+    task: &Task,
+    secret: &Secret,
+    principal: Option<&Principal>,
+) -> Result<String, Trouble> {
+    let principal = principal.ok_or_else(|| {
+        failed("Fargate requires task definition to have execution role ARN to support secrets.")
+    })?;
+    let value = ecs.surroundings().secrets.value(&task.realm, principal, &secret.value_from).await;
+    value.map_err(|reason| {
+        failed(format!(
+            "ResourceInitializationError: unable to pull secrets or registry auth: \
+             execution resource retrieval failed: unable to retrieve secret: {reason}"
+        ))
+    })
 }
 
 /// The variables of the containers' files, read as the execution role. A task's overrides take the place of

@@ -6,6 +6,7 @@ mod collect;
 pub(crate) mod connect;
 mod environment;
 pub(crate) mod events;
+mod firelens;
 mod output;
 pub(crate) mod pull;
 mod reach;

@@ -1,6 +1,6 @@
 //! From a shim's spool to log streams: lines, multi-line events, and the marks that make it exactly once.
 
-use super::chain;
+use super::{chain, firelens};
 use crate::{
     Ecs,
     api::ContainerDefinition,
@@ -24,15 +24,25 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The log streams of a task's containers, by their index in the spec.
 pub(super) type Sinks = HashMap<u16, (Arc<dyn LogSink>, Option<Regex>)>;
 
-/// Opens the log streams of all containers that have one. The error is the task's stop reason.
+/// Opens the log streams of all containers that have one; and, once the task runs, the ways to its FireLens container.
+/// The error is the task's stop reason.
 pub(super) async fn open(
-    ecs: &Ecs,
+    ecs: &Arc<Ecs>,
     task: &Task,
     definitions: &[ContainerDefinition],
     principal: Option<&Principal>,
+    running: Option<&runtime::Task>,
 ) -> Result<Sinks, String> {
     let mut sinks = Sinks::new();
     for (index, definition) in definitions.iter().enumerate() {
+        let index = u16::try_from(index).expect("a task has at most ten containers");
+        let sender = running.and_then(|running| {
+            firelens::Sender::open(ecs, task, definitions, definition, running)
+        });
+        if let Some(sender) = sender {
+            sinks.insert(index, (sender, None));
+            continue;
+        }
         let Some(target) = target(task, definition) else { continue };
         let principal =
             principal.ok_or("Fargate requires an execution role for log driver awslogs")?;
@@ -55,7 +65,6 @@ pub(super) async fn open(
         let pattern = pattern.map(|pattern| Regex::new(&pattern)).transpose().map_err(|error| {
             format!("ResourceInitializationError: failed to validate logger args: {error}")
         })?;
-        let index = u16::try_from(index).expect("a task has at most ten containers");
         sinks.insert(index, (sink, pattern));
     }
     Ok(sinks)

@@ -1,9 +1,10 @@
 //! From a task definition, its images and its surroundings to what a shim runs. Pure.
 
+use super::firelens;
 use crate::{
     api::{self, ContainerCondition, ContainerDefinition, ContainerOverride, PidMode},
     model::{Sandbox, Task, TaskDefinition},
-    validate::{self, Size},
+    validate::{self, Size, is_sender},
 };
 use images::{Image, ImageConfig};
 use runtime::{
@@ -137,6 +138,7 @@ fn container(parts: &Parts, definition: &ContainerDefinition) -> Result<Containe
         .collect();
     spec.mounts = mounts(parts, definition);
     spec.log = log_mode(definition, parts.log_mode);
+    firelens::equip(parts.task, parts.definition, definition, &mut spec);
     Ok(spec)
 }
 
@@ -325,6 +327,9 @@ fn log_mode(definition: &ContainerDefinition, default: &str) -> LogMode {
         // Output that goes nowhere is dropped; it must not stop the container.
         return LogMode::NonBlocking { max_buffer_bytes: MIB };
     };
+    if is_sender(definition) {
+        return LogMode::NonBlocking { max_buffer_bytes: MAX_BUFFER };
+    }
     let option = |name: &str| log.options.as_ref().and_then(|options| options.get(name));
     match option("mode").map_or(default, String::as_str) {
         "blocking" => LogMode::Blocking,

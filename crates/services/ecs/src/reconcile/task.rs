@@ -153,7 +153,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     let secrets = environment::secrets(ecs, task, &containers, principal.as_ref()).await?;
     let files = environment::files(ecs, task, &containers, principal.as_ref()).await?;
     // A stream that cannot be opened must fail the task before its first container runs.
-    output::open(ecs, task, &containers, principal.as_ref()).await.map_err(failed)?;
+    output::open(ecs, task, &containers, principal.as_ref(), None).await.map_err(failed)?;
     let pulled = ecs.world.now();
     let key = task.key();
     change(ecs, &key, |task| {
@@ -297,7 +297,7 @@ async fn shipper(
     principal: Option<&Principal>,
     running: &runtime::Task,
 ) -> Option<JoinHandle<()>> {
-    match output::open(ecs, task, containers, principal).await {
+    match output::open(ecs, task, containers, principal, Some(running)).await {
         Ok(sinks) => {
             let (shipping, source) = (ecs.clone(), running.clone());
             let hidden = output::hidden(task, running);

@@ -10,7 +10,7 @@ const LEAST_MEMORY: i32 = 4;
 /// The longest stopTimeout on Fargate, in seconds.
 const MOST_STOP_S: i32 = 120;
 
-fn client(message: impl Into<String>) -> Fault {
+pub(super) fn client(message: impl Into<String>) -> Fault {
     faults::client(message)
 }
 
@@ -53,7 +53,8 @@ pub(super) fn check_all(
         check_linux(container)?;
         check_health(container)?;
     }
-    check_dependencies(containers)
+    check_dependencies(containers)?;
+    super::firelens::check(containers)
 }
 
 /// The most files of variables of a container.
@@ -192,11 +193,15 @@ const LOG_OPTIONS: [&str; 9] = [
 
 fn check_log(container: &ContainerDefinition) -> Result<(), Fault> {
     let Some(log) = &container.log_configuration else { return Ok(()) };
-    if log.log_driver != LogDriver::Awslogs {
-        return Err(client(format!(
-            "Neargate has the log driver awslogs; {} is not built.",
-            log.log_driver.as_str()
-        )));
+    match log.log_driver {
+        LogDriver::Awslogs => {}
+        LogDriver::Awsfirelens => return Ok(()),
+        other => {
+            return Err(client(format!(
+                "Neargate has the log drivers awslogs and awsfirelens; {} is not built.",
+                other.as_str()
+            )));
+        }
     }
     if log.secret_options.as_ref().is_some_and(|options| !options.is_empty()) {
         return Err(client("Log driver awslogs disallows secretOptions."));
