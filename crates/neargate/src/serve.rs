@@ -81,6 +81,8 @@ pub(crate) enum ServeError {
     /// CodeBuild's files, or its records.
     #[error("builds cannot be opened")]
     Builds(#[from] codebuild::OpenError),
+    #[error("the directory of shared file systems cannot be put in order")]
+    Shared(#[source] std::io::Error),
     #[error("cannot read the registries' configuration")]
     Registries(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("cannot find this program")]

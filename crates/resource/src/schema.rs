@@ -38,13 +38,13 @@ impl Schema {
         property || self.names("readOnly").any(|path| path.replace('/', ".") == name)
     }
 
-    /// How the type writes tags, if it has any.
-    pub fn tagging(&self) -> Option<Tagging> {
-        self.json.get("tags").and_then(Json::as_str)?;
-        let tags = self.followed(self.json.get("properties")?.get("Tags")?);
+    /// In which property the type has tags, if it has any, and how it writes them.
+    pub fn tagging(&self) -> Option<(&str, Tagging)> {
+        let property = self.json.get("tags")?.as_str()?.strip_prefix("/properties/")?;
+        let tags = self.followed(self.json.get("properties")?.get(property)?);
         match tags.get("type").and_then(Json::as_str) {
-            Some("array") => Some(Tagging::List),
-            _ => Some(Tagging::Map),
+            Some("array") => Some((property, Tagging::List)),
+            _ => Some((property, Tagging::Map)),
         }
     }
 

@@ -29,6 +29,7 @@ fn spec(id: String, layer: &Path) -> TaskSpec {
         hosts: String::new(),
         ids: None,
         share_pids: false,
+        volumes: Default::default(),
         spool_bytes: DEFAULT_SPOOL_BYTES,
     }
 }

@@ -5,12 +5,13 @@
 //! Nothing on it outlives its task, and so not a restart of the machine either: no journal, no
 //! barriers.
 
-use crate::sys;
+use crate::{spec::Filesystem, sys};
 use rustix::{
     fs::{Mode, OFlags, SeekFrom},
     mount::MountFlags,
 };
 use std::{
+    ffi::CStr,
     fs::File,
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -18,21 +19,30 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Where distributions keep it; root's search path is not always given.
-const MKE2FS: [&str; 3] = ["/usr/sbin/mke2fs", "/sbin/mke2fs", "/usr/bin/mke2fs"];
+/// Where distributions keep the programs that make file systems; root's search path is not always given.
+const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/bin"];
 /// The smallest disk that holds a file system and something in it, in bytes.
 pub(crate) const SMALLEST_BYTES: u64 = 16 << 20;
 
-/// Makes the file `path` with an empty file system of `bytes`. Blocks. One that outlives tasks ([`crate::Mount::Disk`])
-/// has no journal and no barriers either: throw it away when the machine went down.
-pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
-    let program = MKE2FS.iter().map(Path::new).find(|program| program.exists());
-    let program = program.ok_or_else(|| io::Error::other("there is no mke2fs (e2fsprogs)"))?;
+/// Makes the file `path` with an empty file system of `bytes`. Blocks. One that outlives tasks
+/// ([`crate::VolumeSource::Disk`]) and is [`Filesystem::Scratch`] has to be thrown away when the machine went down.
+pub fn make(path: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
+    let ext = |kind: &'static str, features: &'static str| {
+        let options = ["-q", "-F", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=1,nodiscard"];
+        ("mke2fs", [&options[..], &["-t", kind, "-O", features]].concat())
+    };
+    let (name, options) = match filesystem {
+        Filesystem::Scratch => ext("ext4", "^has_journal,^resize_inode"),
+        Filesystem::Ext3 => ext("ext3", "has_journal"),
+        Filesystem::Ext4 => ext("ext4", "has_journal"),
+        Filesystem::Xfs => ("mkfs.xfs", vec!["-q", "-f", "-K"]),
+    };
+    let mut programs = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+    let program = programs.find(|program| program.exists());
+    let program = program.ok_or_else(|| io::Error::other(format!("there is no {name}")))?;
     open(path)?.set_len(bytes)?;
     let run = Command::new(program)
-        .args(["-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0"])
-        .args(["-O", "^has_journal,^resize_inode"])
-        .args(["-E", "lazy_itable_init=1,nodiscard"])
+        .args(options)
         .arg(path)
         .env_clear()
         // The settings that ship with it, not the machine's.
@@ -43,7 +53,7 @@ pub fn make(path: &Path, bytes: u64) -> io::Result<()> {
         true => Ok(()),
         false => {
             let words = String::from_utf8_lossy(&run.stderr);
-            Err(io::Error::other(format!("mke2fs: {}", words.trim())))
+            Err(io::Error::other(format!("{name}: {}", words.trim())))
         }
     }
 }
@@ -83,9 +93,20 @@ fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
     }
 }
 
+/// What a file system is called, and how it is mounted.
+fn kind(filesystem: Filesystem) -> (&'static CStr, &'static CStr) {
+    match filesystem {
+        Filesystem::Scratch => (c"ext4", c"noinit_itable,barrier=0,discard,errors=remount-ro"),
+        Filesystem::Ext3 => (c"ext3", c"errors=remount-ro"),
+        Filesystem::Ext4 => (c"ext4", c"discard,errors=remount-ro"),
+        // A disk may be there twice: a snapshot has its origin's id.
+        Filesystem::Xfs => (c"xfs", c"discard,nouuid"),
+    }
+}
+
 /// Mounts the file `image` at `point` in this process's mount namespace. Whoever lets go of the mount last unmounts it,
 /// however that comes about; the room of an image that was unlinked meanwhile is given back then.
-pub(crate) fn mount(image: &Path, point: &Path) -> io::Result<()> {
+pub(crate) fn mount(image: &Path, filesystem: Filesystem, point: &Path) -> io::Result<()> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC;
     let file = rustix::fs::open(image, flags, Mode::empty())?;
     let control = rustix::fs::open("/dev/loop-control", flags, Mode::empty())?;
@@ -102,6 +123,6 @@ pub(crate) fn mount(image: &Path, point: &Path) -> io::Result<()> {
             }
         }
     };
-    let options = c"noinit_itable,barrier=0,discard,errors=remount-ro";
-    Ok(rustix::mount::mount(&device, point, c"ext4", MountFlags::NODEV, options)?)
+    let (kind, options) = kind(filesystem);
+    Ok(rustix::mount::mount(&device, point, kind, MountFlags::NODEV, options)?)
 }

@@ -29,6 +29,7 @@ mod journal;
 mod lifecycle;
 mod protocol;
 mod seccomp;
+mod share;
 pub mod shim;
 mod spec;
 mod spool;
@@ -46,10 +47,10 @@ pub use journal::{
 };
 pub use protocol::{ExecRequest, PacketError, TaskStats};
 pub use spec::{
-    Capabilities as ContainerCapabilities, Condition, ContainerLimits, ContainerSpec,
-    DEFAULT_CAPABILITIES, DEFAULT_PIDS, DEFAULT_SPOOL_BYTES, Dependency, HealthCheck,
-    HealthCommand, IdRange, LogMode, MAX_CONTAINERS, MAX_TEXT_BYTES, Mount, RestartPolicy,
-    SpecError, TaskLimits, TaskSpec, Ulimit,
+    Actor, Capabilities as ContainerCapabilities, Condition, ContainerLimits, ContainerSpec,
+    DEFAULT_CAPABILITIES, DEFAULT_PIDS, DEFAULT_SPOOL_BYTES, Dependency, Directory, Filesystem,
+    HealthCheck, HealthCommand, IdRange, LogMode, MAX_CONTAINERS, MAX_TEXT_BYTES, Mount,
+    RestartPolicy, SpecError, TaskLimits, TaskSpec, Ulimit, VolumeSource,
 };
 pub use spool::{Frame, MAX_FRAME_BYTES, SpoolError, SpoolReader, Stream};
 

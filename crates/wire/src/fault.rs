@@ -13,8 +13,37 @@ pub struct Fault {
     pub status: u16,
     /// What the caller reads.
     pub message: String,
-    /// Further members that AWS's shape of this fault has, as text lists.
-    pub details: Vec<(&'static str, Vec<String>)>,
+    /// Further members that AWS's shape of this fault has.
+    pub details: Vec<(&'static str, Detail)>,
+}
+
+/// A further member of a fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(i64),
+    /// A list of texts.
+    List(Vec<String>),
+}
+
+impl From<&str> for Detail {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<i64> for Detail {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<Vec<String>> for Detail {
+    fn from(list: Vec<String>) -> Self {
+        Self::List(list)
+    }
 }
 
 impl Fault {
@@ -30,8 +59,8 @@ impl Fault {
     }
 
     /// The same fault with a further member.
-    pub fn detail(mut self, name: &'static str, values: Vec<String>) -> Self {
-        self.details.push((name, values));
+    pub fn detail(mut self, name: &'static str, detail: impl Into<Detail>) -> Self {
+        self.details.push((name, detail.into()));
         self
     }
 

@@ -29,7 +29,7 @@ mod value;
 pub use context::{
     Context, Credential, Decision, Denial, Identity, Principal, PrincipalKind, ResourcePolicy,
 };
-pub use fault::Fault;
+pub use fault::{Detail, Fault};
 pub use front::{Front, Handler, RawHandler, Service, decode_for_fuzzing};
 pub use page::{Page, PageError};
 pub use protocol::Protocol;

@@ -12,6 +12,7 @@ use codepipeline::CodePipeline;
 use ec2::Ec2;
 use ecr::{Ecr, Registry};
 use ecs::{Ecs, LogSinks, Neighbours, Secrets, Surroundings};
+use efs::Efs;
 use elbv2::ElbV2;
 use events::Events;
 use iam::Iam;
@@ -51,6 +52,7 @@ pub(super) struct House {
     ecr: Arc<Ecr>,
     s3: Arc<S3>,
     scaling: Arc<AutoScaling>,
+    efs: Arc<Efs>,
     lambda: Arc<Lambda>,
     secrets: Arc<SecretsManager>,
     ssm: Arc<Ssm>,
@@ -76,6 +78,9 @@ impl House {
         let users = elb.clone();
         acm.used_by(Arc::new(move |arn| users.certificate_users(arn)));
         let discovery = ServiceDiscovery::new(store.clone(), world.clone())?;
+        let shared = directory.join("efs");
+        let efs = Efs::new(store.clone(), world.clone(), ec2.clone(), iam.clone(), &shared)?;
+        efs.sweep().map_err(ServeError::Shared)?;
         let ecs = Ecs::new(
             store.clone(),
             world.clone(),
@@ -84,6 +89,7 @@ impl House {
                 ec2: ec2.clone(),
                 elb: elb.clone(),
                 discovery: discovery.clone(),
+                efs: efs.clone(),
             },
             engines.images,
             engines.engine,
@@ -136,6 +142,7 @@ impl House {
             iam,
             network,
             ec2,
+            efs,
             elb,
             ecs,
         })
@@ -157,6 +164,7 @@ impl House {
             ec2::api::service(self.ec2.clone()),
             ecr::api::service(self.ecr.clone()),
             ecs::api::service(self.ecs.clone()),
+            efs::api::service(self.efs.clone()),
             elbv2::api::service(self.elb.clone()),
             events::api::service(self.events.clone()),
             application_autoscaling::api::service(self.scaling.clone()),
@@ -232,6 +240,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         ec2::resources::types(),
         ecr::resources::types(),
         ecs::resources::types(),
+        efs::resources::types(),
         elbv2::resources::types(),
         events::resources::types(),
         iam::resources::types(),

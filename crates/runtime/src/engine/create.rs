@@ -5,7 +5,7 @@ use crate::{
     disk,
     protocol::Hello,
     shim::{self, Identified},
-    spec::TaskSpec,
+    spec::{Filesystem, TaskSpec},
 };
 use std::{
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -111,7 +111,7 @@ impl Engine {
         let disk = dir.join(shim::DISK);
         blocking(move || {
             if !template.exists() {
-                disk::make(&disk, bytes).map_err(files("make", &disk))?;
+                disk::make(&disk, bytes, Filesystem::Scratch).map_err(files("make", &disk))?;
                 // Several may do so at once, with the same outcome.
                 std::fs::rename(&disk, &template).map_err(files("keep", &template))?;
             }

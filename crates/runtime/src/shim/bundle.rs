@@ -45,7 +45,6 @@ pub(crate) struct Bind {
     pub(crate) source: PathBuf,
     pub(crate) target: String,
     pub(crate) read_only: bool,
-    pub(crate) recursive: bool,
 }
 
 /// The configuration of `container`, whose root file system is at `root`.
@@ -147,7 +146,7 @@ fn mounts(container: &ContainerSpec, binds: &[Bind]) -> Result<Vec<Mount>, OciSp
     for (_, mount) in own {
         match mount {
             Own::Bind(bind) => {
-                let mut options = vec![if bind.recursive { "rbind" } else { "bind" }.to_owned()];
+                let mut options = vec!["bind".to_owned()];
                 options.extend(bind.read_only.then(|| "ro".to_owned()));
                 add(&bind.target, "bind", &bind.source, &options)?;
             }

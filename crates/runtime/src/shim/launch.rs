@@ -14,14 +14,12 @@ use super::{
 };
 use crate::{
     cgroup::Cgroup,
-    disk,
     journal::StartFailure,
     protocol::{self, Report},
-    spec::{ContainerSpec, Mount, TaskSpec},
+    spec::{ContainerSpec, Mount, TaskSpec, VolumeSource},
     sys::{self, Forked},
 };
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
-use rustix::mount::UnmountFlags;
 use std::{
     io,
     os::{
@@ -60,6 +58,11 @@ pub(crate) const SCRATCH: &str = "scratch";
 /// Where a container keeps what it writes, and its files.
 pub(crate) fn container_dir(task_dir: &Path, name: &str) -> PathBuf {
     task_dir.join(SCRATCH).join("containers").join(name)
+}
+
+/// Where a volume that comes from elsewhere is mounted.
+pub(crate) fn mounted_dir(task_dir: &Path, name: &str) -> PathBuf {
+    task_dir.join("mounted").join(name)
 }
 
 /// Where the file of a container's mount number `index` is.
@@ -128,7 +131,7 @@ impl Launch<'_> {
         let sources = self.open_sources()?;
         let mut stage = Stage::set_up()?;
         let root = stage.put_root(&sources.root)?;
-        let root_fd = Source::open(&root, false).map_err(|e| failed("root", e))?;
+        let root_fd = Source::open(&root).map_err(|e| failed("root", e))?;
         let count = self.task.ids.map_or(u32::MAX, |ids| ids.count);
         let identity = identity::resolve(root_fd.fd(), &self.container.user, count)?;
         check_points(&root)?;
@@ -148,10 +151,10 @@ impl Launch<'_> {
         let root = Root::open(&self.container.layers, &own, userns)?;
         let mut binds = Vec::new();
         for name in ["resolv.conf", "hosts", "hostname"] {
-            let source = Source::open(&own.join(name), false).map_err(|e| mount(name, e))?;
+            let source = Source::open(&own.join(name)).map_err(|e| mount(name, e))?;
             let target = format!("/etc/{name}");
             let read_only = self.container.read_only_root;
-            let bind = Bind { source: PathBuf::new(), target, read_only, recursive: false };
+            let bind = Bind { source: PathBuf::new(), target, read_only };
             binds.push((source, bind));
         }
         for (index, spec) in self.container.mounts.iter().enumerate() {
@@ -162,15 +165,17 @@ impl Launch<'_> {
         // through any other mount of them that it can make; with a read-only bind of its own part
         // there is none.
         for (path, name) in self.cgroup.views() {
-            let source = Source::open(&path, false).map_err(|e| mount("/sys/fs/cgroup", e))?;
+            let source = Source::open(&path).map_err(|e| mount("/sys/fs/cgroup", e))?;
             source.restrict(true).map_err(|e| mount("/sys/fs/cgroup", e))?;
             cgroups.push((source, name));
         }
         let mut volumes = Vec::new();
         for spec in &self.container.mounts {
-            if let Mount::Volume { name, target, .. } = spec {
+            if let Mount::Volume { name, target, .. } = spec
+                && !self.task.volumes.contains_key(name)
+            {
                 let path = volume_dir(self.dir, name);
-                let source = Source::open(&path, false).map_err(|e| mount(target, e))?;
+                let source = Source::open(&path).map_err(|e| mount(target, e))?;
                 volumes.push((source, target.clone()));
             }
         }
@@ -182,41 +187,36 @@ impl Launch<'_> {
         index: usize,
         spec: &Mount,
     ) -> Result<Option<(Source, Bind)>, StartFailure> {
-        let (path, recursive, read_only) = match spec {
+        let failed = |e: io::Error| mount(spec.target(), e);
+        let (source, read_only) = match spec {
             Mount::Tmpfs { .. } => return Ok(None),
-            Mount::Volume { name, read_only, .. } => {
-                (volume_dir(self.dir, name), false, *read_only)
+            Mount::Volume { name, read_only, .. } => (self.open_volume(name), *read_only),
+            Mount::Text { .. } => {
+                (Source::open(&text_file(self.dir, &self.container.name, index)), true)
             }
-            Mount::Host { source, read_only, .. } => (source.clone(), true, *read_only),
-            Mount::Text { .. } => (text_file(self.dir, &self.container.name, index), false, true),
-            Mount::Disk { image, target } => return self.open_disk(image, target).map(Some),
         };
-        let failed = |e: io::Error| mount(&path.display().to_string(), e);
-        let source = Source::open(&path, recursive).map_err(failed)?;
+        let source = source.map_err(failed)?;
         source.restrict(read_only).map_err(failed)?;
-        if let (Mount::Host { map_ids: true, .. }, Some(userns)) = (spec, &self.sandbox.userns) {
-            source.map_ids(userns.as_fd()).map_err(failed)?;
-        }
         let target = spec.target().to_owned();
-        Ok(Some((source, Bind { source: PathBuf::new(), target, read_only, recursive })))
+        Ok(Some((source, Bind { source: PathBuf::new(), target, read_only })))
     }
 
-    /// Mounts a disk for this container alone: nothing of it is left when its last process ends.
-    fn open_disk(&self, image: &Path, target: &str) -> Result<(Source, Bind), StartFailure> {
-        let open = || {
-            let point = self.dir.join("kept");
-            std::fs::create_dir_all(&point)?;
-            disk::mount(image, &point)?;
-            let source = Source::open(&point, false)?;
-            rustix::mount::unmount(&point, UnmountFlags::DETACH)?;
-            if let Some(userns) = &self.sandbox.userns {
-                source.map_ids(userns.as_fd())?;
+    fn open_volume(&self, name: &str) -> io::Result<Source> {
+        let (source, mapped) = match self.task.volumes.get(name) {
+            None => (Source::open(&volume_dir(self.dir, name))?, false),
+            Some(VolumeSource::Directory(directory)) => {
+                (Source::of(directory.open()?.as_fd())?, true)
             }
-            Ok(source)
+            // It says by itself what ids are inside.
+            Some(VolumeSource::Share { .. }) => {
+                (Source::open(&mounted_dir(self.dir, name))?, false)
+            }
+            Some(VolumeSource::Disk { .. }) => (Source::open(&mounted_dir(self.dir, name))?, true),
         };
-        let source = open().map_err(|e: io::Error| mount(&image.display().to_string(), e))?;
-        let target = target.to_owned();
-        Ok((source, Bind { source: PathBuf::new(), target, read_only: false, recursive: false }))
+        if mapped && let Some(userns) = &self.sandbox.userns {
+            source.map_ids(userns.as_fd())?;
+        }
+        Ok(source)
     }
 
     fn put_sources(&self, stage: &mut Stage, sources: Sources) -> Result<Vec<Bind>, StartFailure> {
@@ -236,12 +236,7 @@ impl Launch<'_> {
         cgroups: &[(Source, String)],
     ) -> Result<Vec<Bind>, StartFailure> {
         const POINT: &str = "/sys/fs/cgroup";
-        let bind = |source: PathBuf, target: String| Bind {
-            source,
-            target,
-            read_only: true,
-            recursive: false,
-        };
+        let bind = |source: PathBuf, target: String| Bind { source, target, read_only: true };
         let mut binds = Vec::new();
         let names = cgroups.iter().map(|(_, name)| name.as_str()).filter(|n| !n.is_empty());
         let names: Vec<&str> = names.collect();

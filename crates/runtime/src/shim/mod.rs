@@ -24,7 +24,8 @@ use crate::{
     chain, disk,
     journal::{EventKind, JournalError, JournalWriter},
     protocol::{self, Hello},
-    spec::{Mount, SpecError, TaskSpec},
+    share,
+    spec::{Filesystem, Mount, SpecError, TaskSpec, VolumeSource},
     spool::{SpoolError, SpoolWriter},
     sys,
 };
@@ -40,7 +41,7 @@ use std::{
     process::ExitCode,
 };
 
-use launch::{SCRATCH, container_dir, text_file, volume_dir};
+use launch::{SCRATCH, container_dir, mounted_dir, text_file, volume_dir};
 
 /// The spec in a task's directory.
 pub(crate) const SPEC: &str = "task.json";
@@ -72,6 +73,8 @@ enum ShimError {
     Prepare(PathBuf, #[source] io::Error),
     #[error("cannot mount the task's disk")]
     Disk(#[source] io::Error),
+    #[error("cannot mount the volume {0}")]
+    Volume(String, #[source] io::Error),
     #[error("cannot limit the task")]
     Cgroup(#[from] CgroupError),
     #[error("cannot make the sandbox")]
@@ -163,7 +166,7 @@ fn begin(dir: &Path, instance: &str) -> Result<state::Shim, ShimError> {
 pub(crate) const SANDBOX_CGROUP: &str = ".sandbox";
 
 /// Lets go of the pipe to the control plane.
-fn silence() -> io::Result<()> {
+pub(crate) fn silence() -> io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(rustix::stdio::dup2_stdout(&null)?)
@@ -212,15 +215,46 @@ fn start_time(pid: i32) -> Option<u64> {
     rest.split_whitespace().nth(19)?.parse().ok()
 }
 
-/// Mounts the task's disk where only this process and its children see it, so that it is gone with
-/// them.
-fn mount_disk(image: &Path, point: &Path) -> io::Result<()> {
+/// From here on nobody else sees what this process and its children mount.
+fn own_mounts() -> io::Result<()> {
     sys::unshare(libc::CLONE_NEWNS)?;
     // What the host mounts and, above all, unmounts is still followed.
     let follow = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", follow)?;
-    disk::mount(image, point)?;
+    Ok(rustix::mount::mount_change("/", follow)?)
+}
+
+fn mount_disk(image: &Path, point: &Path) -> io::Result<()> {
+    disk::mount(image, Filesystem::Scratch, point)?;
     std::fs::remove_file(image)
+}
+
+/// Mounts the task's disk and its volumes where only this process and its children see them, so that they are gone with
+/// them.
+fn mount_storage(dir: &Path, spec: &TaskSpec, scratch: &Path) -> Result<(), ShimError> {
+    let mounted = |source: &VolumeSource| !matches!(source, VolumeSource::Directory(_));
+    if spec.limits.disk_bytes.is_none() && !spec.volumes.values().any(mounted) {
+        return Ok(());
+    }
+    own_mounts().map_err(ShimError::Disk)?;
+    if spec.limits.disk_bytes.is_some() {
+        mount_disk(&dir.join(DISK), scratch).map_err(ShimError::Disk)?;
+    }
+    for (name, source) in &spec.volumes {
+        let point = mounted_dir(dir, name);
+        let failed = |e: io::Error| ShimError::Volume(name.clone(), e);
+        match source {
+            VolumeSource::Directory(_) => {}
+            VolumeSource::Share { directory, actor } => {
+                std::fs::create_dir_all(&point).map_err(failed)?;
+                share::mount(directory, &point, actor, spec.ids).map_err(failed)?;
+            }
+            VolumeSource::Disk { image, filesystem } => {
+                std::fs::create_dir_all(&point).map_err(failed)?;
+                disk::mount(image, *filesystem, &point).map_err(failed)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Makes the directories and files that containers get, owned by root inside.
@@ -242,9 +276,7 @@ fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
     for path in [&dir.join(SPOOL), &scratch] {
         make_dir(path, 0o700)?;
     }
-    if spec.limits.disk_bytes.is_some() {
-        mount_disk(&dir.join(DISK), &scratch).map_err(ShimError::Disk)?;
-    }
+    mount_storage(dir, spec, &scratch)?;
     for name in ["containers", "volumes"] {
         make_dir(&scratch.join(name), 0o700)?;
     }
@@ -267,7 +299,7 @@ fn prepare_files(dir: &Path, spec: &TaskSpec) -> Result<(), ShimError> {
         }
         for (index, mount) in container.mounts.iter().enumerate() {
             match mount {
-                Mount::Volume { name, .. } => {
+                Mount::Volume { name, .. } if !spec.volumes.contains_key(name) => {
                     let volume = volume_dir(dir, name);
                     make_dir(&volume, 0o755)?;
                     own(&volume)?;

@@ -125,7 +125,11 @@ fn with_dirs(
         std::fs::write(layer.join("file"), "x")?;
         std::fs::create_dir_all(&own)?;
         match on_disk {
-            true => disk::make(&own.with_extension("disk"), disk::SMALLEST_BYTES),
+            true => disk::make(
+                &own.with_extension("disk"),
+                disk::SMALLEST_BYTES,
+                crate::Filesystem::Scratch,
+            ),
             false => make_own(&own),
         }
     };
@@ -147,11 +151,12 @@ fn try_disk(dir: &Path) -> Result<String, String> {
     let base = dir.join(format!(".probe-disk-{}", std::process::id()));
     let (image, point) = (base.join("image"), base.join("point"));
     let made = std::fs::create_dir_all(&point)
-        .and_then(|()| disk::make(&image, disk::SMALLEST_BYTES))
+        .and_then(|()| disk::make(&image, disk::SMALLEST_BYTES, crate::Filesystem::Scratch))
         .map_err(|e| format!("a task can fill the machine's disk: {e}"));
     let tried = made.and_then(|()| {
         in_child(|| {
-            super::mount_disk(&image, &point)
+            super::own_mounts()
+                .and_then(|()| super::mount_disk(&image, &point))
                 .and_then(|()| std::fs::write(point.join("file"), "x"))
                 .map_err(|e| format!("a task can fill the machine's disk: {e}"))
         })
@@ -172,7 +177,8 @@ fn try_overlay(
     let userns = sandbox.and_then(|s| s.userns.as_ref());
     in_child(|| {
         if on_disk {
-            let mounted = super::mount_disk(&own.with_extension("disk"), own);
+            let mounted = super::own_mounts()
+                .and_then(|()| super::mount_disk(&own.with_extension("disk"), own));
             mounted.and_then(|()| make_own(own)).map_err(|e| format!("a disk: {e}"))?;
         }
         let mount = || {

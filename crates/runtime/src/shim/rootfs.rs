@@ -27,12 +27,21 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Takes hold of `path` and, with `recursive`, of what is mounted beneath it.
-    pub(crate) fn open(path: &Path, recursive: bool) -> io::Result<Self> {
+    /// Takes hold of `path`, without what is mounted beneath it.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let flags = flags | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-        let flags = if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags };
-        let tree = rustix::mount::open_tree(CWD, path, flags)?;
+        Self::held(rustix::mount::open_tree(CWD, path, flags)?)
+    }
+
+    /// Takes hold of a directory that is open already, without what is mounted beneath it.
+    pub(crate) fn of(directory: BorrowedFd<'_>) -> io::Result<Self> {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let flags = flags | OpenTreeFlags::AT_EMPTY_PATH;
+        Self::held(rustix::mount::open_tree(directory, "", flags)?)
+    }
+
+    fn held(tree: OwnedFd) -> io::Result<Self> {
         let mode = rustix::fs::fstat(&tree)?.st_mode;
         match FileType::from_raw_mode(mode) {
             FileType::Directory => Ok(Self { tree, is_dir: true }),
@@ -87,7 +96,7 @@ impl Root {
         userns: Option<BorrowedFd<'_>>,
     ) -> Result<Self, StartFailure> {
         let open = |path: &PathBuf| {
-            let source = Source::open(path, false)?;
+            let source = Source::open(path)?;
             userns.map_or(Ok(()), |userns| source.map_ids(userns))?;
             Ok::<_, io::Error>(source)
         };
@@ -95,7 +104,7 @@ impl Root {
         for path in layers {
             opened.push(open(path).map_err(|e| failed(&format!("layer {}", path.display()), e))?);
         }
-        let writable = Source::open(writable, false).map_err(|e| failed("upper directory", e))?;
+        let writable = Source::open(writable).map_err(|e| failed("upper directory", e))?;
         Ok(Self { layers: opened, writable })
     }
 }

@@ -8,9 +8,12 @@ pub(crate) use validate::is_name;
 #[cfg(test)]
 pub(crate) use validate::tests;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::OwnedFd,
     path::PathBuf,
 };
 
@@ -31,6 +34,9 @@ pub struct TaskSpec {
     pub hostname: String,
     /// The containers; the order means nothing, `depends_on` does.
     pub containers: Vec<ContainerSpec>,
+    /// Where those volumes come from, by name, that do not start empty and end with the task.
+    #[serde(default)]
+    pub volumes: BTreeMap<String, VolumeSource>,
     /// What the containers together may use.
     #[serde(default)]
     pub limits: TaskLimits,
@@ -299,7 +305,7 @@ pub struct Ulimit {
 /// Something mounted into a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mount {
-    /// A volume of the task, which starts empty and ends with it.
+    /// A volume of the task. It starts empty and ends with it, unless [`TaskSpec::volumes`] says otherwise.
     Volume {
         /// Its name in the task; 1 to 255 of `a-z A-Z 0-9 _ -`.
         name: String,
@@ -307,28 +313,8 @@ pub enum Mount {
         target: String,
         /// Whether the container may not write.
         read_only: bool,
-        /// Whether an empty volume first gets what the image has at `target`.
+        /// Whether an empty volume first gets what the image has at `target`; not one that comes from elsewhere.
         copy_up: bool,
-    },
-    /// A directory or file of the host.
-    Host {
-        /// Its path on the host.
-        source: PathBuf,
-        /// Where it appears.
-        target: String,
-        /// Whether the container may not write.
-        read_only: bool,
-        /// Whether host id N is to appear as N inside the user namespace (false: ids stay the
-        /// host's).
-        map_ids: bool,
-    },
-    /// A disk that outlives the task: a file of the host made by [`crate::make_disk`]. It is mounted for one container
-    /// at a time; whoever names it sees to that. Host id N appears as N inside.
-    Disk {
-        /// The file's path on the host.
-        image: PathBuf,
-        /// Where it appears.
-        target: String,
     },
     /// A file of this content, which the container cannot change.
     Text {
@@ -348,13 +334,84 @@ pub enum Mount {
     },
 }
 
+/// Where a volume comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum VolumeSource {
+    /// A directory of the host. Host id N appears as N inside.
+    Directory(Directory),
+    /// A directory of the host in which everything is done as somebody else. Host id N appears as N inside.
+    Share {
+        /// Which.
+        directory: Directory,
+        /// Who does it.
+        actor: Actor,
+    },
+    /// A disk that outlives the task: a file of the host made by [`crate::make_disk`]. One task at a time may have it;
+    /// whoever names it sees to that. Host id N appears as N inside.
+    Disk {
+        /// The file's path on the host.
+        image: PathBuf,
+        /// What is on it.
+        filesystem: Filesystem,
+    },
+}
+
+/// A directory of the host. Whoever had it before may have changed what is beneath the base, so no link is followed there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directory {
+    /// A path on the host.
+    pub base: PathBuf,
+    /// A path beneath it, without a leading slash; empty for the base itself.
+    pub beneath: PathBuf,
+}
+
+impl Directory {
+    /// Opens it as a path only.
+    pub(crate) fn open(&self) -> io::Result<OwnedFd> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let base = rustix::fs::open(&self.base, flags, Mode::empty())?;
+        if self.beneath.as_os_str().is_empty() {
+            return Ok(base);
+        }
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        Ok(rustix::fs::openat2(&base, &self.beneath, flags, Mode::empty(), resolve)?)
+    }
+}
+
+/// Who acts in a shared directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Actor {
+    /// One user, whoever asks.
+    Fixed {
+        /// The user.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// Its other groups.
+        groups: Vec<u32>,
+    },
+    /// Whoever asks, but root as nobody (65534).
+    RootSquashed,
+}
+
+/// What is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Filesystem {
+    /// ext4 without a journal and barriers, which does not outlive a crash of the machine.
+    Scratch,
+    /// ext3.
+    Ext3,
+    /// ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+}
+
 impl Mount {
     /// Where it appears inside.
     pub fn target(&self) -> &str {
         match self {
             Self::Volume { target, .. }
-            | Self::Host { target, .. }
-            | Self::Disk { target, .. }
             | Self::Text { target, .. }
             | Self::Tmpfs { target, .. } => target,
         }

@@ -231,8 +231,6 @@ impl ContainerSpec {
                     return Err(SpecError::Name(name.clone(), "volume"));
                 }
                 Mount::Volume { .. } => {}
-                Mount::Host { source, .. } => check(&source.to_string_lossy())?,
-                Mount::Disk { image, .. } => check(&image.to_string_lossy())?,
                 Mount::Text { content, target } if content.len() > MAX_TEXT_BYTES => {
                     return Err(SpecError::FileSize(self.name.clone(), target.clone()));
                 }
@@ -299,6 +297,7 @@ pub(crate) mod tests {
             hosts: String::new(),
             ids: None,
             share_pids: false,
+            volumes: Default::default(),
             spool_bytes: DEFAULT_SPOOL_BYTES,
         }
     }

@@ -114,6 +114,7 @@ impl Lab {
             id: id.to_owned(),
             hostname: "box".to_owned(),
             containers,
+            volumes: Default::default(),
             limits: TaskLimits::default(),
             resolv_conf: "nameserver 10.0.0.2\n".to_owned(),
             hosts: "127.0.0.1 localhost\n".to_owned(),

@@ -10,4 +10,5 @@ mod limits;
 mod order;
 mod process;
 mod sessions;
+mod share;
 mod storage;

@@ -1,7 +1,8 @@
 //! What a container's process is given.
 
 use crate::harness::lab;
-use runtime::{EventKind, StartFailure, StopReason, Ulimit};
+use runtime::{Directory, EventKind, StartFailure, StopReason, Ulimit};
+use std::path::PathBuf;
 
 #[tokio::test]
 async fn output_and_exit_code_arrive() {
@@ -49,14 +50,20 @@ async fn each_reason_not_to_start_is_told_apart() {
     assert!(matches!(failed, StartFailure::User { .. }), "{failed:?}");
 
     let mut lost = lab.shell("main", "true");
-    lost.mounts.push(runtime::Mount::Host {
-        source: lab.dir().join("nowhere"),
-        target: "/x".into(),
-        read_only: false,
-        map_ids: false,
+    let (name, target) = ("x".to_owned(), "/x".to_owned());
+    lost.mounts.push(runtime::Mount::Volume { name, target, read_only: false, copy_up: false });
+    let mut spec = lab.spec("lost", vec![lost]);
+    let nowhere = runtime::VolumeSource::Directory(Directory {
+        base: lab.dir().join("nowhere"),
+        beneath: PathBuf::new(),
     });
-    let failed = failure(&lab, lost).await;
-    assert!(matches!(failed, StartFailure::Mount { .. }), "{failed:?}");
+    spec.volumes.insert("x".into(), nowhere);
+    let ran = crate::harness::finish(&lab.start(spec).await).await;
+    let is_mount = |kind: &EventKind| {
+        let EventKind::ContainerFailed { failure, .. } = kind else { return false };
+        matches!(failure, StartFailure::Mount { .. })
+    };
+    assert!(ran.events.iter().any(is_mount), "{ran:#?}");
 
     let mut file = lab.shell("main", "true");
     file.cwd = "/etc/passwd/below".into();

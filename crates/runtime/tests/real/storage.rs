@@ -1,10 +1,10 @@
 //! Files: the root, volumes, tmpfs, layers.
 
 use crate::harness::{eventually, finish, lab};
-use runtime::{Condition, ContainerSpec, Dependency, Mount};
+use runtime::{Condition, ContainerSpec, Dependency, Directory, Filesystem, Mount, VolumeSource};
 use std::os::unix::fs::MetadataExt;
 
-fn volume(name: &str, target: &str, read_only: bool, copy_up: bool) -> Mount {
+pub fn volume(name: &str, target: &str, read_only: bool, copy_up: bool) -> Mount {
     Mount::Volume { name: name.into(), target: target.into(), read_only, copy_up }
 }
 
@@ -74,7 +74,7 @@ async fn a_kept_disk_goes_from_task_to_task() {
         return;
     }
     let image = lab.dir().join("kept.disk");
-    runtime::make_disk(&image, 32 << 20).unwrap();
+    runtime::make_disk(&image, 32 << 20, Filesystem::Scratch).unwrap();
     let mut seen = Vec::new();
     for (id, script) in [
         ("first", "rm -rf /k/lost+found; echo mine > /k/x; chown 7:8 /k/x; ls /k"),
@@ -84,8 +84,11 @@ async fn a_kept_disk_goes_from_task_to_task() {
         ),
     ] {
         let mut main = lab.shell("main", script);
-        main.mounts = vec![Mount::Disk { image: image.clone(), target: "/k".into() }];
-        let task = lab.start(lab.spec(id, vec![main])).await;
+        main.mounts = vec![volume("k", "/k", false, false)];
+        let mut spec = lab.spec(id, vec![main]);
+        let source = VolumeSource::Disk { image: image.clone(), filesystem: Filesystem::Scratch };
+        spec.volumes.insert("k".into(), source);
+        let task = lab.start(spec).await;
         seen.push(finish(&task).await.stdout("main").to_owned());
         lab.engine.remove(id).await.unwrap();
     }
@@ -139,13 +142,13 @@ async fn a_hosts_directory_can_be_mounted_with_its_ids() {
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("file"), "from the host\n").unwrap();
     let mut main = lab.shell("main", "cat /h/file; stat -c %u /h/file; touch /h/made");
-    main.mounts = vec![Mount::Host {
-        source: shared.clone(),
-        target: "/h".into(),
-        read_only: false,
-        map_ids: true,
-    }];
-    let ran = lab.run(main).await;
+    main.mounts = vec![volume("h", "/h", false, false)];
+    let mut spec = lab.spec("host", vec![main]);
+    spec.volumes.insert(
+        "h".into(),
+        VolumeSource::Directory(Directory { base: lab.dir().to_owned(), beneath: "shared".into() }),
+    );
+    let ran = finish(&lab.start(spec).await).await;
     assert_eq!((ran.stdout("main"), ran.exit("main").code), ("from the host\n0\n", 0), "{ran:#?}");
     assert_eq!(shared.join("made").metadata().unwrap().uid(), 0);
 }

@@ -39,12 +39,12 @@ pub(crate) fn no_action(name: &str, resource: &str) -> Fault {
 
 pub(crate) fn no_resource(arn: &str) -> Fault {
     Fault::new("ResourceNotFoundException", format!("No scalable target found for {arn}"))
-        .detail("ResourceName", vec![arn.to_owned()])
+        .detail("ResourceName", arn)
 }
 
 pub(crate) fn too_many_tags(arn: &str) -> Fault {
     Fault::new("TooManyTagsException", "A scalable target can have at most 50 tags.")
-        .detail("ResourceName", vec![arn.to_owned()])
+        .detail("ResourceName", arn)
 }
 
 pub(crate) fn limit(what: &str, most: usize) -> Fault {

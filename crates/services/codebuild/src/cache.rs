@@ -84,7 +84,7 @@ pub(crate) fn disks(service: &CodeBuild, build: &Build) -> io::Result<Vec<(PathB
             directory.join(LAYERS)
         }
     };
-    runtime::make_disk(&image, DISK_BYTES)?;
+    runtime::make_disk(&image, DISK_BYTES, runtime::Filesystem::Scratch)?;
     Ok(vec![(image, CONTAINERS.to_owned())])
 }
 

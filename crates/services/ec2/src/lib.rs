@@ -14,6 +14,7 @@ pub mod resources;
 mod ways;
 
 pub use interfaces::{InterfaceError, InterfaceRequest};
+pub use ops::availability_zone::zone_id;
 pub use ways::Destination;
 
 use model::{

@@ -90,15 +90,16 @@ pub enum Destination<'a> {
 }
 
 /// The port that AWS's services have.
-const HTTPS: i32 = 443;
+const HTTPS: u16 = 443;
 
-/// Whether one of an interface's groups lets HTTPS through to, or from, another interface; of places outside none is
-/// known.
+/// Whether one of an interface's groups lets TCP through to, or from, a port of another interface; of places outside
+/// none is known.
 fn lets(
     view: &impl View,
     one: &NetworkInterface,
     egress: bool,
     other: Option<&NetworkInterface>,
+    port: u16,
 ) -> bool {
     let groups = one.groups.iter();
     let groups =
@@ -112,12 +113,25 @@ fn lets(
             (Peer::Block(_), None) => true,
             (Peer::Group(_), None) => false,
         };
-        rule.egress == egress && protocol && peer && (all || (rule.from..=rule.to).contains(&HTTPS))
+        rule.egress == egress
+            && protocol
+            && peer
+            && (all || (rule.from..=rule.to).contains(&i32::from(port)))
     };
     groups.into_iter().any(|group| group.rules.iter().any(passes))
 }
 
+/// Whether the groups of both sides let TCP through from one interface to a port of another.
+fn passes(view: &impl View, from: &NetworkInterface, to: &NetworkInterface, port: u16) -> bool {
+    lets(view, from, true, Some(to), port) && lets(view, to, false, Some(from), port)
+}
+
 impl Ec2 {
+    /// Whether one interface reaches a TCP port of another in its VPC: what their security groups say.
+    pub fn lets_through(&self, from: &NetworkInterface, to: &NetworkInterface, port: u16) -> bool {
+        from.vpc == to.vpc && passes(&self.store.read(), from, to, port)
+    }
+
     /// Whether what an interface's subnet, its routes, the VPC's endpoints and the security groups say leads to a
     /// destination.
     pub fn reaches(&self, interface: &NetworkInterface, destination: Destination<'_>) -> bool {
@@ -128,7 +142,7 @@ impl Ec2 {
         };
         let (_, outward) = way(&view, &subnet).of(interface);
         let Destination::Service(name) = destination else {
-            return outward.is_some() && lets(&view, interface, true, None);
+            return outward.is_some() && lets(&view, interface, true, None, HTTPS);
         };
         let table = table_of(&view, &subnet);
         let mut endpoints = view.records::<VpcEndpoint>(&format!("{realm}/"));
@@ -139,14 +153,11 @@ impl Ec2 {
         if let Some(endpoint) = named.next() {
             // The service's name leads to the endpoint, and nowhere else.
             let mut doors = crate::ops::vpc_endpoint::interfaces(self, endpoint).into_values();
-            return doors.any(|door| {
-                lets(&view, interface, true, Some(&door))
-                    && lets(&view, &door, false, Some(interface))
-            });
+            return doors.any(|door| passes(&view, interface, &door, HTTPS));
         }
         let routed =
             table.is_some_and(|table| endpoints.iter().any(|endpoint| endpoint.is_in(&table.id)));
-        (routed || outward.is_some()) && lets(&view, interface, true, None)
+        (routed || outward.is_some()) && lets(&view, interface, true, None, HTTPS)
     }
 
     /// Makes the interfaces of a VPC go the ways that its route tables say now.

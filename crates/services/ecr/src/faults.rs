@@ -145,12 +145,12 @@ pub(crate) fn bad_layer(message: impl Into<String>) -> Fault {
 /// A part that does not follow the last one; `last` is the last byte that counts.
 pub(crate) fn bad_part(place: &Place, upload: &str, last: Option<u64>) -> Fault {
     let message = "Layer part is not in order: each must begin where the last one ended.";
-    let last = last.map_or_else(|| "-1".to_owned(), |last| last.to_string());
+    let last = last.map_or(-1, |last| i64::try_from(last).unwrap_or(i64::MAX));
     Fault::new("InvalidLayerPartException", message)
-        .detail("registryId", vec![place.account().to_owned()])
-        .detail("repositoryName", vec![place.name.clone()])
-        .detail("uploadId", vec![upload.to_owned()])
-        .detail("lastValidByteReceived", vec![last])
+        .detail("registryId", place.account())
+        .detail("repositoryName", place.name.as_str())
+        .detail("uploadId", upload)
+        .detail("lastValidByteReceived", last)
 }
 
 pub(crate) fn no_lifecycle(place: &Place) -> Fault {

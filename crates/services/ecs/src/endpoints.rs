@@ -58,7 +58,8 @@ pub(crate) fn environment(task: &Task, definition: &TaskDefinition) -> Vec<(Stri
     environment
 }
 
-fn role<'a>(task: &'a Task, definition: &'a TaskDefinition) -> Option<&'a String> {
+/// The task's role, if it has one.
+pub(crate) fn role<'a>(task: &'a Task, definition: &'a TaskDefinition) -> Option<&'a String> {
     task.overrides.task_role_arn.as_ref().or(definition.document.task_role_arn.as_ref())
 }
 

@@ -34,6 +34,7 @@ pub use surroundings::{
 };
 
 use ec2::Ec2;
+use efs::Efs;
 use elbv2::ElbV2;
 use iam::Iam;
 use images::Images;
@@ -62,6 +63,8 @@ pub struct Neighbours {
     pub elb: Arc<ElbV2>,
     /// Cloud Map.
     pub discovery: Arc<ServiceDiscovery>,
+    /// Files that tasks share.
+    pub efs: Arc<Efs>,
 }
 
 /// The service's state.
@@ -72,6 +75,7 @@ pub struct Ecs {
     ec2: Arc<Ec2>,
     elb: Arc<ElbV2>,
     discovery: Arc<ServiceDiscovery>,
+    efs: Arc<Efs>,
     images: Images,
     engine: Engine,
     /// Set once, before the first task is driven: the rest of the house depends on this crate being there.
@@ -101,7 +105,7 @@ impl Ecs {
         store.declare::<model::ServiceDeployment>()?;
         store.declare::<model::ServiceRevision>()?;
         store.declare::<model::AccountSetting>()?;
-        let Neighbours { iam, ec2, elb, discovery } = neighbours;
+        let Neighbours { iam, ec2, elb, discovery, efs } = neighbours;
         Ok(Arc::new(Self {
             store,
             world,
@@ -109,6 +113,7 @@ impl Ecs {
             ec2,
             elb,
             discovery,
+            efs,
             images,
             engine,
             surroundings: OnceLock::new(),

@@ -124,6 +124,9 @@ fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
         if !names.insert(name.to_owned()) {
             return Err(faults::client(format!("Duplicate volume name '{name}'.")));
         }
+        if let Some(efs) = &volume.efs_volume_configuration {
+            check_efs(volume, efs)?;
+        }
         if volume.host.as_ref().is_some_and(|host| host.source_path.is_some()) {
             return Err(faults::client(
                 "host.sourcePath should not be set for volumes in Fargate.",
@@ -131,6 +134,41 @@ fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
         }
     }
     Ok(names)
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EFSVolumeConfiguration.html>
+fn check_efs(volume: &Volume, efs: &EFSVolumeConfiguration) -> Result<(), Fault> {
+    if volume.host.is_some() {
+        return Err(faults::client(
+            "Volume configuration is invalid: host and efsVolumeConfiguration exclude each other.",
+        ));
+    }
+    let id = efs.file_system_id.strip_prefix("fs-");
+    if !id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())) {
+        return Err(faults::client("Invalid EFS file system ID."));
+    }
+    let root = efs.root_directory.as_deref().unwrap_or("/");
+    if !root.starts_with('/') {
+        return Err(faults::client("The EFS root directory must be an absolute path."));
+    }
+    let authorization = efs.authorization_config.clone().unwrap_or_default();
+    let encrypted = efs.transit_encryption == Some(EFSTransitEncryption::Enabled);
+    if authorization.access_point_id.is_some() && root != "/" {
+        return Err(faults::client(
+            "If an EFS access point is specified, the root directory must either be omitted or set to '/'.",
+        ));
+    }
+    if authorization.access_point_id.is_some() && !encrypted {
+        return Err(faults::client(
+            "If an EFS access point is specified, transit encryption must be enabled.",
+        ));
+    }
+    if authorization.iam == Some(EFSAuthorizationConfigIAM::Enabled) && !encrypted {
+        return Err(faults::client(
+            "If IAM authorization is enabled, transit encryption must be enabled.",
+        ));
+    }
+    Ok(())
 }
 
 /// Without an execution role, nothing can be fetched in its name.

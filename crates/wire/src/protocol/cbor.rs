@@ -2,7 +2,7 @@
 
 use super::raw::{Raw, Reading, fit, malformed};
 use crate::{
-    fault::Fault,
+    fault::{Detail, Fault},
     shape::{Kind, Shape},
     value::Value,
 };
@@ -105,8 +105,13 @@ pub(crate) fn fault(fault: &Fault) -> Vec<u8> {
     let text = |text: &str| Cbor::Text(text.to_owned());
     let mut entries =
         vec![(text("__type"), text(&fault.code)), (text("message"), text(&fault.message))];
-    for (name, values) in &fault.details {
-        entries.push((text(name), Cbor::Array(values.iter().map(|v| text(v)).collect())));
+    for (name, detail) in &fault.details {
+        let detail = match detail {
+            Detail::Text(value) => text(value),
+            Detail::Number(number) => Cbor::Integer((*number).into()),
+            Detail::List(values) => Cbor::Array(values.iter().map(|v| text(v)).collect()),
+        };
+        entries.push((text(name), detail));
     }
     to_bytes(&Cbor::Map(entries))
 }

@@ -2,7 +2,7 @@
 
 use super::raw::{Raw, Reading, fit, malformed};
 use crate::{
-    fault::Fault,
+    fault::{Detail, Fault},
     shape::{Kind, Shape, TimeFormat},
     value::Value,
 };
@@ -119,8 +119,13 @@ pub(crate) fn fault(fault: &Fault) -> Vec<u8> {
     let mut object = serde_json::Map::new();
     object.insert("__type".into(), fault.code.as_ref().into());
     object.insert("message".into(), fault.message.as_str().into());
-    for (name, values) in &fault.details {
-        object.insert((*name).into(), values.clone().into());
+    for (name, detail) in &fault.details {
+        let detail = match detail {
+            Detail::Text(text) => text.as_str().into(),
+            Detail::Number(number) => (*number).into(),
+            Detail::List(values) => values.clone().into(),
+        };
+        object.insert((*name).into(), detail);
     }
     Json::Object(object).to_string().into_bytes()
 }

@@ -1,7 +1,7 @@
 //! XML answers of awsQuery and ec2Query.
 
 use crate::{
-    fault::Fault,
+    fault::{Detail, Fault},
     shape::{Kind, Operation, ServiceSpec, Shape, TimeFormat},
     value::Value,
 };
@@ -152,8 +152,12 @@ pub(crate) fn query_fault(spec: Option<&ServiceSpec>, fault: &Fault, request_id:
         xml.leaf("Type", if fault.is_sender() { "Sender" } else { "Receiver" });
         xml.leaf("Code", &fault.code);
         xml.leaf("Message", &fault.message);
-        for (name, values) in &fault.details {
-            values.iter().for_each(|value| xml.leaf(name, value));
+        for (name, detail) in &fault.details {
+            match detail {
+                Detail::Text(text) => xml.leaf(name, text),
+                Detail::Number(number) => xml.leaf(name, &number.to_string()),
+                Detail::List(values) => values.iter().for_each(|value| xml.leaf(name, value)),
+            }
         }
     });
     xml.leaf("RequestId", request_id);

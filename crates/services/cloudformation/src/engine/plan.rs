@@ -184,12 +184,13 @@ impl Plan {
         known: &Known,
     ) -> Result<Map<String, Json>, Fault> {
         let mut properties = scope.map(&self.template.resources[logical].properties)?;
-        let Some(tagging) = known.schema.tagging().filter(|_| !self.tags.is_empty()) else {
+        let Some((property, tagging)) = known.schema.tagging().filter(|_| !self.tags.is_empty())
+        else {
             return Ok(properties);
         };
         match tagging {
             Tagging::List => {
-                let mut all = match properties.remove("Tags") {
+                let mut all = match properties.remove(property) {
                     Some(Json::Array(own)) => own,
                     _ => Vec::new(),
                 };
@@ -198,15 +199,15 @@ impl Plan {
                         all.push(json!({"Key": key, "Value": value}));
                     }
                 }
-                properties.insert("Tags".to_owned(), all.into());
+                properties.insert(property.to_owned(), all.into());
             }
             Tagging::Map => {
                 let mut all: Map<String, Json> =
                     self.tags.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
-                if let Some(Json::Object(own)) = properties.remove("Tags") {
+                if let Some(Json::Object(own)) = properties.remove(property) {
                     all.extend(own);
                 }
-                properties.insert("Tags".to_owned(), all.into());
+                properties.insert(property.to_owned(), all.into());
             }
         }
         Ok(properties)

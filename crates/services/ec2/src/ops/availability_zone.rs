@@ -5,7 +5,7 @@ use crate::{DEFAULT_SUBNETS, Ec2, api::*};
 use wire::{Context, Fault};
 
 /// `us-east-1a` -> `use1-az1`.
-pub(super) fn zone_id(zone: &str) -> String {
+pub fn zone_id(zone: &str) -> String {
     let (region, letter) = zone.split_at(zone.len().saturating_sub(1));
     let short: String = region
         .split('-')

@@ -13549,7 +13549,7 @@ static S_EFS_AUTHORIZATION_CONFIG: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "iam",
@@ -13558,7 +13558,7 @@ static S_EFS_AUTHORIZATION_CONFIG: Shape = Shape {
             shape: &S_EFS_AUTHORIZATION_CONFIG_IAM,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -13586,7 +13586,7 @@ static S_EFS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "rootDirectory",
@@ -13595,7 +13595,7 @@ static S_EFS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "transitEncryption",
@@ -13604,7 +13604,7 @@ static S_EFS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EFS_TRANSIT_ENCRYPTION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "transitEncryptionPort",
@@ -13613,7 +13613,7 @@ static S_EFS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "authorizationConfig",
@@ -13622,7 +13622,7 @@ static S_EFS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EFS_AUTHORIZATION_CONFIG,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -21704,7 +21704,7 @@ static S_VOLUME: Shape = Shape {
             shape: &S_EFS_VOLUME_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EFS is not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "s3filesVolumeConfiguration",

@@ -13,6 +13,7 @@ mod reach;
 mod service;
 mod spec;
 mod task;
+mod volumes;
 
 use crate::{
     Ecs,

@@ -1,6 +1,6 @@
 //! From a task definition, its images and its surroundings to what a shim runs. Pure.
 
-use super::firelens;
+use super::{firelens, volumes::Volumes};
 use crate::{
     api::{self, ContainerCondition, ContainerDefinition, ContainerOverride, PidMode},
     model::{Sandbox, Task, TaskDefinition},
@@ -8,8 +8,9 @@ use crate::{
 };
 use images::{Image, ImageConfig};
 use runtime::{
-    Condition, ContainerCapabilities, ContainerLimits, ContainerSpec, Dependency, HealthCheck,
-    HealthCommand, LogMode, Mount, RestartPolicy, TaskLimits, TaskSpec, Ulimit,
+    Condition, ContainerCapabilities, ContainerLimits, ContainerSpec, Dependency, Filesystem,
+    HealthCheck, HealthCommand, LogMode, Mount, RestartPolicy, TaskLimits, TaskSpec, Ulimit,
+    VolumeSource,
 };
 use std::collections::BTreeMap;
 
@@ -36,6 +37,8 @@ pub(super) struct Parts<'a> {
     pub environment: &'a [(String, String)],
     /// Where a container finds its metadata, by its id.
     pub metadata_uri: fn(&str) -> String,
+    /// The volumes that are not empty at first.
+    pub volumes: &'a Volumes,
     pub log_mode: &'a str,
     /// The most open files that a process of this machine may have.
     pub most_files: u64,
@@ -67,18 +70,26 @@ pub(super) fn task_spec(parts: &Parts) -> Result<TaskSpec, SpecFault> {
     let containers = document.container_definitions.iter().flatten();
     let containers = containers.map(|definition| container(parts, definition));
     let mut containers = containers.collect::<Result<Vec<_>, _>>()?;
+    let mut volumes = parts.volumes.sources.clone();
     if let (Some(sandbox), Some(main)) = (&task.sandbox, containers.first_mut()) {
         main.layers.extend(sandbox.layers.iter().cloned());
         main.privileged = sandbox.privileged;
         main.init = true;
-        let disks = sandbox.disks.iter().cloned();
-        main.mounts.extend(disks.map(|(image, target)| Mount::Disk { image, target }));
+        for (number, (image, target)) in sandbox.disks.iter().cloned().enumerate() {
+            let name = format!("disk-{number}");
+            volumes.insert(
+                name.clone(),
+                VolumeSource::Disk { image, filesystem: Filesystem::Scratch },
+            );
+            main.mounts.push(Mount::Volume { name, target, read_only: false, copy_up: false });
+        }
     }
     Ok(TaskSpec {
         id: task.id.clone(),
         hosts: format!("127.0.0.1 localhost\n{ip} {hostname}\n"),
         hostname,
         containers,
+        volumes,
         limits: TaskLimits {
             cpu_millis: Some(size.cpu_units * 1000 / 1024),
             memory_bytes: Some(u64::from(size.memory_mib) * MIB),
@@ -304,7 +315,12 @@ fn mounts(parts: &Parts, definition: &ContainerDefinition) -> Vec<Mount> {
     let volume = |mount: &api::MountPoint, read_only: bool| Mount::Volume {
         name: mount.source_volume.clone().unwrap_or_default(),
         target: mount.container_path.clone().unwrap_or_default(),
-        read_only: read_only || mount.read_only.unwrap_or(false),
+        read_only: read_only
+            || mount.read_only.unwrap_or(false)
+            || mount
+                .source_volume
+                .as_ref()
+                .is_some_and(|name| parts.volumes.read_only.contains(name)),
         copy_up: true,
     };
     let own = definition.mount_points.iter().flatten().map(|mount| volume(mount, false));

@@ -7,7 +7,7 @@
 use super::{
     chain, connect, environment, events, output, pull, reach,
     service::{registries, targets},
-    spec,
+    spec, volumes,
 };
 use crate::{
     Ecs,
@@ -33,7 +33,7 @@ const NOTICE: Duration = Duration::from_secs(120);
 /// How often it is looked whether everything in flight through Service Connect is over.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a role's session for a task holds; the SDKs fetch the next one before.
-const SESSION: Duration = Duration::from_secs(6 * 3600);
+pub(super) const SESSION: Duration = Duration::from_secs(6 * 3600);
 
 /// Why a round did not go through.
 #[derive(Debug, ThisError)]
@@ -152,6 +152,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     let images = pull::all(ecs, task, &containers, principal.as_ref()).await?;
     let secrets = environment::secrets(ecs, task, &containers, principal.as_ref()).await?;
     let files = environment::files(ecs, task, &containers, principal.as_ref()).await?;
+    let volumes = volumes::all(ecs, task, &definition, &interface).await?;
     // A stream that cannot be opened must fail the task before its first container runs.
     output::open(ecs, task, &containers, principal.as_ref(), None).await.map_err(failed)?;
     let pulled = ecs.world.now();
@@ -180,6 +181,7 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         files: &files,
         environment: &own,
         metadata_uri: endpoints::metadata_uri,
+        volumes: &volumes,
         log_mode: &default_log_mode(ecs, &task),
         most_files: most_files(),
     };
