@@ -69,6 +69,15 @@ pub enum NetworkError {
         /// What it said.
         message: String,
     },
+    /// tc could not be run.
+    #[error("cannot run tc (install iproute2)")]
+    Tc(#[source] std::io::Error),
+    /// The kernel does not delay packets.
+    #[error("packets cannot be delayed on this machine, whose kernel must have netem: {message}")]
+    Traffic {
+        /// What tc said.
+        message: String,
+    },
     /// The host's pool of public addresses overlaps with everything.
     #[error("no free block of public addresses is left in {pool}; choose another pool")]
     NoBlock {

@@ -240,7 +240,7 @@ fn icmp(kind: Option<Ports>) -> String {
     }
 }
 
-fn put(out: &mut String, line: String) {
+pub(crate) fn put(out: &mut String, line: String) {
     writeln!(out, "{line}").expect("writing to a string");
 }
 

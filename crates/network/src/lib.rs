@@ -20,6 +20,7 @@ mod docker;
 mod error;
 mod firewall;
 mod host;
+mod inside;
 mod links;
 mod namespace;
 mod vpc;
@@ -28,6 +29,7 @@ pub use cidr::Cidr;
 pub use error::NetworkError;
 pub use firewall::{Group, Peer, Ports, Rule};
 pub use host::Leak;
+pub use inside::{BlackHole, Faults, Latency, Loss, Protocol, Proxy, block};
 pub use vpc::{Attachment, Network, NetworkConfig, VpcSpec};
 
 /// The address of the name service in every VPC.

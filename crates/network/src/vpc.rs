@@ -7,6 +7,7 @@ use crate::{
     error::NetworkError,
     firewall::{self, Group, Port},
     host::{self, Leak},
+    inside::{self, Faults, Proxy},
     links::{Far, Mac},
     namespace::{self, Namespace},
 };
@@ -27,7 +28,7 @@ const UPLINK_VPC_MAC: Mac = [0x02, 0x6e, 0x67, 0x00, 0x00, 0x03];
 /// The link that leads to the host, in every VPC.
 const UPLINK: &str = "up0";
 /// The link that a task sees, as on Fargate.
-const TASK_LINK: &str = "eth1";
+pub(crate) const TASK_LINK: &str = "eth1";
 /// So many VPCs can have an uplink: two addresses each, at the end of the public block.
 const MOST_VPCS: u64 = 256;
 
@@ -370,6 +371,16 @@ impl Network {
     pub async fn divert(&self, netns: &Path, block: Cidr, port: u16) -> Result<(), NetworkError> {
         let script = firewall::divert(block, port);
         namespace::visit(netns, move |_| host::nft(&script)).await
+    }
+
+    /// Makes the TCP connections of a task go by its proxy. Doing it again changes nothing.
+    pub async fn intercept(&self, netns: &Path, proxy: &Proxy) -> Result<(), NetworkError> {
+        inside::intercept(netns, proxy).await
+    }
+
+    /// Makes exactly these faults befall a task.
+    pub async fn set_faults(&self, netns: &Path, faults: &Faults) -> Result<(), NetworkError> {
+        inside::set_faults(netns, faults).await
     }
 
     /// Unplugs an interface. Doing it again changes nothing.

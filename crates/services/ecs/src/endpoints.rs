@@ -3,6 +3,7 @@
 //! each reads only its own.
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4-fargate.html>
 
+mod faults;
 mod metadata;
 mod names;
 
@@ -164,7 +165,7 @@ where
 async fn serve_task(ecs: Arc<Ecs>, place: Arc<(String, String)>, stream: TcpStream, ip: IpAddr) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (ecs, place) = (ecs.clone(), place.clone());
-        async move { Ok::<_, Infallible>(answer(&ecs, &place, request.uri().path(), ip).await) }
+        async move { Ok::<_, Infallible>(answer(&ecs, &place, request, ip).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -178,13 +179,25 @@ async fn serve_task(ecs: Arc<Ecs>, place: Arc<(String, String)>, stream: TcpStre
 
 type Answer = Response<Full<Bytes>>;
 
-async fn answer(ecs: &Ecs, place: &(String, String), path: &str, ip: IpAddr) -> Answer {
+async fn answer(
+    ecs: &Ecs,
+    place: &(String, String),
+    request: Request<Incoming>,
+    ip: IpAddr,
+) -> Answer {
     let Some(task) = task_at(ecs, place, ip) else {
         return text(StatusCode::NOT_FOUND, "no task has this address");
     };
+    let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
     match parts[..] {
         ["v2", "credentials", id] => credentials(ecs, &task, id),
+        ["api", container, "fault", "v1", kind, action] => {
+            match task.containers.iter().any(|own| own.id == container) {
+                true => faults::answer(ecs, &task, [kind, action], request).await,
+                false => text(StatusCode::NOT_FOUND, "404 page not found"),
+            }
+        }
         ["v3" | "v4", container, ref rest @ ..] => {
             metadata::answer(ecs, &task, container, rest).await
         }

@@ -82,6 +82,8 @@ pub struct Ecs {
     surroundings: OnceLock<Surroundings>,
     /// The VPCs whose link-local services are served, by realm and id.
     served: Mutex<HashMap<String, ()>>,
+    /// Held while the faults of a task change.
+    injecting: Mutex<()>,
     pulls: Arc<Pulls>,
     /// Set when everything is to stop: services must not start again what stops.
     closing: AtomicBool,
@@ -118,6 +120,7 @@ impl Ecs {
             engine,
             surroundings: OnceLock::new(),
             served: Mutex::default(),
+            injecting: Mutex::default(),
             pulls: Arc::default(),
             closing: AtomicBool::new(false),
         }))

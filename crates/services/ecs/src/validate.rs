@@ -3,9 +3,11 @@
 
 mod container;
 mod firelens;
+mod proxy;
 mod size;
 
 pub(crate) use firelens::{is_router, is_sender};
+pub(crate) use proxy::proxy;
 pub(crate) use size::{Size, size};
 
 use crate::{api::*, faults};
@@ -26,6 +28,9 @@ pub(crate) fn document(input: RegisterTaskDefinitionRequest) -> Result<TaskDefin
     let mut containers = input.container_definitions;
     container::check_all(&containers, &volume_names)?;
     let size = size(input.cpu.as_deref(), input.memory.as_deref())?;
+    if let Some(configuration) = &input.proxy_configuration {
+        proxy::check(configuration, &containers)?;
+    }
     container::check_sizes(&containers, size)?;
     if input.execution_role_arn.is_none() {
         check_needs_no_role(&containers)?;
@@ -48,6 +53,8 @@ pub(crate) fn document(input: RegisterTaskDefinitionRequest) -> Result<TaskDefin
         memory: Some(size.memory_mib.to_string()),
         pid_mode: input.pid_mode,
         ephemeral_storage: input.ephemeral_storage,
+        proxy_configuration: input.proxy_configuration,
+        enable_fault_injection: input.enable_fault_injection,
         ..TaskDefinition::default()
     })
 }

@@ -288,6 +288,9 @@ pub struct Task {
     /// The Cloud Map namespace whose services it can call through Service Connect.
     #[serde(default)]
     pub connect: Option<String>,
+    /// What befalls its network because its containers asked for it.
+    #[serde(default)]
+    pub faults: network::Faults,
     /// What it is if another service runs it for itself.
     #[serde(default)]
     pub sandbox: Option<Box<Sandbox>>,
@@ -359,6 +362,7 @@ impl Task {
             registries: Vec::new(),
             connect: None,
             sandbox: None,
+            faults: network::Faults::default(),
             protected_until: None,
             client_token: None,
             journal_seq: 0,

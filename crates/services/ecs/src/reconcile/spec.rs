@@ -201,6 +201,7 @@ fn environment(
     }
     set("ECS_CONTAINER_METADATA_URI_V4".into(), (parts.metadata_uri)(id));
     set("ECS_CONTAINER_METADATA_URI".into(), (parts.metadata_uri)(id).replace("/v4/", "/v3/"));
+    set("ECS_AGENT_URI".into(), (parts.metadata_uri)(id).replace("/v4/", "/api/"));
     let pairs = |list: &Option<Vec<api::KeyValuePair>>| -> Vec<(String, String)> {
         let pairs = list.iter().flatten();
         pairs

@@ -15,6 +15,7 @@ use crate::{
     endpoints,
     model::{self, LastStatus, Task, TaskDefinition},
     tell::change_task,
+    validate,
 };
 use ec2::{InterfaceError, InterfaceRequest};
 use runtime::EngineError;
@@ -331,6 +332,11 @@ async fn follow(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
     {
         ecs.ec2.attach_interface(&interface, netns).await?;
         connect::divert(ecs, task, netns).await?;
+        if let Some(configuration) = &definition.document.proxy_configuration {
+            let proxy = validate::proxy(configuration).map_err(|fault| failed(fault.message))?;
+            let network = ecs.ec2.network();
+            network.intercept(netns, &proxy).await.map_err(InterfaceError::from)?;
+        }
         connect::ready(ecs, task).await;
         running.start().await?;
     }
