@@ -35,7 +35,7 @@ pub fn make(path: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
         Filesystem::Scratch => ext("ext4", "^has_journal,^resize_inode"),
         Filesystem::Ext3 => ext("ext3", "has_journal"),
         Filesystem::Ext4 => ext("ext4", "has_journal"),
-        Filesystem::Xfs => ("mkfs.xfs", vec!["-q", "-f", "-K"]),
+        Filesystem::Xfs => ("mkfs.xfs", vec!["-q", "-f", "-K", "-s", "size=4096"]),
     };
     let mut programs = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
     let program = programs.find(|program| program.exists());
@@ -97,7 +97,8 @@ fn seek(file: &File, to: SeekFrom) -> io::Result<Option<u64>> {
 fn kind(filesystem: Filesystem) -> (&'static CStr, &'static CStr) {
     match filesystem {
         Filesystem::Scratch => (c"ext4", c"noinit_itable,barrier=0,discard,errors=remount-ro"),
-        Filesystem::Ext3 => (c"ext3", c"errors=remount-ro"),
+        // As ext4, which reads it as well and lets ids be mapped.
+        Filesystem::Ext3 => (c"ext4", c"errors=remount-ro"),
         Filesystem::Ext4 => (c"ext4", c"discard,errors=remount-ro"),
         // A disk may be there twice: a snapshot has its origin's id.
         Filesystem::Xfs => (c"xfs", c"discard,nouuid"),

@@ -71,7 +71,7 @@ impl House {
         let iam = Iam::new(store.clone(), world.clone(), sealer.clone())?;
         let engines = engines(settings, &world).await?;
         let network = engines.network.clone();
-        let ec2 = Ec2::new(store.clone(), world.clone(), engines.network)?;
+        let ec2 = Ec2::new(store.clone(), world.clone(), engines.network, directory.join("ebs"))?;
         let acm = Acm::new(store.clone(), world.clone(), sealer.clone())?;
         let (domain, secured) = (&settings.domain, acm.clone());
         let elb = ElbV2::new(store.clone(), world.clone(), ec2.clone(), secured, domain)?;

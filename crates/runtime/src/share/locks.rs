@@ -102,6 +102,7 @@ impl Locks {
 
 /// Tries `take` until it succeeds, fails for another reason than that somebody has the lock, or a signal reaches the
 /// thread that waits: the kernel lets nobody die who waits for us.
+#[allow(clippy::disallowed_methods)] // The process that serves a share lives in no simulated time.
 pub(super) fn wait(thread: u32, mut take: impl FnMut() -> Result<(), Errno>) -> Result<(), Errno> {
     loop {
         match take() {

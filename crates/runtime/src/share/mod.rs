@@ -1,11 +1,12 @@
-//! A directory of the host that a task sees with another identity than its own: whatever any of its processes does there
-//! is done as one user and group, or as the process's own with root as nobody. That is what an access point of Amazon
-//! EFS asks for, and no map of ids can say it, since many become one.
+//! A directory of the host that a task sees with another identity than its own: whatever any of its processes does
+//! there is done as one user and group, or as the process's own with root as nobody. That is what an access point of
+//! Amazon EFS asks for, and no map of ids can say it, since many become one.
 //!
-//! It is a FUSE file system that passes everything on to the directory. A process beside the shim serves it, and ends with
-//! it. Whether something is allowed is the kernel's decision: the process takes the file system identity first, and with it
-//! loses root's powers over files.
+//! It is a FUSE file system that passes everything on to the directory. A process beside the shim serves it, and ends
+//! with it. Whether something is allowed is the kernel's decision: the process takes the file system identity first,
+//! and with it loses root's powers over files.
 
+mod answers;
 mod inodes;
 mod locks;
 mod server;

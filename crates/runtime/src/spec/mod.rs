@@ -356,7 +356,8 @@ pub enum VolumeSource {
     },
 }
 
-/// A directory of the host. Whoever had it before may have changed what is beneath the base, so no link is followed there.
+/// A directory of the host. Whoever had it before may have changed what is beneath the base, so no link is followed
+/// there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Directory {
     /// A path on the host.

@@ -7,7 +7,7 @@ use crate::{
 use runtime::{Actor, ContainerSpec, Directory, TaskSpec, VolumeSource};
 use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 const FIXED: Actor = Actor::Fixed { uid: 1234, gid: 5678, groups: Vec::new() };
@@ -23,13 +23,7 @@ fn name(user: &str) -> String {
     format!("u{}", user.split(':').next().unwrap())
 }
 
-fn spec(
-    lab: &Lab,
-    id: &str,
-    directory: &PathBuf,
-    actor: Actor,
-    scripts: &[(&str, &str)],
-) -> TaskSpec {
+fn spec(lab: &Lab, id: &str, directory: &Path, actor: Actor, scripts: &[(&str, &str)]) -> TaskSpec {
     let container = |(user, script): &(&str, &str)| {
         let mut container: ContainerSpec = lab.shell(&name(user), script);
         container.user = (*user).to_owned();
@@ -40,7 +34,7 @@ fn spec(
     let mut containers: Vec<_> = scripts.iter().map(container).collect();
     containers[0].essential = true;
     let mut spec = lab.spec(id, containers);
-    let directory = Directory { base: directory.clone(), beneath: PathBuf::new() };
+    let directory = Directory { base: directory.to_owned(), beneath: PathBuf::new() };
     spec.volumes.insert("s".into(), VolumeSource::Share { directory, actor });
     spec
 }
@@ -66,7 +60,8 @@ async fn whoever_asks_acts_as_one() {
         dd if=/dev/zero of=big bs=1M count=3 2>/dev/null; wc -c < big; df -P . | tail -1 | cut -d' ' -f1";
     let ran = run(&lab, spec(&lab, "as", &share, FIXED, &[("0", script)])).await;
     let expected = "1234 5678 2\none\n/etc/passwd\nno chown\n600\nno device\nfifo\nno secret\nroot\n300\n\
-                    d\nfifo\nhard\nlink\nsecret\none\ntwo\n0\n2001-02-03 04:05:06.000000000 +0000\nran\n3145728\nshare\n";
+                    d\nfifo\nhard\nlink\nsecret\none\ntwo\n0\n\
+                    2001-02-03 04:05:06.000000000 +0000\nran\n3145728\nshare\n";
     assert_eq!(ran.stdout("u0"), expected, "{ran:#?}");
     let made = share.join("hard").metadata().unwrap();
     assert_eq!((made.uid(), made.gid()), (1234, 5678));

@@ -11,18 +11,20 @@ mod interfaces;
 pub mod model;
 mod ops;
 pub mod resources;
+mod volumes;
 mod ways;
 
 pub use interfaces::{InterfaceError, InterfaceRequest};
 pub use ops::availability_zone::zone_id;
+pub use volumes::{VolumeError, managed_tags};
 pub use ways::Destination;
 
 use model::{
     Address, InternetGateway, NatGateway, NetworkInterface, RouteTable, SecurityGroup, Subnet,
-    Tags, Vpc,
+    Tags, Volume, Vpc,
 };
 use network::Network;
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 use store::{DiskFault, ReadError, Store, Tx};
 use world::World;
 
@@ -31,6 +33,8 @@ pub struct Ec2 {
     store: Store,
     world: World,
     network: Arc<Network>,
+    /// The directory of volumes' files.
+    volumes: PathBuf,
     /// Held while a VPC is set up, so that nobody uses it half done.
     setting_up: tokio::sync::Mutex<()>,
 }
@@ -42,9 +46,16 @@ const DEFAULT_SUBNETS: [(&str, &str); 3] =
     [("a", "172.31.0.0/20"), ("b", "172.31.16.0/20"), ("c", "172.31.32.0/20")];
 
 impl Ec2 {
-    /// The service over `store` and `network`. Fails when a stored record cannot be read.
-    pub fn new(store: Store, world: World, network: Arc<Network>) -> Result<Arc<Self>, ReadError> {
+    /// The service over `store` and `network`, with volumes' files in `volumes`. Fails when a stored record cannot be
+    /// read.
+    pub fn new(
+        store: Store,
+        world: World,
+        network: Arc<Network>,
+        volumes: PathBuf,
+    ) -> Result<Arc<Self>, ReadError> {
         store.declare::<Vpc>()?;
+        store.declare::<Volume>()?;
         store.declare::<Subnet>()?;
         store.declare::<SecurityGroup>()?;
         store.declare::<NetworkInterface>()?;
@@ -52,7 +63,8 @@ impl Ec2 {
         store.declare::<RouteTable>()?;
         store.declare::<Address>()?;
         store.declare::<NatGateway>()?;
-        Ok(Arc::new(Self { store, world, network, setting_up: tokio::sync::Mutex::default() }))
+        let setting_up = tokio::sync::Mutex::default();
+        Ok(Arc::new(Self { store, world, network, volumes, setting_up }))
     }
 
     /// The engine, for sockets inside VPCs.

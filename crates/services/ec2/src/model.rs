@@ -76,6 +76,42 @@ impl Record for Subnet {
     }
 }
 
+/// An EBS volume of a task.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Volume {
+    /// `account/region`.
+    pub realm: String,
+    /// `vol-…`.
+    pub id: String,
+    /// GiB.
+    pub size_gib: i32,
+    /// `gp3`, …; it is told, and one machine's disk performs as it does.
+    pub kind: String,
+    /// Operations a second that were asked for.
+    pub iops: Option<i32>,
+    /// MiB a second that were asked for.
+    pub throughput: Option<i32>,
+    /// Whether it was asked to be encrypted. It is told; encryption is the disk's affair.
+    pub encrypted: bool,
+    /// Its availability zone.
+    pub zone: String,
+    /// The ARN of the task that has it.
+    pub task: Option<String>,
+    /// Whether it ends with the task.
+    pub delete_on_termination: bool,
+    /// Its tags.
+    pub tags: Tags,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+impl Record for Volume {
+    const TABLE: &'static str = "ec2.volume";
+    fn key(&self) -> String {
+        format!("{}/{}", self.realm, self.id)
+    }
+}
+
 /// A gateway to the outside.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InternetGateway {

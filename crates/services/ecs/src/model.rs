@@ -19,7 +19,7 @@ pub use service_deployment::{
 };
 pub use task::{
     Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned, Sandbox,
-    SandboxOwner, TargetState, Task, TaskRegistry, TaskTarget,
+    SandboxOwner, TargetState, Task, TaskRegistry, TaskTarget, TaskVolume,
 };
 pub use task_definition::{Family, TaskDefinition};
 pub use task_set::{Controller, TaskSet, TaskSetStatus};

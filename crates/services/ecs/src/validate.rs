@@ -131,6 +131,16 @@ fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
         if !names.insert(name.to_owned()) {
             return Err(faults::client(format!("Duplicate volume name '{name}'.")));
         }
+        let at_launch = volume.configured_at_launch == Some(true);
+        let others = volumes.iter().filter(|other| other.configured_at_launch == Some(true));
+        if at_launch && others.count() > 1 {
+            return Err(faults::client("A task can have one volume that is configured at launch."));
+        }
+        if at_launch && (volume.host.is_some() || volume.efs_volume_configuration.is_some()) {
+            return Err(faults::client(
+                "A volume that is configured at launch cannot be configured before.",
+            ));
+        }
         if let Some(efs) = &volume.efs_volume_configuration {
             check_efs(volume, efs)?;
         }

@@ -1,7 +1,7 @@
 //! Elastic File System: file systems that tasks share and that outlive them. Each is a directory of this machine.
 //!
-//! What a task sees of one is decided here ([`Efs::mount`]): whether its network leads to a mount target, whether the file
-//! system's policy lets it in, and who it is inside. Mounting itself is the container engine's work.
+//! What a task sees of one is decided here ([`Efs::mount`]): whether its network leads to a mount target, whether the
+//! file system's policy lets it in, and who it is inside. Mounting itself is the container engine's work.
 //! <https://docs.aws.amazon.com/efs/latest/ug/whatisefs.html>
 
 pub mod api {

@@ -77,7 +77,8 @@ impl Efs {
         let target = targets.find(here).ok_or_else(unresolved)?;
         let door = self.ec2.interface(realm, &target.interface);
         if !door.is_some_and(|door| self.ec2.lets_through(wanted.interface, &door, NFS)) {
-            return Err("Connection to the mount target IP address timed out. mount.nfs4: Connection timed out".to_owned());
+            let words = "Connection to the mount target IP address timed out. mount.nfs4: Connection timed out";
+            return Err(words.to_owned());
         }
         let point = wanted.access_point.map(|point| {
             let point = snapshot.get::<AccessPoint>(&format!("{realm}/{point}"));
@@ -102,7 +103,8 @@ impl Efs {
                 Errno::NOTDIR => "Not a directory",
                 _ => "Permission denied",
             };
-            format!("mount.nfs4: mounting {id}.efs.{region}.amazonaws.com:{path} failed, reason given by server: {words}")
+            let place = format!("{id}.efs.{region}.amazonaws.com:{path}");
+            format!("mount.nfs4: mounting {place} failed, reason given by server: {words}")
         })?;
         let beneath = point.as_ref().map_or(wanted.root, |point| path(point));
         let beneath = beneath.trim_matches('/').to_owned();

@@ -106,6 +106,15 @@ pub(crate) static ALL: &[Managed] = &[
     },
     Managed {
         path: "/service-role/",
+        name: "AmazonECSInfrastructureRolePolicyForVolumes",
+        document: r#"{"Version":"2012-10-17","Statement":[
+{"Effect":"Allow","Action":"ec2:CreateVolume","Resource":["arn:aws:ec2:*:*:volume/*","arn:aws:ec2:*:*:snapshot/*"]},
+{"Effect":"Allow","Action":"ec2:CreateTags","Resource":"arn:aws:ec2:*:*:volume/*"},
+{"Effect":"Allow","Action":["ec2:DescribeVolumes","ec2:DescribeAvailabilityZones"],"Resource":"*"},
+{"Effect":"Allow","Action":["ec2:AttachVolume","ec2:DetachVolume","ec2:DeleteVolume"],"Resource":"*"}]}"#,
+    },
+    Managed {
+        path: "/service-role/",
         name: "AmazonECSTaskExecutionRolePolicy",
         document: r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["ecr:GetAuthorizationToken",
 "ecr:BatchCheckLayerAvailability","ecr:GetDownloadUrlForLayer","ecr:BatchGetImage","logs:CreateLogStream",

@@ -486,6 +486,30 @@ pub fn service(state: Arc<crate::Ec2>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_DELETE_VOLUME, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::volume::delete_volume(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_VOLUMES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::volume::describe_volumes(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_VPC, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -852,6 +876,20 @@ pub static OP_DESCRIBE_TAGS: wire::Operation = wire::Operation {
     name: "DescribeTags",
     input: &S_DESCRIBE_TAGS_REQUEST,
     output: &S_DESCRIBE_TAGS_RESULT,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_VOLUME: wire::Operation = wire::Operation {
+    name: "DeleteVolume",
+    input: &S_DELETE_VOLUME_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_VOLUMES: wire::Operation = wire::Operation {
+    name: "DescribeVolumes",
+    input: &S_DESCRIBE_VOLUMES_REQUEST,
+    output: &S_DESCRIBE_VOLUMES_RESULT,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -2101,6 +2139,18 @@ impl FromValue for DeleteTagsRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteVolumeRequest {
+    pub volume_id: String,
+    pub dry_run: Option<bool>,
+}
+
+impl FromValue for DeleteVolumeRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { volume_id: fields.required(0), dry_run: fields.optional(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteVpcEndpointsRequest {
     pub dry_run: Option<bool>,
     pub vpc_endpoint_ids: Vec<String>,
@@ -2483,6 +2533,44 @@ impl IntoValue for DescribeTagsResult {
         Value::Structure(vec![
             self.next_token.map(IntoValue::into_value),
             self.tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeVolumesRequest {
+    pub volume_ids: Option<Vec<String>>,
+    pub include_managed_resources: Option<bool>,
+    pub dry_run: Option<bool>,
+    pub filters: Option<Vec<Filter>>,
+    pub next_token: Option<String>,
+    pub max_results: Option<i32>,
+}
+
+impl FromValue for DescribeVolumesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            volume_ids: fields.optional(0),
+            include_managed_resources: fields.optional(1),
+            dry_run: fields.optional(2),
+            filters: fields.optional(3),
+            next_token: fields.optional(4),
+            max_results: fields.optional(5),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeVolumesResult {
+    pub next_token: Option<String>,
+    pub volumes: Option<Vec<Volume>>,
+}
+
+impl IntoValue for DescribeVolumesResult {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.next_token.map(IntoValue::into_value),
+            self.volumes.map(IntoValue::into_value),
         ])
     }
 }
@@ -4675,6 +4763,38 @@ impl IntoValue for RouteTableAssociationStateCode {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SSEType {
+    SseEbs,
+    SseKms,
+    None,
+}
+impl SSEType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SseEbs => "sse-ebs",
+            Self::SseKms => "sse-kms",
+            Self::None => "none",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "sse-ebs" => Some(Self::SseEbs),
+            "sse-kms" => Some(Self::SseKms),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for SSEType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct SecurityGroup {
     pub group_id: Option<String>,
@@ -5149,6 +5269,211 @@ impl IntoValue for UserIdGroupPair {
             self.vpc_peering_connection_id.map(IntoValue::into_value),
             self.peering_status.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Volume {
+    pub availability_zone_id: Option<String>,
+    pub outpost_arn: Option<String>,
+    pub source_volume_id: Option<String>,
+    pub iops: Option<i32>,
+    pub tags: Option<Vec<Tag>>,
+    pub volume_type: Option<VolumeType>,
+    pub fast_restored: Option<bool>,
+    pub multi_attach_enabled: Option<bool>,
+    pub throughput: Option<i32>,
+    pub sse_type: Option<SSEType>,
+    pub operator: Option<OperatorResponse>,
+    pub volume_initialization_rate: Option<i32>,
+    pub volume_id: Option<String>,
+    pub size: Option<i32>,
+    pub snapshot_id: Option<String>,
+    pub availability_zone: Option<String>,
+    pub state: Option<VolumeState>,
+    pub create_time: Option<world::Timestamp>,
+    pub attachments: Option<Vec<VolumeAttachment>>,
+    pub encrypted: Option<bool>,
+    pub kms_key_id: Option<String>,
+}
+
+impl IntoValue for Volume {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.availability_zone_id.map(IntoValue::into_value),
+            self.outpost_arn.map(IntoValue::into_value),
+            self.source_volume_id.map(IntoValue::into_value),
+            self.iops.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+            self.volume_type.map(IntoValue::into_value),
+            self.fast_restored.map(IntoValue::into_value),
+            self.multi_attach_enabled.map(IntoValue::into_value),
+            self.throughput.map(IntoValue::into_value),
+            self.sse_type.map(IntoValue::into_value),
+            self.operator.map(IntoValue::into_value),
+            self.volume_initialization_rate.map(IntoValue::into_value),
+            self.volume_id.map(IntoValue::into_value),
+            self.size.map(IntoValue::into_value),
+            self.snapshot_id.map(IntoValue::into_value),
+            self.availability_zone.map(IntoValue::into_value),
+            self.state.map(IntoValue::into_value),
+            self.create_time.map(IntoValue::into_value),
+            self.attachments.map(IntoValue::into_value),
+            self.encrypted.map(IntoValue::into_value),
+            self.kms_key_id.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct VolumeAttachment {
+    pub delete_on_termination: Option<bool>,
+    pub associated_resource: Option<String>,
+    pub instance_owning_service: Option<String>,
+    pub ebs_card_index: Option<i32>,
+    pub volume_id: Option<String>,
+    pub instance_id: Option<String>,
+    pub device: Option<String>,
+    pub state: Option<VolumeAttachmentState>,
+    pub attach_time: Option<world::Timestamp>,
+}
+
+impl IntoValue for VolumeAttachment {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.delete_on_termination.map(IntoValue::into_value),
+            self.associated_resource.map(IntoValue::into_value),
+            self.instance_owning_service.map(IntoValue::into_value),
+            self.ebs_card_index.map(IntoValue::into_value),
+            self.volume_id.map(IntoValue::into_value),
+            self.instance_id.map(IntoValue::into_value),
+            self.device.map(IntoValue::into_value),
+            self.state.map(IntoValue::into_value),
+            self.attach_time.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VolumeAttachmentState {
+    Attaching,
+    Attached,
+    Detaching,
+    Detached,
+    Busy,
+}
+impl VolumeAttachmentState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attaching => "attaching",
+            Self::Attached => "attached",
+            Self::Detaching => "detaching",
+            Self::Detached => "detached",
+            Self::Busy => "busy",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "attaching" => Some(Self::Attaching),
+            "attached" => Some(Self::Attached),
+            "detaching" => Some(Self::Detaching),
+            "detached" => Some(Self::Detached),
+            "busy" => Some(Self::Busy),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for VolumeAttachmentState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VolumeState {
+    Creating,
+    Available,
+    InUse,
+    Deleting,
+    Deleted,
+    Error,
+}
+impl VolumeState {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Available => "available",
+            Self::InUse => "in-use",
+            Self::Deleting => "deleting",
+            Self::Deleted => "deleted",
+            Self::Error => "error",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "creating" => Some(Self::Creating),
+            "available" => Some(Self::Available),
+            "in-use" => Some(Self::InUse),
+            "deleting" => Some(Self::Deleting),
+            "deleted" => Some(Self::Deleted),
+            "error" => Some(Self::Error),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for VolumeState {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum VolumeType {
+    Standard,
+    Io1,
+    Io2,
+    Gp2,
+    Sc1,
+    St1,
+    Gp3,
+}
+impl VolumeType {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Io1 => "io1",
+            Self::Io2 => "io2",
+            Self::Gp2 => "gp2",
+            Self::Sc1 => "sc1",
+            Self::St1 => "st1",
+            Self::Gp3 => "gp3",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "standard" => Some(Self::Standard),
+            "io1" => Some(Self::Io1),
+            "io2" => Some(Self::Io2),
+            "gp2" => Some(Self::Gp2),
+            "sc1" => Some(Self::Sc1),
+            "st1" => Some(Self::St1),
+            "gp3" => Some(Self::Gp3),
+            _ => None,
+        }
+    }
+}
+
+impl IntoValue for VolumeType {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -8095,6 +8420,31 @@ static S_DELETE_TAGS_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DELETE_VOLUME_REQUEST: Shape = Shape {
+    name: "DeleteVolumeRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VolumeId",
+            query: "VolumeId",
+            xml: "VolumeId",
+            shape: &S_VOLUME_ID,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_VPC_ENDPOINTS_REQUEST: Shape = Shape {
     name: "DeleteVpcEndpointsRequest",
     kind: Kind::Structure(&[
@@ -8941,6 +9291,92 @@ static S_DESCRIBE_TAGS_RESULT: Shape = Shape {
             query: "TagSet",
             xml: "tagSet",
             shape: &S_TAG_DESCRIPTION_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_VOLUMES_REQUEST: Shape = Shape {
+    name: "DescribeVolumesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "VolumeIds",
+            query: "VolumeId",
+            xml: "VolumeId",
+            shape: &S_VOLUME_ID_STRING_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IncludeManagedResources",
+            query: "IncludeManagedResources",
+            xml: "IncludeManagedResources",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "DryRun",
+            query: "DryRun",
+            xml: "dryRun",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Filters",
+            query: "Filter",
+            xml: "Filter",
+            shape: &S_FILTER_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxResults",
+            query: "MaxResults",
+            xml: "maxResults",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_VOLUMES_RESULT: Shape = Shape {
+    name: "DescribeVolumesResult",
+    kind: Kind::Structure(&[
+        Member {
+            name: "NextToken",
+            query: "NextToken",
+            xml: "nextToken",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Volumes",
+            query: "VolumeSet",
+            xml: "volumeSet",
+            shape: &S_VOLUME_LIST,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -12623,6 +13059,12 @@ static S_ROUTE_TABLE_LIST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_SSE_TYPE: Shape = Shape {
+    name: "SSEType",
+    kind: Kind::String { values: &["sse-ebs", "sse-kms", "none"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_SECURITY_GROUP: Shape = Shape {
     name: "SecurityGroup",
     kind: Kind::Structure(&[
@@ -13612,6 +14054,334 @@ static S_USER_ID_GROUP_PAIR_LIST: Shape = Shape {
 static S_VALUE_STRING_LIST: Shape = Shape {
     name: "ValueStringList",
     kind: Kind::List { member: &S_STRING, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME: Shape = Shape {
+    name: "Volume",
+    kind: Kind::Structure(&[
+        Member {
+            name: "AvailabilityZoneId",
+            query: "AvailabilityZoneId",
+            xml: "availabilityZoneId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "OutpostArn",
+            query: "OutpostArn",
+            xml: "outpostArn",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SourceVolumeId",
+            query: "SourceVolumeId",
+            xml: "sourceVolumeId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Iops",
+            query: "Iops",
+            xml: "iops",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "TagSet",
+            xml: "tagSet",
+            shape: &S_TAG_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VolumeType",
+            query: "VolumeType",
+            xml: "volumeType",
+            shape: &S_VOLUME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "FastRestored",
+            query: "FastRestored",
+            xml: "fastRestored",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MultiAttachEnabled",
+            query: "MultiAttachEnabled",
+            xml: "multiAttachEnabled",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Throughput",
+            query: "Throughput",
+            xml: "throughput",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SseType",
+            query: "SseType",
+            xml: "sseType",
+            shape: &S_SSE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Operator",
+            query: "Operator",
+            xml: "operator",
+            shape: &S_OPERATOR_RESPONSE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VolumeInitializationRate",
+            query: "VolumeInitializationRate",
+            xml: "volumeInitializationRate",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VolumeId",
+            query: "VolumeId",
+            xml: "volumeId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Size",
+            query: "Size",
+            xml: "size",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "SnapshotId",
+            query: "SnapshotId",
+            xml: "snapshotId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AvailabilityZone",
+            query: "AvailabilityZone",
+            xml: "availabilityZone",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "State",
+            query: "Status",
+            xml: "status",
+            shape: &S_VOLUME_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CreateTime",
+            query: "CreateTime",
+            xml: "createTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Attachments",
+            query: "AttachmentSet",
+            xml: "attachmentSet",
+            shape: &S_VOLUME_ATTACHMENT_LIST,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Encrypted",
+            query: "Encrypted",
+            xml: "encrypted",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "KmsKeyId",
+            query: "KmsKeyId",
+            xml: "kmsKeyId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_ATTACHMENT: Shape = Shape {
+    name: "VolumeAttachment",
+    kind: Kind::Structure(&[
+        Member {
+            name: "DeleteOnTermination",
+            query: "DeleteOnTermination",
+            xml: "deleteOnTermination",
+            shape: &S_BOOLEAN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AssociatedResource",
+            query: "AssociatedResource",
+            xml: "associatedResource",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceOwningService",
+            query: "InstanceOwningService",
+            xml: "instanceOwningService",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "EbsCardIndex",
+            query: "EbsCardIndex",
+            xml: "ebsCardIndex",
+            shape: &S_INTEGER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "VolumeId",
+            query: "VolumeId",
+            xml: "volumeId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceId",
+            query: "InstanceId",
+            xml: "instanceId",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Device",
+            query: "Device",
+            xml: "device",
+            shape: &S_STRING,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "State",
+            query: "Status",
+            xml: "status",
+            shape: &S_VOLUME_ATTACHMENT_STATE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "AttachTime",
+            query: "AttachTime",
+            xml: "attachTime",
+            shape: &S_DATE_TIME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_ATTACHMENT_LIST: Shape = Shape {
+    name: "VolumeAttachmentList",
+    kind: Kind::List { member: &S_VOLUME_ATTACHMENT, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_ATTACHMENT_STATE: Shape = Shape {
+    name: "VolumeAttachmentState",
+    kind: Kind::String { values: &["attaching", "attached", "detaching", "detached", "busy"] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_ID: Shape = Shape {
+    name: "VolumeId",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_ID_STRING_LIST: Shape = Shape {
+    name: "VolumeIdStringList",
+    kind: Kind::List { member: &S_VOLUME_ID, item: "VolumeId", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_LIST: Shape = Shape {
+    name: "VolumeList",
+    kind: Kind::List { member: &S_VOLUME, item: "item", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_STATE: Shape = Shape {
+    name: "VolumeState",
+    kind: Kind::String {
+        values: &["creating", "available", "in-use", "deleting", "deleted", "error"],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VOLUME_TYPE: Shape = Shape {
+    name: "VolumeType",
+    kind: Kind::String { values: &["standard", "io1", "io2", "gp2", "sc1", "st1", "gp3"] },
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -13,5 +13,6 @@ pub(crate) mod security_group;
 pub(crate) mod security_group_rule;
 pub(crate) mod subnet;
 pub(crate) mod tag;
+pub(crate) mod volume;
 pub(crate) mod vpc;
 pub(crate) mod vpc_endpoint;

@@ -9,8 +9,8 @@ use crate::{
     api::*,
     faults,
     model::{
-        self, Address, InternetGateway, NatGateway, RouteTable, SecurityGroup, Subnet, Tags, Vpc,
-        VpcEndpoint,
+        self, Address, InternetGateway, NatGateway, RouteTable, SecurityGroup, Subnet, Tags,
+        Volume, Vpc, VpcEndpoint,
     },
 };
 use store::{Record, Tx, View};
@@ -70,6 +70,7 @@ fn change(
         "rtb" => on!(RouteTable),
         "eipalloc" => on!(Address),
         "nat" => on!(NatGateway),
+        "vol" => on!(Volume),
         "vpce" => on!(VpcEndpoint),
         "sg" => on!(SecurityGroup),
         _ => false,
@@ -150,6 +151,7 @@ pub(crate) async fn describe_tags(
     of!(Vpc, "vpc");
     of!(Subnet, "subnet");
     of!(InternetGateway, "internet-gateway");
+    of!(Volume, "volume");
     of!(VpcEndpoint, "vpc-endpoint");
     of!(RouteTable, "route-table");
     of!(Address, "elastic-ip");

@@ -3791,8 +3791,11 @@ impl IntoValue for DockerVolumeConfiguration {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum EBSResourceType {
+    #[serde(rename = "volume")]
     Volume,
 }
 impl EBSResourceType {
@@ -3823,10 +3826,13 @@ impl IntoValue for EBSResourceType {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct EBSTagSpecification {
+    #[serde(rename = "resourceType")]
     pub resource_type: EBSResourceType,
+    #[serde(rename = "tags", skip_serializing_if = "Option::is_none")]
     pub tags: Option<Vec<Tag>>,
+    #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateTags>,
 }
 
@@ -7842,18 +7848,29 @@ impl FromValue for ServiceField {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceManagedEBSVolumeConfiguration {
+    #[serde(rename = "encrypted", skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<bool>,
+    #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
+    #[serde(rename = "volumeType", skip_serializing_if = "Option::is_none")]
     pub volume_type: Option<String>,
+    #[serde(rename = "sizeInGiB", skip_serializing_if = "Option::is_none")]
     pub size_in_gi_b: Option<i32>,
+    #[serde(rename = "snapshotId", skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
+    #[serde(rename = "volumeInitializationRate", skip_serializing_if = "Option::is_none")]
     pub volume_initialization_rate: Option<i32>,
+    #[serde(rename = "iops", skip_serializing_if = "Option::is_none")]
     pub iops: Option<i32>,
+    #[serde(rename = "throughput", skip_serializing_if = "Option::is_none")]
     pub throughput: Option<i32>,
+    #[serde(rename = "tagSpecifications", skip_serializing_if = "Option::is_none")]
     pub tag_specifications: Option<Vec<EBSTagSpecification>>,
+    #[serde(rename = "roleArn")]
     pub role_arn: String,
+    #[serde(rename = "filesystemType", skip_serializing_if = "Option::is_none")]
     pub filesystem_type: Option<TaskFilesystemType>,
 }
 
@@ -8016,9 +8033,11 @@ impl IntoValue for ServiceRevisionSummary {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceVolumeConfiguration {
+    #[serde(rename = "name")]
     pub name: String,
+    #[serde(rename = "managedEBSVolume", skip_serializing_if = "Option::is_none")]
     pub managed_ebs_volume: Option<ServiceManagedEBSVolumeConfiguration>,
 }
 
@@ -8790,11 +8809,17 @@ impl FromValue for TaskField {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum TaskFilesystemType {
+    #[serde(rename = "ext3")]
     Ext3,
+    #[serde(rename = "ext4")]
     Ext4,
+    #[serde(rename = "xfs")]
     Xfs,
+    #[serde(rename = "ntfs")]
     Ntfs,
 }
 impl TaskFilesystemType {
@@ -8831,19 +8856,31 @@ impl IntoValue for TaskFilesystemType {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskManagedEBSVolumeConfiguration {
+    #[serde(rename = "encrypted", skip_serializing_if = "Option::is_none")]
     pub encrypted: Option<bool>,
+    #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
+    #[serde(rename = "volumeType", skip_serializing_if = "Option::is_none")]
     pub volume_type: Option<String>,
+    #[serde(rename = "sizeInGiB", skip_serializing_if = "Option::is_none")]
     pub size_in_gi_b: Option<i32>,
+    #[serde(rename = "snapshotId", skip_serializing_if = "Option::is_none")]
     pub snapshot_id: Option<String>,
+    #[serde(rename = "volumeInitializationRate", skip_serializing_if = "Option::is_none")]
     pub volume_initialization_rate: Option<i32>,
+    #[serde(rename = "iops", skip_serializing_if = "Option::is_none")]
     pub iops: Option<i32>,
+    #[serde(rename = "throughput", skip_serializing_if = "Option::is_none")]
     pub throughput: Option<i32>,
+    #[serde(rename = "tagSpecifications", skip_serializing_if = "Option::is_none")]
     pub tag_specifications: Option<Vec<EBSTagSpecification>>,
+    #[serde(rename = "roleArn")]
     pub role_arn: String,
+    #[serde(rename = "terminationPolicy", skip_serializing_if = "Option::is_none")]
     pub termination_policy: Option<TaskManagedEBSVolumeTerminationPolicy>,
+    #[serde(rename = "filesystemType", skip_serializing_if = "Option::is_none")]
     pub filesystem_type: Option<TaskFilesystemType>,
 }
 
@@ -8866,8 +8903,9 @@ impl FromValue for TaskManagedEBSVolumeConfiguration {
         }
     }
 }
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct TaskManagedEBSVolumeTerminationPolicy {
+    #[serde(rename = "deleteOnTermination")]
     pub delete_on_termination: bool,
 }
 
@@ -11801,7 +11839,7 @@ static S_CREATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "vpcLatticeConfigurations",
@@ -13445,7 +13483,7 @@ static S_EBS_TAG_SPECIFICATION: Shape = Shape {
             shape: &S_EBS_RESOURCE_TYPE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "tags",
@@ -13454,7 +13492,7 @@ static S_EBS_TAG_SPECIFICATION: Shape = Shape {
             shape: &S_TAGS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "propagateTags",
@@ -13463,7 +13501,7 @@ static S_EBS_TAG_SPECIFICATION: Shape = Shape {
             shape: &S_PROPAGATE_TAGS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -17605,7 +17643,7 @@ static S_RUN_TASK_REQUEST: Shape = Shape {
             shape: &S_TASK_VOLUME_CONFIGURATIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -18935,7 +18973,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_BOOLEAN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "kmsKeyId",
@@ -18944,7 +18982,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBSKMS_KEY_ID,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("there is no KMS"),
         },
         Member {
             name: "volumeType",
@@ -18953,7 +18991,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_VOLUME_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "sizeInGiB",
@@ -18962,7 +19000,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "snapshotId",
@@ -18971,7 +19009,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_SNAPSHOT_ID,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("snapshots are not built"),
         },
         Member {
             name: "volumeInitializationRate",
@@ -18980,7 +19018,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("snapshots are not built"),
         },
         Member {
             name: "iops",
@@ -18989,7 +19027,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "throughput",
@@ -18998,7 +19036,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "tagSpecifications",
@@ -19007,7 +19045,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_TAG_SPECIFICATIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "roleArn",
@@ -19016,7 +19054,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_IAM_ROLE_ARN,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "filesystemType",
@@ -19025,7 +19063,7 @@ static S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_TASK_FILESYSTEM_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -19385,7 +19423,7 @@ static S_SERVICE_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_ECS_VOLUME_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "managedEBSVolume",
@@ -19394,7 +19432,7 @@ static S_SERVICE_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -20452,7 +20490,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_BOOLEAN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "kmsKeyId",
@@ -20461,7 +20499,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBSKMS_KEY_ID,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("there is no KMS"),
         },
         Member {
             name: "volumeType",
@@ -20470,7 +20508,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_VOLUME_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "sizeInGiB",
@@ -20479,7 +20517,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "snapshotId",
@@ -20488,7 +20526,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_SNAPSHOT_ID,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("snapshots are not built"),
         },
         Member {
             name: "volumeInitializationRate",
@@ -20497,7 +20535,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Refused("snapshots are not built"),
         },
         Member {
             name: "iops",
@@ -20506,7 +20544,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "throughput",
@@ -20515,7 +20553,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "tagSpecifications",
@@ -20524,7 +20562,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_EBS_TAG_SPECIFICATIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "roleArn",
@@ -20533,7 +20571,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_IAM_ROLE_ARN,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "terminationPolicy",
@@ -20542,7 +20580,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_TASK_MANAGED_EBS_VOLUME_TERMINATION_POLICY,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "filesystemType",
@@ -20551,7 +20589,7 @@ static S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_TASK_FILESYSTEM_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -20566,7 +20604,7 @@ static S_TASK_MANAGED_EBS_VOLUME_TERMINATION_POLICY: Shape = Shape {
         shape: &S_BOXED_BOOLEAN,
         required: true,
         location: Location::Body,
-        mark: Mark::Refused("EBS volumes are not built"),
+        mark: Mark::Honoured,
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -20916,7 +20954,7 @@ static S_TASK_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_ECS_VOLUME_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "managedEBSVolume",
@@ -20925,7 +20963,7 @@ static S_TASK_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_TASK_MANAGED_EBS_VOLUME_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -21482,7 +21520,7 @@ static S_UPDATE_SERVICE_REQUEST: Shape = Shape {
             shape: &S_SERVICE_VOLUME_CONFIGURATIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "vpcLatticeConfigurations",
@@ -21731,7 +21769,7 @@ static S_VOLUME: Shape = Shape {
             shape: &S_BOXED_BOOLEAN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("EBS volumes are not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,

@@ -71,7 +71,7 @@ async fn carry_out(
     request: Request<Incoming>,
 ) -> Result<&'static str, Refusal> {
     let definition = ecs.definition_of(task);
-    if !definition.is_some_and(|found| found.document.enable_fault_injection == Some(true)) {
+    if definition.is_none_or(|found| found.document.enable_fault_injection != Some(true)) {
         return Err(bad(format!("enableFaultInjection is not enabled for task: {}", task.arn())));
     }
     let body = Limited::new(request.into_body(), MOST_BYTES).collect().await;

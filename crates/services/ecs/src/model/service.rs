@@ -4,7 +4,7 @@ use super::{Connect, Controller, Launch, Tags, TaskDefinition, TaskSet, arn};
 use crate::api::{
     AvailabilityZoneRebalancing, CapacityProviderStrategyItem, DeploymentConfiguration,
     DeploymentRolloutState, LaunchType, LoadBalancer, NetworkConfiguration, PropagateTags,
-    ServiceRegistry,
+    ServiceRegistry, ServiceVolumeConfiguration,
 };
 use serde::{Deserialize, Serialize};
 use std::{collections::VecDeque, time::Duration};
@@ -63,6 +63,9 @@ pub struct Revision {
     /// Its part in Service Connect.
     #[serde(default)]
     pub connect: Option<Connect>,
+    /// The volumes that each of its tasks gets.
+    #[serde(default)]
+    pub volumes: Vec<ServiceVolumeConfiguration>,
 }
 
 /// A version of a service on its way in, in place, or on its way out.

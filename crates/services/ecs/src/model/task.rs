@@ -1,7 +1,10 @@
 //! Tasks.
 
 use super::Tags;
-use crate::api::{NetworkConfiguration, TaskDefinition, TaskOverride, TaskStopCode};
+use crate::api::{
+    NetworkConfiguration, TaskDefinition, TaskManagedEBSVolumeConfiguration, TaskOverride,
+    TaskStopCode,
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use store::Record;
@@ -231,6 +234,29 @@ pub struct Sandbox {
     pub api_port: u16,
 }
 
+/// An EBS volume of a task.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct TaskVolume {
+    /// Its name in the task definition.
+    pub name: String,
+    /// What was asked for.
+    pub configuration: TaskManagedEBSVolumeConfiguration,
+    /// The tags that it gets.
+    pub tags: Tags,
+    /// `vol-…`.
+    pub id: String,
+    /// The UUID of its attachment.
+    pub attachment_id: String,
+}
+
+impl TaskVolume {
+    /// Whether it ends with its task.
+    pub fn ends(&self) -> bool {
+        let policy = self.configuration.termination_policy.as_ref();
+        policy.is_none_or(|policy| policy.delete_on_termination)
+    }
+}
+
 /// A task. No `Debug`: overrides may hold secrets.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Task {
@@ -288,6 +314,9 @@ pub struct Task {
     /// The Cloud Map namespace whose services it can call through Service Connect.
     #[serde(default)]
     pub connect: Option<String>,
+    /// Its EBS volumes.
+    #[serde(default)]
+    pub volumes: Vec<TaskVolume>,
     /// What befalls its network because its containers asked for it.
     #[serde(default)]
     pub faults: network::Faults,
@@ -362,6 +391,7 @@ impl Task {
             registries: Vec::new(),
             connect: None,
             sandbox: None,
+            volumes: Vec::new(),
             faults: network::Faults::default(),
             protected_until: None,
             client_token: None,
@@ -384,6 +414,10 @@ impl Task {
         self.interface.attachment_id = world.uuid();
         self.credentials_id = world.uuid();
         self.containers.iter_mut().for_each(|container| container.id = world.uuid());
+        for volume in &mut self.volumes {
+            volume.id = format!("vol-{}", world.hex(17));
+            volume.attachment_id = world.uuid();
+        }
     }
 
     /// What its health checks say together; `None` when it has none.

@@ -85,7 +85,11 @@ pub(crate) fn task_of(
     };
     let size = task.storage_gib(document);
     Task {
-        attachments: Some(vec![attachment(task)]),
+        attachments: Some(
+            std::iter::once(attachment(task))
+                .chain(task.volumes.iter().map(|v| disk(task, v)))
+                .collect(),
+        ),
         attributes: Some(vec![Attribute {
             name: Some("ecs.cpu-architecture".to_owned()),
             value: Some(if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }.to_owned()),
@@ -185,6 +189,33 @@ fn attachment(task: &model::Task) -> Attachment {
         r#type: Some("ElasticNetworkInterface".to_owned()),
         status: Some(status.to_owned()),
         details: Some(details.into_iter().flatten().collect()),
+    }
+}
+
+/// An EBS volume of a task.
+fn disk(task: &model::Task, volume: &model::TaskVolume) -> Attachment {
+    let detail = |name: &str, value: String| KeyValuePair {
+        name: Some(name.to_owned()),
+        value: Some(value),
+    };
+    let status = match task.last_status {
+        model::LastStatus::Provisioning => "PRECREATED",
+        model::LastStatus::Pending => "ATTACHING",
+        model::LastStatus::Deprovisioning => "DETACHING",
+        model::LastStatus::Stopped if volume.ends() => "DELETED",
+        model::LastStatus::Stopped => "DETACHED",
+        _ => "ATTACHED",
+    };
+    Attachment {
+        id: Some(volume.attachment_id.clone()),
+        r#type: Some("AmazonElasticBlockStorage".to_owned()),
+        status: Some(status.to_owned()),
+        details: Some(vec![
+            detail("roleArn", volume.configuration.role_arn.clone()),
+            detail("volumeName", volume.name.clone()),
+            detail("deleteOnTermination", volume.ends().to_string()),
+            detail("volumeId", volume.id.clone()),
+        ]),
     }
 }
 
@@ -418,6 +449,7 @@ fn deployment_out(
         platform_family: Some("Linux".to_owned()),
         network_configuration: Some(revision.network.clone()),
         service_connect_configuration: revision.connect.as_ref().map(|part| part.asked.clone()),
+        volume_configurations: Some(revision.volumes.clone()).filter(|v| !v.is_empty()),
         rollout_state: Some(deployment.rollout),
         rollout_state_reason: Some(deployment.reason.clone()),
         ..Deployment::default()

@@ -15,3 +15,4 @@ pub(crate) mod task;
 pub(crate) mod task_definition;
 pub(crate) mod task_protection;
 pub(crate) mod task_set;
+pub(crate) mod volumes;

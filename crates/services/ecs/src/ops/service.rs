@@ -8,7 +8,7 @@ use super::{
     named::{active_cluster, cluster_name, service_name, task_definition, task_definition_arn},
     tag::checked,
     task::{capacity, check_network, network, pass_roles, platform},
-    task_set,
+    task_set, volumes,
 };
 use crate::{
     Ecs,
@@ -258,7 +258,19 @@ fn revision(
         load_balancers: load_balancers(ecs, ctx, definition, balancers)?,
         registries: registries(ecs, ctx, definition, given)?,
         connect: None,
+        volumes: volumes_in(ctx, definition, input.volume_configurations.clone())?,
     })
+}
+
+/// What a service says of its tasks' volumes, where that fits the task definition.
+fn volumes_in(
+    ctx: &Context,
+    definition: &TaskDefinition,
+    given: Option<Vec<ServiceVolumeConfiguration>>,
+) -> Result<Vec<ServiceVolumeConfiguration>, Fault> {
+    let given = given.unwrap_or_default();
+    volumes::check(ctx, definition, &volumes::of_service(&given))?;
+    Ok(given)
 }
 
 /// The record that a request asks for; nothing is deployed of it yet.
@@ -341,6 +353,13 @@ pub(crate) async fn update_service(
         let given = input.service_registries.clone().unwrap_or_default();
         registries(ecs, ctx, &definition, given)?;
     }
+    if (definition.is_some() || input.volume_configurations.is_some())
+        && let Some(definition) = definition.clone().or_else(|| current_definition(ecs, &key))
+    {
+        let given = input.volume_configurations.clone();
+        let given = given.unwrap_or_else(|| current_volumes(ecs, &key));
+        volumes_in(ctx, &definition, Some(given))?;
+    }
     let ecs_of_write = ecs.clone();
     let written = ecs.store.write(move |tx| {
         let service = tx.get::<Record>(&key).ok_or_else(faults::no_service)?;
@@ -372,6 +391,7 @@ fn rescale(service: &mut Record, input: UpdateServiceRequest) -> Result<(), Faul
         ("update load balancers", input.load_balancers.is_some()),
         ("update service registries", input.service_registries.is_some()),
         ("update Service Connect", input.service_connect_configuration.is_some()),
+        ("update volumes", input.volume_configurations.is_some()),
         ("update platform version", input.platform_version.is_some()),
         ("update capacity provider strategy", input.capacity_provider_strategy.is_some()),
         ("force a new deployment", input.force_new_deployment == Some(true)),
@@ -409,6 +429,13 @@ fn current_connect(ecs: &Ecs, key: &str) -> Option<ServiceConnectConfiguration> 
     let service = ecs.store.read().get::<Record>(key)?;
     let part = service.deployments.first()?.revision.connect.as_ref()?;
     Some(part.asked.clone())
+}
+
+/// What a service says of its tasks' volumes now.
+fn current_volumes(ecs: &Ecs, key: &str) -> Vec<ServiceVolumeConfiguration> {
+    let service = ecs.store.read().get::<Record>(key);
+    let primary = service.as_ref().and_then(|service| service.deployments.first());
+    primary.map(|deployment| deployment.revision.volumes.clone()).unwrap_or_default()
 }
 
 /// The task definition that a service has now.
@@ -450,6 +477,9 @@ fn update(
     }
     if let Some(given) = input.service_registries {
         revision.registries = given;
+    }
+    if let Some(given) = input.volume_configurations {
+        revision.volumes = given;
     }
     if let Some(part) = connect {
         revision.connect = part;

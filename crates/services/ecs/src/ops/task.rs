@@ -6,6 +6,7 @@ use super::{
     named::{active_cluster, cluster_name, task, task_definition, task_definition_arn},
     tag::checked,
     task_definition::role_arn,
+    volumes,
 };
 use crate::{
     Ecs,
@@ -54,8 +55,11 @@ pub(crate) async fn run_task(
         return Err(faults::invalid(format!("count should be between 1 and {MOST_COUNT}.")));
     }
     pass_roles(ctx, &definition, input.overrides.as_ref())?;
+    let given = volumes::of_task(input.volume_configurations.take());
+    volumes::check(ctx, &definition, &given)?;
     check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
-    let template = template(ecs, ctx, &cluster, &definition, input)?;
+    let mut template = template(ecs, ctx, &cluster, &definition, input)?;
+    template.volumes = volumes::made(given, &definition, None);
     let mut tasks = vec![template; usize::try_from(count).unwrap_or(1)];
     tasks.iter_mut().for_each(|task| task.number(&ecs.world));
     let world = ecs.world.clone();

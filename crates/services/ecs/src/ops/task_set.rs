@@ -8,6 +8,7 @@ use super::{
     service::definition,
     tag::checked,
     task::{capacity, check_network, network, platform},
+    volumes,
 };
 use crate::{
     Ecs,
@@ -116,6 +117,8 @@ pub(crate) async fn create_task_set(
     check_network(ecs, ctx, input.network_configuration.as_ref()).await?;
     let (launch_type, strategy) =
         capacity(&named.cluster, input.launch_type, input.capacity_provider_strategy)?;
+    // A task set says nothing of volumes.
+    volumes::check(ctx, &definition, &[])?;
     let balancers = input.load_balancers.unwrap_or_default();
     let given = input.service_registries.unwrap_or_default();
     let revision = Revision {
@@ -128,6 +131,7 @@ pub(crate) async fn create_task_set(
         load_balancers: load_balancers(ecs, ctx, &definition, balancers)?,
         registries: registries(ecs, ctx, &definition, given)?,
         connect: None,
+        volumes: Vec::new(),
     };
     let now = ecs.world.now();
     let set = Set {

@@ -13,6 +13,7 @@ use crate::{
     model::{
         Service, ServiceDeployment, ServiceRevision, ServiceStatus, Tags, Task, TaskDefinition,
     },
+    ops::volumes,
     tell::{change_task, put_service, put_task},
 };
 use elbv2::ElbV2;
@@ -271,6 +272,8 @@ fn task(tx: &Tx, service: &Service, wanted: Start, now: Timestamp) -> Option<Tas
     task.targets = targets::of(deployment);
     task.registries = registries::of(revision);
     task.connect = revision.connect.as_ref().map(|connect| connect.namespace.clone());
+    let volumes = volumes::of_service(&revision.volumes);
+    task.volumes = volumes::made(volumes, &definition, Some(&service.tags));
     task.tags = match service.propagate_tags {
         PropagateTags::Service => service.tags.clone(),
         PropagateTags::TaskDefinition => definition.tags.clone(),

@@ -46,6 +46,8 @@ pub(super) enum Trouble {
     Interface(#[from] InterfaceError),
     #[error("the container engine")]
     Engine(#[from] EngineError),
+    #[error("a volume")]
+    Volume(#[from] ec2::VolumeError),
     #[error("the store")]
     Disk(#[from] DiskFault),
 }
@@ -187,8 +189,13 @@ async fn launch(ecs: &Arc<Ecs>, task: &Task) -> Result<(), Trouble> {
         most_files: most_files(),
     };
     let spec = spec::task_spec(&parts).map_err(failed)?;
+    let has_volumes = !spec.volumes.is_empty();
     match ecs.engine.create(spec).await {
         Ok(_) => follow(ecs, &task).await,
+        // What could not be mounted once cannot be mounted again.
+        Err(EngineError::Shim(_, message)) if has_volumes => {
+            Err(failed(format!("ResourceInitializationError: {message}")))
+        }
         Err(EngineError::Spec(error)) => {
             Err(failed(format!("CannotCreateContainerError: {error}")))
         }
@@ -435,6 +442,7 @@ async fn clean(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
     })
     .await?;
     ecs.engine.remove(&task.id).await?;
+    volumes::release(ecs, task).await?;
     let record = ecs.store.read().get::<Task>(&key);
     if let Some(record) = &record {
         registries::leave(ecs, record).await?;

@@ -4,18 +4,20 @@
 use super::task::{SESSION, Trouble, failed};
 use crate::{
     Ecs,
-    api::{EFSAuthorizationConfigIAM, EFSVolumeConfiguration},
+    api::{EFSAuthorizationConfigIAM, EFSVolumeConfiguration, TaskFilesystemType},
     endpoints,
-    model::{Task, TaskDefinition},
+    model::{Task, TaskDefinition, TaskVolume},
 };
 use ec2::model::NetworkInterface;
-use runtime::{Actor, Directory, VolumeSource};
+use runtime::{Actor, Directory, Filesystem, VolumeSource};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::Path,
     sync::Arc,
 };
-use wire::Principal;
+use wire::{Decision, Identity, Principal};
 
 /// The volumes of a task that come from elsewhere.
 #[derive(Default)]
@@ -44,7 +46,96 @@ pub(super) async fn all(
             all.sources.insert(name, source(mounted)?);
         }
     }
+    for volume in &task.volumes {
+        let disk = disk(ecs, task, volume, &interface.zone).await?;
+        all.sources.insert(volume.name.clone(), disk);
+    }
     Ok(all)
+}
+
+/// Makes an EBS volume. What is there already, from before a crash, is kept.
+async fn disk(
+    ecs: &Arc<Ecs>,
+    task: &Task,
+    volume: &TaskVolume,
+    zone: &str,
+) -> Result<VolumeSource, Trouble> {
+    let asked = &volume.configuration;
+    let unmade = |reason: &str| {
+        failed(format!(
+            "ResourceInitializationError: failed to create the EBS volume {}: {reason}",
+            volume.id
+        ))
+    };
+    may_make(ecs, task, volume).map_err(|reason| unmade(&reason))?;
+    let kind = asked.volume_type.clone().unwrap_or_else(|| "gp3".to_owned());
+    let gp3 = kind == "gp3";
+    let size_gib = asked.size_in_gi_b.unwrap_or_default();
+    ecs.ec2
+        .put_volume(ec2::model::Volume {
+            realm: task.realm.clone(),
+            id: volume.id.clone(),
+            size_gib,
+            iops: asked.iops.or(gp3.then_some(3_000)),
+            throughput: asked.throughput.or(gp3.then_some(125)),
+            kind,
+            encrypted: asked.encrypted.unwrap_or(false),
+            zone: zone.to_owned(),
+            task: Some(task.arn()),
+            delete_on_termination: volume.ends(),
+            tags: volume.tags.clone(),
+            created: task.created_at,
+        })
+        .await?;
+    let filesystem = match asked.filesystem_type {
+        Some(TaskFilesystemType::Ext3) => Filesystem::Ext3,
+        Some(TaskFilesystemType::Ext4) => Filesystem::Ext4,
+        None | Some(TaskFilesystemType::Xfs) => Filesystem::Xfs,
+        Some(other) => return Err(unmade(&format!("there is no {} here", other.as_str()))),
+    };
+    let image = ecs.ec2.volume_file(&volume.id);
+    let file = image.clone();
+    let bytes = u64::from(size_gib.unsigned_abs()) << 30;
+    let made = tokio::task::spawn_blocking(move || make(&file, bytes, filesystem)).await;
+    made.map_err(|error| unmade(&error.to_string()))?
+        .map_err(|error| unmade(&error.to_string()))?;
+    Ok(VolumeSource::Disk { image, filesystem })
+}
+
+/// Whether the infrastructure role that was named lets ECS make the volume.
+fn may_make(ecs: &Ecs, task: &Task, volume: &TaskVolume) -> Result<(), String> {
+    let role = &volume.configuration.role_arn;
+    let session = ecs.iam.assume_for_service(role, "ecs.amazonaws.com", &task.id, SESSION);
+    let session = session.map_err(|_| format!("ECS was unable to assume the role '{role}'"))?;
+    let (account, region) = task.realm.split_once('/').unwrap_or_default();
+    let arn = format!("arn:aws:ec2:{region}:{account}:volume/{}", volume.id);
+    match ecs.iam.decide(&session.principal, "ec2:CreateVolume", &arn, &[]) {
+        Decision::Allow => Ok(()),
+        _ => {
+            Err(format!("the role '{role}' is not authorized to perform ec2:CreateVolume on {arn}"))
+        }
+    }
+}
+
+/// Never seen half made.
+fn make(image: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
+    if image.exists() {
+        return Ok(());
+    }
+    if let Some(directory) = image.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    }
+    let fresh = image.with_extension("new");
+    runtime::make_disk(&fresh, bytes, filesystem)?;
+    std::fs::rename(fresh, image)
+}
+
+/// Lets go of a task's EBS volumes, once nothing of it uses them any more.
+pub(super) async fn release(ecs: &Ecs, task: &Task) -> Result<(), Trouble> {
+    for volume in &task.volumes {
+        ecs.ec2.release_volume(&task.realm, &volume.id, volume.ends()).await?;
+    }
+    Ok(())
 }
 
 async fn shared(

@@ -95,7 +95,9 @@ pub(crate) async fn create_mount_target(
         let all = tx.scan_prefix::<MountTarget>(&format!("{}/", record.realm));
         for other in all.filter(|other| other.file_system == record.file_system) {
             if other.vpc != record.vpc {
-                return Err(faults::mount_target_conflict("requested subnet for new mount target is not in the same VPC as existing mount targets"));
+                return Err(faults::mount_target_conflict(
+                    "requested subnet for new mount target is not in the same VPC as existing mount targets",
+                ));
             }
             if other.zone == record.zone {
                 return Err(faults::mount_target_conflict("mount target already exists in this AZ"));
@@ -145,7 +147,8 @@ pub(crate) async fn describe_mount_targets(
         _ => {
             ctx.authorise("elasticfilesystem:DescribeMountTargets", "*")?;
             return Err(faults::bad(
-                "You must specify exactly one of the following mutually exclusive parameters: FileSystemId, MountTargetId, AccessPointId",
+                "You must specify exactly one of the following mutually exclusive parameters: FileSystemId, \
+                 MountTargetId, AccessPointId",
             ));
         }
     };

@@ -67,6 +67,7 @@ fn revision(number: i32, balanced: bool) -> Revision {
         load_balancers: balanced.then_some(balancer).into_iter().collect(),
         registries: Vec::new(),
         connect: None,
+        volumes: Vec::new(),
     }
 }
 
