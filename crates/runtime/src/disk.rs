@@ -24,6 +24,13 @@ const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/bin"];
 /// The smallest disk that holds a file system and something in it, in bytes.
 pub(crate) const SMALLEST_BYTES: u64 = 16 << 20;
 
+/// Where a program is that makes file systems.
+pub(crate) fn program(name: &str) -> io::Result<PathBuf> {
+    let mut programs = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
+    let found = programs.find(|program| program.exists());
+    found.ok_or_else(|| io::Error::other(format!("there is no {name}")))
+}
+
 /// Makes the file `path` with an empty file system of `bytes`. Blocks. One that outlives tasks
 /// ([`crate::VolumeSource::Disk`]) and is [`Filesystem::Scratch`] has to be thrown away when the machine went down.
 pub fn make(path: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
@@ -37,9 +44,7 @@ pub fn make(path: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
         Filesystem::Ext4 => ext("ext4", "has_journal"),
         Filesystem::Xfs => ("mkfs.xfs", vec!["-q", "-f", "-K", "-s", "size=4096"]),
     };
-    let mut programs = DIRECTORIES.iter().map(|directory| Path::new(directory).join(name));
-    let program = programs.find(|program| program.exists());
-    let program = program.ok_or_else(|| io::Error::other(format!("there is no {name}")))?;
+    let program = program(name)?;
     open(path)?.set_len(bytes)?;
     let run = Command::new(program)
         .args(options)

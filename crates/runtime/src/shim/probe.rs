@@ -84,6 +84,8 @@ fn probe(dir: &Path, first: u32) -> Capabilities {
             check("user namespaces", false, userns),
             check("id-mapped layers", false, mapped),
             check("ephemeral storage limit", false, disk),
+            check("shared directories", false, fuse()),
+            check("XFS on EBS volumes", false, xfs()),
         ],
     }
 }
@@ -101,6 +103,20 @@ fn cgroups() -> Result<String, String> {
     let made = group.create_task(&limits).map_err(|e| chain(&e));
     let removed = group.remove().and_then(|()| group.remove_instance()).map_err(|e| chain(&e));
     made.and(removed).map(|()| words)
+}
+
+/// Access points of EFS need it.
+fn fuse() -> Result<String, String> {
+    let opened = std::fs::File::options().read(true).write(true).open("/dev/fuse");
+    let opened = opened.map_err(|e| format!("/dev/fuse: {e}; EFS access points cannot be mounted"));
+    opened.map(|_| "a task can act as somebody else there (FUSE)".to_owned())
+}
+
+fn xfs() -> Result<String, String> {
+    match disk::program("mkfs.xfs") {
+        Ok(_) => Ok("can be made".to_owned()),
+        Err(error) => Err(format!("{error} (xfsprogs); they can be ext4 or ext3")),
+    }
 }
 
 fn seccomp() -> Result<String, String> {

@@ -33,6 +33,7 @@ const BY_INTERFACE: &[&str] = &[
     "ecs",
     "ecs-agent",
     "ecs-telemetry",
+    "elasticfilesystem",
     "elasticloadbalancing",
     "logs",
     "secretsmanager",
