@@ -14,8 +14,9 @@ from conftest import PORT, Neargate, Stack, eventually, push
 from test_cloudformation import Stacks
 from test_codecommit import Git, refused
 from test_codedeploy import Deployed
+from test_deployment_strategies import Shifted
 from test_pipelines import Pipelines, source
-from test_service_balanced import LISTENER
+from test_service_balanced import LISTENER, fetch
 
 # A minute of AWS's is 0.3 s here: what nobody answers is over in 18 s, in which green must be up.
 SCALE = "0.005"
@@ -416,3 +417,61 @@ def test_repositories_tell_functions_of_pushes(stack, functions, settings, tmp_p
     stacks.update("repositories", template)
     assert api.get_repository_triggers(repositoryName="stacked")["triggers"] == []
     stacks.delete("repositories")
+
+
+def test_a_function_lets_a_services_deployment_go_on(stack, functions, settings):
+    """ECS asks the hook of a blue/green deployment, again where it is not done, through a death of the control plane."""
+    trust = {"Effect": "Allow", "Principal": {"Service": "ecs.amazonaws.com"}, "Action": "sts:AssumeRole"}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    role = stack.iam.create_role(RoleName="hooks", AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    arn = "arn:aws:lambda:us-east-1:123456789012:function:gate"
+    stages = ["PRE_SCALE_UP", "POST_TEST_TRAFFIC_SHIFT"]
+    hooks = [{"targetType": "AWS_LAMBDA", "hookTargetArn": arn, "roleArn": role, "lifecycleStages": stages}]
+    functions.known["gate"] = lambda event: {"hookStatus": "SUCCEEDED"}
+    shifted = Shifted(stack, "gated")
+    # Whoever asks must be allowed to: the role is not yet.
+    shifted.begin("blue", 1, strategy="BLUE_GREEN", lifecycleHooks=hooks)
+
+    def reason():
+        found = shifted.latest()
+        failed = [hook for hook in found["lifecycleHookDetails"] if hook["status"] == "FAILED"]
+        return (found, failed[0]) if failed else None
+
+    found, hook = eventually(reason, "the role may not invoke it", 60)
+    assert (hook["targetType"], hook["targetArn"]) == ("AWS_LAMBDA", arn) and functions.calls("gate") == []
+    statement = {"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    stack.iam.put_role_policy(RoleName="hooks", PolicyName="invoke", PolicyDocument=policy)
+    shifted.update("gated", forceNewDeployment=True)
+    shifted.reaches("SUCCESSFUL")
+    told = functions.calls("gate")
+    assert [event["lifecycleStage"] for event in told] == stages
+    assert told[0]["resourceArn"] == shifted.latest()["serviceDeploymentArn"] and told[0]["executionId"] != told[1]["executionId"]
+    details = told[1]["executionDetails"]
+    revision = shifted.latest()["targetServiceRevision"]["arn"]
+    assert details["targetServiceRevisionArn"] == revision and details["testTrafficWeights"] == {revision: 100.0}
+    # Not done yet, whatever happens meanwhile.
+    done = threading.Event()
+    functions.known["gate"] = lambda event: (
+        {"hookStatus": "SUCCEEDED"} if done.is_set() or event["lifecycleStage"] == stages[0] else {"hookStatus": "IN_PROGRESS", "callBackDelay": 20}
+    )
+    before = len(told)
+    shifted.update("gated", taskDefinition=shifted.page("green"))
+    eventually(lambda: len(functions.calls("gate")) > before + 4, "it is asked again and again", 90)
+    stack.neargate.kill()
+    stack.neargate.start(**settings)
+    count = len(functions.calls("gate"))
+    eventually(lambda: len(functions.calls("gate")) > count + 1, "it is asked on", 60)
+    assert fetch(f"http://{shifted.host}:{LISTENER}/") == "blue" and fetch(f"http://{shifted.host}:{LISTENER + 1}/") == "green"
+    done.set()
+    shifted.reaches("SUCCESSFUL")
+    assert fetch(f"http://{shifted.host}:{LISTENER}/") == "green"
+    # What says no sends it back.
+    functions.known["gate"] = lambda event: {"hookStatus": "FAILED" if event["lifecycleStage"] == stages[1] else "SUCCEEDED"}
+    shifted.update("gated", taskDefinition=shifted.page("worse"))
+    back = shifted.reaches("ROLLBACK_SUCCESSFUL")
+    assert f"the lifecycle hook {arn} failed at POST_TEST_TRAFFIC_SHIFT: it said so" in back["rollback"]["reason"]
+    assert fetch(f"http://{shifted.host}:{LISTENER}/") == "green"
+    with refused("InvalidParameterException", "hookTargetArn"):
+        shifted.update("gated", deploymentConfiguration={"lifecycleHooks": [{"lifecycleStages": stages}]})
+    shifted.end()

@@ -1,11 +1,13 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
 use application_autoscaling::{Capacity, Scaled, Usage};
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use cloudformation::TemplateBucket;
 use codebuild::CodeBuild;
 use ecr::Ecr;
 use ecs::{
-    Ecs, EnvironmentFiles, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets, ServeApi,
+    Ecs, EnvironmentFiles, Functions, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets,
+    ServeApi,
 };
 use elbv2::{ElbV2, LogBuckets};
 use images::{
@@ -15,6 +17,7 @@ use images::{
 use logs::Logs;
 use s3::S3;
 use secretsmanager::SecretsManager;
+use serde_json::json;
 use ssm::Ssm;
 use std::{error::Error, ops::Range, sync::Arc};
 use wire::{Context, Front, Principal, PrincipalKind, serve_connection};
@@ -65,6 +68,37 @@ impl ImageSources for Registries {
 
     fn is_ecr(&self, reference: &Reference) -> bool {
         self.own.has(reference)
+    }
+}
+
+/// Functions are invoked through the front door, as by a client.
+pub(super) struct Invoked(pub Arc<Front>);
+
+impl Functions for Invoked {
+    fn invoke<'a>(
+        &'a self,
+        realm: &'a str,
+        principal: &'a Principal,
+        function: &'a str,
+        event: String,
+    ) -> Pending<'a, Result<String, (bool, String)>> {
+        Box::pin(async move {
+            let region = realm.split_once('/').map_or("", |(_, region)| region);
+            let asked = json!({"FunctionName": function, "Payload": BASE64.encode(event)});
+            let context = self.0.context(principal.clone(), region);
+            let answer =
+                self.0.call(context, "lambda", "Invoke", asked).await.map_err(|fault| {
+                    let again = fault.status >= 500 || fault.code == "TooManyRequestsException";
+                    (!again, format!("{} ({})", fault.message, fault.code))
+                })?;
+            let payload = answer["Payload"].as_str().unwrap_or_default();
+            let payload = BASE64.decode(payload).map_err(|error| (true, error.to_string()))?;
+            let payload = String::from_utf8_lossy(&payload).into_owned();
+            match answer["FunctionError"].as_str() {
+                Some(kind) => Err((true, format!("its error is {kind}: {payload}"))),
+                None => Ok(payload),
+            }
+        })
     }
 }
 

@@ -200,6 +200,7 @@ impl House {
                 secrets: secrets.clone(),
                 files: Arc::new(connect::Objects(self.s3.clone())),
                 logs: logs.clone(),
+                functions: Arc::new(connect::Invoked(front.clone())),
                 api: connect::api(front.clone()),
             })
             .await?;

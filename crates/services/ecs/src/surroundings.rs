@@ -84,6 +84,19 @@ pub trait LogSink: Send + Sync + 'static {
     ) -> Pending<'a, Result<(), String>>;
 }
 
+/// What runs functions.
+pub trait Functions: Send + Sync + 'static {
+    /// Runs the function of this ARN as `principal` and answers what it says, JSON. The error says whether trying again
+    /// would not help, and is for people.
+    fn invoke<'a>(
+        &'a self,
+        realm: &'a str,
+        principal: &'a Principal,
+        function: &'a str,
+        event: String,
+    ) -> Pending<'a, Result<String, (bool, String)>>;
+}
+
 /// Serves a task's connection to the API.
 pub type ServeApi = Arc<dyn Fn(TcpStream, Peer) -> Pending<'static, ()> + Send + Sync>;
 
@@ -98,6 +111,8 @@ pub struct Surroundings {
     pub files: Arc<dyn EnvironmentFiles>,
     /// Where output goes.
     pub logs: Arc<dyn LogSinks>,
+    /// What runs functions.
+    pub functions: Arc<dyn Functions>,
     /// Serves a task's connection to the API.
     pub api: ServeApi,
 }

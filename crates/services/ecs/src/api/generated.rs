@@ -12638,7 +12638,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "roleArn",
@@ -12647,7 +12647,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_IAM_ROLE_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "lifecycleStages",
@@ -12665,7 +12665,7 @@ static S_DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape {
             shape: &S_HOOK_DETAILS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("Lambda is not built yet; hooks of the target type PAUSE are"),
+            mark: Mark::Refused("functions are told of the deployment only"),
         },
         Member {
             name: "timeoutConfiguration",

@@ -83,7 +83,7 @@ pub struct Shift {
 /// A place at which a deployment waits until somebody lets it go on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hook {
-    /// `ecs-pause-` and more.
+    /// `ecs-pause-`, or `ecs-lambda-`, and more.
     pub id: String,
     /// Its place in the configuration.
     pub index: usize,
@@ -97,6 +97,15 @@ pub struct Hook {
     pub expires_at: Timestamp,
     /// What then happens.
     pub action: DeploymentLifecycleHookAction,
+    /// The ARN of the function that lets it go on; somebody who asks, where there is none.
+    #[serde(default)]
+    pub function: Option<String>,
+    /// When the function is asked next.
+    #[serde(default)]
+    pub due: Option<Timestamp>,
+    /// Why the function did not let it go on.
+    #[serde(default)]
+    pub reason: Option<String>,
 }
 
 /// A deployment's way back.

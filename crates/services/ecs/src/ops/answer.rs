@@ -526,8 +526,11 @@ pub(super) fn service_deployment(
 fn hook(hook: &model::Hook) -> DeploymentLifecycleHookDetail {
     DeploymentLifecycleHookDetail {
         hook_id: Some(hook.id.clone()),
-        target_type: Some(DeploymentLifecycleHookTargetType::Pause),
-        target_arn: None,
+        target_type: Some(match hook.function {
+            Some(_) => DeploymentLifecycleHookTargetType::AwsLambda,
+            None => DeploymentLifecycleHookTargetType::Pause,
+        }),
+        target_arn: hook.function.clone(),
         status: Some(hook.status),
         expires_at: Some(hook.expires_at),
         timeout_action: Some(hook.action),

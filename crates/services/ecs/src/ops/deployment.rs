@@ -147,10 +147,21 @@ fn hooks(hooks: Vec<DeploymentLifecycleHook>) -> Result<Vec<DeploymentLifecycleH
         return Err(faults::invalid(message));
     }
     for hook in &hooks {
-        if hook.target_type != Some(DeploymentLifecycleHookTargetType::Pause) {
+        let pauses = hook.target_type == Some(DeploymentLifecycleHookTargetType::Pause);
+        let names = hook.hook_target_arn.is_some() || hook.role_arn.is_some();
+        if pauses && names {
             let message =
-                "Lambda is not built yet; only lifecycle hooks of the target type PAUSE are.";
+                "A lifecycle hook of the target type PAUSE has no hookTargetArn and no roleArn.";
             return Err(faults::invalid(message));
+        }
+        let function = hook.hook_target_arn.as_deref().unwrap_or_default();
+        if !pauses && !function.contains(":function:") {
+            let message =
+                "hookTargetArn must be the ARN of a Lambda function for a lifecycle hook.";
+            return Err(faults::invalid(message));
+        }
+        if !pauses && hook.role_arn.is_none() {
+            return Err(faults::invalid("roleArn must be specified for a lifecycle hook."));
         }
         if hook.lifecycle_stages.iter().flatten().next().is_none() {
             return Err(faults::invalid("lifecycleStages must be specified for a lifecycle hook."));

@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod environment;
 pub(crate) mod events;
 mod firelens;
+mod hooks;
 mod output;
 pub(crate) mod pull;
 mod reach;
@@ -49,6 +50,8 @@ pub(crate) async fn start(ecs: &Arc<Ecs>) -> Result<(), runtime::EngineError> {
     ecs.world.spawn("task driver", async move { drive(driver).await });
     let keeper = ecs.clone();
     ecs.world.spawn("service driver", async move { service::drive(keeper).await });
+    let hooks = ecs.clone();
+    ecs.world.spawn("lifecycle hooks", async move { hooks::drive(hooks).await });
     let sweeper = ecs.clone();
     ecs.world.spawn("task sweeper", async move { sweep(sweeper).await });
     let collector = ecs.clone();

@@ -235,14 +235,22 @@ impl Round<'_> {
                     let wait = timeout.and_then(|t| t.timeout_in_minutes).unwrap_or(HOOK_MINUTES);
                     let expires_at = now + (self.scaled)(minutes(wait));
                     let action = timeout.and_then(|t| t.action);
+                    let function = hook.hook_target_arn.clone();
+                    let (kind, status) = match function {
+                        Some(_) => ("lambda", DeploymentLifecycleHookStatus::InProgress),
+                        None => ("pause", DeploymentLifecycleHookStatus::AwaitingAction),
+                    };
                     let hook = Hook {
-                        id: format!("ecs-pause-{id}-{}", shift.hooks.len()),
+                        id: format!("ecs-{kind}-{id}-{}", shift.hooks.len()),
                         index,
                         stage,
                         production,
-                        status: DeploymentLifecycleHookStatus::AwaitingAction,
+                        status,
                         expires_at,
                         action: action.unwrap_or(DeploymentLifecycleHookAction::Rollback),
+                        due: function.as_ref().map(|_| now),
+                        function,
+                        reason: None,
                     };
                     self.change_shift(|shift| shift.hooks.push(hook));
                     self.wake(Some(expires_at));
@@ -258,12 +266,13 @@ impl Round<'_> {
     fn is_hook_over(&mut self, at: usize) -> bool {
         let Some((_, shift)) = self.shift() else { return false };
         let hook = shift.hooks[at].clone();
+        use DeploymentLifecycleHookStatus::{AwaitingAction, Failed, InProgress};
         match hook.status {
-            DeploymentLifecycleHookStatus::AwaitingAction if hook.expires_at > self.now => {
+            AwaitingAction | InProgress if hook.expires_at > self.now => {
                 self.wake(Some(hook.expires_at));
                 false
             }
-            DeploymentLifecycleHookStatus::AwaitingAction => {
+            AwaitingAction | InProgress => {
                 let over = DeploymentLifecycleHookStatus::TimedOut;
                 self.change_shift(|shift| shift.hooks[at].status = over);
                 if hook.action == DeploymentLifecycleHookAction::Rollback {
@@ -274,7 +283,18 @@ impl Round<'_> {
                 }
                 true
             }
-            status => status != DeploymentLifecycleHookStatus::Failed,
+            Failed => {
+                if let Some(function) = &hook.function {
+                    let why = hook.reason.as_deref().unwrap_or("it failed");
+                    let reason = format!(
+                        "Service deployment rolled back because the lifecycle hook {function} failed at {}: {why}.",
+                        hook.stage.as_str()
+                    );
+                    self.roll_back(&reason, "");
+                }
+                false
+            }
+            _ => true,
         }
     }
 

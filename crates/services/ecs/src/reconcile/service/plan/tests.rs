@@ -172,6 +172,8 @@ impl History {
         let actions =
             [DeploymentLifecycleHookAction::Continue, DeploymentLifecycleHookAction::Rollback];
         DeploymentLifecycleHook {
+            // A function, or somebody who asks.
+            hook_target_arn: (self.below(2) == 0).then(|| "arn:function".to_owned()),
             lifecycle_stages: Some(vec![stages[self.below(8) as usize]]),
             timeout_configuration: Some(DeploymentLifecycleHookTimeoutConfiguration {
                 timeout_in_minutes: Some(10),
@@ -389,13 +391,17 @@ impl History {
         }
     }
 
+    /// Somebody lets the deployment go on; a function does so, or says that it must go back.
     fn let_on(&mut self) {
+        use DeploymentLifecycleHookStatus::{AwaitingAction, Failed, InProgress, Succeeded};
+        let says_no = self.below(4) == 0;
         let hooks = self.last.shift.iter_mut().flat_map(|shift| &mut shift.hooks);
-        let waits = |hook: &&mut crate::model::Hook| {
-            hook.status == DeploymentLifecycleHookStatus::AwaitingAction
-        };
-        for hook in hooks.filter(waits) {
-            hook.status = DeploymentLifecycleHookStatus::Succeeded;
+        for hook in hooks {
+            match hook.status {
+                AwaitingAction => hook.status = Succeeded,
+                InProgress => hook.status = if says_no { Failed } else { Succeeded },
+                _ => {}
+            }
         }
     }
 
