@@ -4,6 +4,8 @@ import io
 import json
 import threading
 import traceback
+import urllib.error
+import urllib.request
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -475,3 +477,158 @@ def test_a_function_lets_a_services_deployment_go_on(stack, functions, settings)
     with refused("InvalidParameterException", "hookTargetArn"):
         shifted.update("gated", deploymentConfiguration={"lifecycleHooks": [{"lifecycleStages": stages}]})
     shifted.end()
+
+
+TEMPLATE = """
+Parameters:
+  Size: {Type: Number}
+Resources:
+  Thing:
+    Type: Custom::Thing
+    Properties:
+      ServiceToken: arn:aws:lambda:us-east-1:123456789012:function:maker
+      Size: !Ref Size
+      Deep: {On: true, List: [1, two]}
+  After:
+    Type: AWS::SSM::Parameter
+    Properties: {Name: !Sub "/${AWS::StackName}", Type: String, Value: !GetAtt Thing.Color}
+Outputs:
+  Thing: {Value: !Ref Thing}
+  Color: {Value: !GetAtt Thing.Color}
+  Deep: {Value: !GetAtt Thing.Deep.Down}
+"""
+
+
+def put(url, body, status=200):
+    """Answers at an address, as cfn-response does."""
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": ""}, method="PUT")
+    try:
+        assert urllib.request.urlopen(request, timeout=10).status == status
+    except urllib.error.HTTPError as error:
+        assert error.code == status, error
+
+
+def answer(event, **more):
+    said = {"Status": "SUCCESS", "PhysicalResourceId": f"thing-{event['ResourceProperties']['Size']}", **more}
+    put(event["ResponseURL"], {**{key: event[key] for key in ["StackId", "RequestId", "LogicalResourceId"]}, **said})
+    return {}
+
+
+def size(value):
+    return {"Parameters": [{"ParameterKey": "Size", "ParameterValue": str(value)}]}
+
+
+def outputs(stacks, name):
+    return {each["OutputKey"]: each["OutputValue"] for each in stacks.describe(name)["Outputs"]}
+
+
+def test_a_function_makes_a_resource_of_a_stack(stack, functions):
+    stacks, name = Stacks(stack.neargate), "custom"
+    functions.known["maker"] = lambda event: answer(event, Data={"Color": "red", "Deep": {"Down": "x"}})
+    stacks.create(name, TEMPLATE, **size(1))
+    assert outputs(stacks, name) == {"Thing": "thing-1", "Color": "red", "Deep": "x"}
+    [created] = functions.calls("maker")
+    properties = {"Size": "1", "Deep": {"On": "true", "List": ["1", "two"]}, "ServiceToken": created["ServiceToken"]}
+    assert created["RequestType"] == "Create" and created["ResourceProperties"] == properties
+    assert (created["ResourceType"], created["LogicalResourceId"]) == ("Custom::Thing", "Thing")
+    assert created["StackId"] == stacks.describe(name)["StackId"] and "PhysicalResourceId" not in created
+    # What was answered once is over.
+    put(created["ResponseURL"], {"Status": "FAILED"}, 403)
+    # An update that names another is a replacement: what was there goes when all is well.
+    stacks.update(name, TEMPLATE, **size(2))
+    assert outputs(stacks, name)["Thing"] == "thing-2"
+    kinds = lambda: [(event["RequestType"], event.get("PhysicalResourceId"), event["ResourceProperties"]["Size"]) for event in functions.calls("maker")]
+    assert kinds()[1:] == [("Update", "thing-1", "2"), ("Delete", "thing-1", "1")]
+    assert functions.calls("maker")[1]["OldResourceProperties"] == properties
+    # One that fails is told of, and what it did is undone.
+    functions.known["maker"] = lambda event: (
+        answer(event, Status="FAILED", Reason="no room", PhysicalResourceId="thing-2") if event["ResourceProperties"]["Size"] == "3" else answer(event, Data={"Color": "blue", "Deep": {"Down": "y"}})
+    )
+    stacks.api.update_stack(StackName=name, TemplateBody=TEMPLATE, **size(3))
+    stacks.status(name, "UPDATE_ROLLBACK_COMPLETE")
+    reasons = [event.get("ResourceStatusReason", "") for event in stacks.events(name)]
+    assert any("Received response status [FAILED] from custom resource. Message returned: no room" in reason for reason in reasons)
+    stacks.delete(name)
+    assert kinds()[-1] == ("Delete", "thing-2", "2")
+
+
+def test_a_custom_resource_that_cannot_be_made(stack, functions):
+    stacks, name = Stacks(stack.neargate), "uncustom"
+    functions.known["maker"] = lambda event: answer(event, **({"Status": "FAILED", "Reason": "never"} if event["RequestType"] == "Create" else {}))
+    before = len(functions.calls("maker"))
+    made = stacks.api.create_stack(StackName=name, TemplateBody=TEMPLATE, **size(1))["StackId"]
+    stacks.status(made, "ROLLBACK_COMPLETE")
+    assert [event["RequestType"] for event in functions.calls("maker")[before:]] == ["Create", "Delete"]
+    with refused("ValidationError", "Unrecognized resource types"):
+        stacks.api.create_stack(StackName="no", TemplateBody=json.dumps({"Resources": {"A": {"Type": "Custom::a b"}}}))
+    stacks.delete(name)
+
+
+def test_an_answer_is_waited_for_through_a_crash(stack, functions, settings):
+    stacks, name = Stacks(stack.neargate), "patient"
+    told = []
+    functions.known["maker"] = lambda event: told.append(event) or ({} if event["RequestType"] == "Create" else answer(event))
+    made = stacks.api.create_stack(StackName=name, TemplateBody=TEMPLATE, **size(7))["StackId"]
+    eventually(lambda: told, "it is asked", 60)
+    stack.neargate.kill()
+    stack.neargate.start(**settings)
+    stacks = Stacks(stack.neargate)
+    assert stacks.describe(made)["StackStatus"] == "CREATE_IN_PROGRESS"
+    answer(told[0], Data={"Color": "green", "Deep": {"Down": 1}})
+    stacks.status(made, "CREATE_COMPLETE")
+    assert outputs(stacks, name)["Color"] == "green" and [event["RequestType"] for event in told] == ["Create"]
+    stacks.delete(name)
+    assert [event["RequestType"] for event in told] == ["Create", "Delete"]
+
+
+WAITING = """
+Resources:
+  Handle: {Type: "AWS::CloudFormation::WaitConditionHandle"}
+  Told:
+    Type: AWS::SSM::Parameter
+    Properties: {Name: !Sub "/${AWS::StackName}", Type: String, Value: !Ref Handle}
+  Ready:
+    Type: AWS::CloudFormation::WaitCondition
+    DependsOn: Told
+    Properties: {Handle: !Ref Handle, Timeout: "3600", Count: 2}
+Outputs:
+  Data: {Value: !GetAtt Ready.Data}
+"""
+
+
+def test_a_stack_waits_until_it_is_told(stack, settings):
+    stacks, name = Stacks(stack.neargate), "waits"
+    ssm = stack.neargate.client("ssm")
+
+    def address(name):
+        try:
+            return ssm.get_parameter(Name=f"/{name}")["Parameter"]["Value"]
+        except ssm.exceptions.ParameterNotFound:
+            return None
+
+    made = stacks.api.create_stack(StackName=name, TemplateBody=WAITING)["StackId"]
+    url = eventually(lambda: address(name), "the handle's address", 60)
+    put(url[:-1] + ("0" if url[-1] != "0" else "1"), {}, 403)
+    put(url, {"Status": "SUCCESS", "UniqueId": "a", "Data": "first", "Reason": "up"})
+    stack.neargate.kill()
+    stack.neargate.start(**settings)
+    # The same one twice counts once, and what is no signal counts nothing.
+    put(url, {"Status": "SUCCESS", "UniqueId": "a", "Data": "again", "Reason": "up"})
+    put(url, ["nothing"])
+    assert stacks.describe(made)["StackStatus"] == "CREATE_IN_PROGRESS"
+    put(url, {"Status": "SUCCESS", "UniqueId": "b", "Data": "second", "Reason": "up"})
+    stacks.status(made, "CREATE_COMPLETE")
+    assert json.loads(outputs(stacks, name)["Data"]) == {"a": "again", "b": "second"}
+    stacks.delete(name)
+    # One that is not well fails the stack, and so does silence.
+    made = stacks.api.create_stack(StackName=name, TemplateBody=WAITING)["StackId"]
+    put(eventually(lambda: address(name), "the handle's address", 60), {"Status": "FAILURE", "UniqueId": "a", "Reason": "broken"})
+    stacks.status(made, "ROLLBACK_COMPLETE")
+    reasons = [event.get("ResourceStatusReason", "") for event in stacks.events(made)]
+    assert any("WaitCondition received failed message: 'broken' for uniqueId: a" in reason for reason in reasons)
+    stacks.delete(made)
+    made = stacks.api.create_stack(StackName=name, TemplateBody=WAITING.replace("3600", "200"))["StackId"]
+    stacks.status(made, "ROLLBACK_COMPLETE")
+    reasons = [event.get("ResourceStatusReason", "") for event in stacks.events(made)]
+    assert any("WaitCondition timed out. Received 0 conditions when expecting 2" in reason for reason in reasons)
+    stacks.delete(made)

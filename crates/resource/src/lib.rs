@@ -75,6 +75,17 @@ pub trait ResourceType: Send + Sync {
         properties: &Properties,
     ) -> Result<(), Failure>;
 
+    /// The physical id that a change gave it, when that is another than it had: what it was is deleted in the end.
+    async fn changed_id(&self, _request: &Request, _id: &str) -> Option<String> {
+        None
+    }
+
+    /// What is left of one that the machine may have made before it stopped, or that could not be made, for types that
+    /// know: its id, or that there is nothing. Others are made again, under the same name.
+    async fn left(&self, _request: &Request) -> Option<Option<String>> {
+        None
+    }
+
     /// Whether `Fn::GetAtt` can ask for this, though the schema does not say so.
     fn has_attribute(&self, _name: &str) -> bool {
         false
@@ -136,6 +147,14 @@ impl Catalog {
 
     /// The type of this name.
     pub fn get(&self, name: &str) -> Option<&Known> {
-        self.0.get(name)
+        // Custom resources have names of their own, up to 60 characters.
+        let custom = |name: &str| {
+            let letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '@' | '-');
+            (1..=60).contains(&name.len()) && name.chars().all(letter)
+        };
+        match name.strip_prefix("Custom::") {
+            Some(name) if custom(name) => self.0.get("AWS::CloudFormation::CustomResource"),
+            _ => self.0.get(name),
+        }
     }
 }

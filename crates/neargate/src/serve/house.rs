@@ -131,7 +131,7 @@ impl House {
             deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
             s3,
             events: Events::new(store.clone(), world.clone(), iam.clone())?,
-            stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known)?,
+            stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known, address)?,
             logs: Logs::new(store.clone(), world.clone(), events, iam.clone())?,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
             secrets: SecretsManager::new(store.clone(), world.clone(), sealed.0, sealed.1)?,
@@ -177,6 +177,7 @@ impl House {
             Arc::new(GitDoor(self.codecommit.clone())),
             Arc::new(Registry(self.ecr.clone())),
             Arc::new(codepipeline::Hook(self.pipelines.clone())),
+            Arc::new(cloudformation::Answers(self.stacks.clone())),
             Arc::new(s3::Door::new(self.s3.clone())),
         ];
         Front::new(services, raw, self.iam.clone(), world.clone(), Limits::default())

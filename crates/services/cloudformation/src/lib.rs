@@ -15,6 +15,7 @@ pub mod api {
 }
 mod engine;
 mod faults;
+mod mailbox;
 pub mod model;
 mod ops;
 mod policy;
@@ -22,12 +23,15 @@ mod prune;
 pub mod resources;
 pub mod template;
 
+pub use mailbox::Answers;
+
 use iam::Iam;
 use resource::Catalog;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     collections::BTreeMap,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, OnceLock},
     time::Duration,
@@ -63,26 +67,31 @@ pub struct CloudFormation {
     world: World,
     sealer: Arc<Sealer>,
     iam: Arc<Iam>,
+    /// Where those answer who are asked.
+    door: SocketAddr,
     surroundings: OnceLock<Surroundings>,
     /// Stacks that are worked on, by key: what makes the work stop.
     working: Mutex<BTreeMap<String, watch::Sender<bool>>>,
 }
 
 impl CloudFormation {
-    /// The service over `store`. Fails when a stored record cannot be read.
+    /// The service over `store`, behind the front door at `door`. Fails when a stored record cannot be read.
     pub fn new(
         store: Store,
         world: World,
         sealer: Arc<Sealer>,
         iam: Arc<Iam>,
+        door: SocketAddr,
     ) -> Result<Arc<Self>, ReadError> {
         store.declare::<model::Stack>()?;
         store.declare::<model::Template>()?;
         store.declare::<model::Resource>()?;
         store.declare::<model::Event>()?;
         store.declare::<model::ChangeSet>()?;
+        store.declare::<model::Mailbox>()?;
+        store.declare::<model::Custom>()?;
         let (surroundings, working) = (OnceLock::new(), Mutex::default());
-        Ok(Arc::new(Self { store, world, sealer, iam, surroundings, working }))
+        Ok(Arc::new(Self { store, world, sealer, iam, door, surroundings, working }))
     }
 
     /// Goes on with what was under way when the machine stopped.

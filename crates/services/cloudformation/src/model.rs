@@ -269,6 +269,63 @@ pub struct Resource {
     pub made_by: String,
 }
 
+/// An address at which somebody answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mailbox {
+    /// What nobody else knows of the address.
+    pub secret: String,
+    /// The stack's UUID.
+    pub stack: String,
+    /// What was put there, in order.
+    pub letters: Vec<Sealed>,
+}
+
+impl Record for Mailbox {
+    const TABLE: &'static str = "cloudformation.mailbox";
+    fn key(&self) -> String {
+        self.secret.clone()
+    }
+}
+
+/// A resource that a function makes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Custom {
+    /// The token of [`Physical`].
+    pub token: String,
+    /// The stack's UUID.
+    pub stack: String,
+    /// What the function was asked last.
+    pub asked: Option<Asked>,
+    /// The id that it gave the resource.
+    pub id: Option<String>,
+    /// What `Fn::GetAtt` gives.
+    pub data: Option<Sealed>,
+}
+
+impl Record for Custom {
+    const TABLE: &'static str = "cloudformation.custom";
+    fn key(&self) -> String {
+        self.token.clone()
+    }
+}
+
+/// What a function was asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asked {
+    /// Names what it was.
+    pub what: String,
+    /// The secret of the address at which it answers.
+    pub mailbox: String,
+    /// A UUID.
+    pub request_id: String,
+    /// When.
+    pub at: Timestamp,
+    /// Whether the function was invoked.
+    pub invoked: bool,
+    /// Whether its answer was taken.
+    pub told: bool,
+}
+
 /// The resource was not made by the stack.
 pub const IMPORTED: &str = "imported";
 

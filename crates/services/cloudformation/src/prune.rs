@@ -2,7 +2,7 @@
 
 use crate::{
     CloudFormation,
-    model::{ChangeSet, Event, Resource, Stack, Template},
+    model::{ChangeSet, Custom, Event, Mailbox, Resource, Stack, Template},
 };
 use std::{collections::BTreeSet, time::Duration};
 use store::{DiskFault, Record};
@@ -29,10 +29,16 @@ impl CloudFormation {
         let events: Vec<String> = events.map(|event| event.key()).collect();
         let resources = snapshot.scan::<Resource>().filter(|one| ids.contains(one.stack.as_str()));
         let resources: Vec<String> = resources.map(|resource| resource.key()).collect();
+        let boxes = snapshot.scan::<Mailbox>().filter(|one| ids.contains(one.stack.as_str()));
+        let boxes: Vec<String> = boxes.map(|mailbox| mailbox.key()).collect();
+        let custom = snapshot.scan::<Custom>().filter(|one| ids.contains(one.stack.as_str()));
+        let custom: Vec<String> = custom.map(|custom| custom.key()).collect();
         let keys: Vec<String> = gone.iter().map(|stack| stack.key()).collect();
         drop(snapshot);
         self.forget::<Event>(events).await?;
         self.forget::<Resource>(resources).await?;
+        self.forget::<Mailbox>(boxes).await?;
+        self.forget::<Custom>(custom).await?;
         self.forget::<Stack>(keys).await?;
         // Only now, and in one look: a template is put together with what refers to it.
         let write = self.store.write(|tx| {

@@ -216,10 +216,16 @@ impl CloudFormation {
     /// The id of what may have been made before the machine stopped: it is made again, under the same name, so that it
     /// can be deleted. What cannot be made is taken for what is not there.
     async fn made(&self, stack: &Stack, context: &Context, item: &Item) -> Option<String> {
-        let unsure = item.physical.unsure || (item.whole && item.record.stage == Stage::Making);
-        let known = self.surroundings().catalog.get(&item.record.kind).filter(|_| unsure)?;
-        let properties = self.unseal(&stack.id, &item.physical.properties).ok()?;
+        let known = self.surroundings().catalog.get(&item.record.kind)?;
         let request = self.request(stack, context, &item.record.logical, &item.physical, true);
+        if let Some(left) = known.kind.left(&request).await {
+            return left;
+        }
+        let unsure = item.physical.unsure || (item.whole && item.record.stage == Stage::Making);
+        if !unsure {
+            return None;
+        }
+        let properties = self.unseal(&stack.id, &item.physical.properties).ok()?;
         let given = dynamic::resolve(&request, &Properties(properties)).await;
         let made = known.kind.create(&request, given.ok()?).await;
         if let Err(failure) = &made {

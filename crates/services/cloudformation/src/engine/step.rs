@@ -5,6 +5,7 @@ use super::{
     apply::{Failed, Run},
     plan::Stored,
     tell,
+    tell::{Told, imported},
 };
 use crate::{
     CloudFormation,
@@ -392,6 +393,19 @@ impl Run {
             (self.dynamic(&request, old).await?, self.dynamic(&request, &new).await?);
         let updated = known.kind.update(&request, &id, &old, given).await;
         updated.map_err(|failure| Stuck::Failed(told(&failure, &request.token)))?;
+        let changed = known.kind.changed_id(&request, &id).await;
+        let record = match changed {
+            None => record,
+            Some(id) => {
+                let other = |record: &mut Resource| {
+                    let mut before = record.now.clone();
+                    before.retain = record.update_replace != Policy::Delete;
+                    record.before.push(before);
+                    record.now.id = Some(id);
+                };
+                self.change(&record.key(), other, None).await?
+            }
+        };
         let attributes = self.ready(&record, known, &new, "update").await?;
         let done = |record: &mut Resource| {
             (record.now.attributes, record.now.properties) = (attributes, sealed);
@@ -579,11 +593,3 @@ impl Run {
         write.await
     }
 }
-
-/// What is told of a resource that has become the stack's.
-fn imported<'a>() -> Told<'a> {
-    ("IMPORT_COMPLETE", Some("Resource import completed.".to_owned()), None)
-}
-
-/// A status, why, and the properties that the event tells.
-type Told<'a> = (&'static str, Option<String>, Option<&'a Properties>);

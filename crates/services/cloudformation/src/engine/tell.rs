@@ -1,6 +1,7 @@
 //! Events.
 
 use crate::model::{Event, Resource, Stack};
+use resource::Properties;
 use store::Tx;
 use world::Timestamp;
 
@@ -53,3 +54,11 @@ pub(crate) fn tell(
     });
     tx.put(stack);
 }
+
+/// What is told of a resource that has become the stack's.
+pub(super) fn imported<'a>() -> Told<'a> {
+    ("IMPORT_COMPLETE", Some("Resource import completed.".to_owned()), None)
+}
+
+/// A status, why, and the properties that the event tells.
+pub(super) type Told<'a> = (&'static str, Option<String>, Option<&'a Properties>);

@@ -154,7 +154,14 @@ fn live(seed: u64, disk: &MemoryDisk, sealer: &Arc<Sealer>, outside: &Outside) -
     let world = World::simulated(seed, Timestamp::from_millis(START));
     let store = Store::on(disk, world.clone());
     let iam = Iam::new(store.clone(), world.clone(), sealer.clone()).unwrap();
-    let house = CloudFormation::new(store, world.clone(), sealer.clone(), iam.clone()).unwrap();
+    let house = CloudFormation::new(
+        store,
+        world.clone(),
+        sealer.clone(),
+        iam.clone(),
+        ([127, 0, 0, 1], 1).into(),
+    )
+    .unwrap();
     let front = Front::new(Vec::new(), Vec::new(), iam.clone(), world.clone(), Limits::default());
     let types: Vec<Arc<dyn ResourceType>> = vec![Arc::new(Kind(outside.clone()))];
     house.start(Surroundings {

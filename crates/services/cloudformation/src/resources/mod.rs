@@ -1,5 +1,6 @@
 //! CloudFormation's own types of resources.
 
+mod custom;
 pub(crate) mod dynamic;
 mod nested;
 
@@ -19,6 +20,22 @@ pub fn types(house: &Arc<CloudFormation>) -> Vec<Types> {
         Types {
             schemas: r#"{"AWS::CDK::Metadata": {"type": "object"}}"#,
             types: vec![Arc::new(CdkMetadata)],
+        },
+        // AWS publishes schemas of them that say less than its documentation.
+        Types {
+            schemas: r#"{
+                "AWS::CloudFormation::CustomResource":
+                    {"required": ["ServiceToken"], "createOnly": ["ServiceToken"]},
+                "AWS::CloudFormation::WaitCondition":
+                    {"properties": {"Handle": {"type": "string"}, "Timeout": {"type": "string"},
+                     "Count": {"type": "integer"}}, "closed": true},
+                "AWS::CloudFormation::WaitConditionHandle": {}
+            }"#,
+            types: vec![
+                Arc::new(custom::CustomResource(house.clone())),
+                Arc::new(custom::WaitCondition(house.clone())),
+                Arc::new(custom::WaitConditionHandle(house.clone())),
+            ],
         },
     ]
 }
