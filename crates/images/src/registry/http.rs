@@ -41,6 +41,13 @@ impl Clients {
     }
 }
 
+/// A client for other places, like those for registries: it follows no redirects. `strict`: it trusts only the system's
+/// authorities, and nobody else.
+pub fn outside(strict: bool) -> reqwest::Client {
+    let Clients { strict: careful, trusting } = Clients::new();
+    if strict { careful } else { trusting }
+}
+
 fn client(tls: ClientConfig) -> reqwest::Client {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)

@@ -19,3 +19,4 @@ pub use client::RegistrySource;
 pub(crate) use client::pause;
 pub use conf::{ConfError, Endpoint, Registries};
 pub(crate) use http::Unresolved;
+pub use http::outside;

@@ -6,6 +6,7 @@ mod firelens;
 mod proxy;
 mod size;
 
+pub(crate) use container::is_splunk;
 pub(crate) use firelens::{is_router, is_sender};
 pub(crate) use proxy::proxy;
 pub(crate) use size::{Size, size};

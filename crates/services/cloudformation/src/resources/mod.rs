@@ -3,6 +3,7 @@
 mod custom;
 pub(crate) mod dynamic;
 mod nested;
+mod wait;
 
 use crate::CloudFormation;
 use async_trait::async_trait;
@@ -33,8 +34,8 @@ pub fn types(house: &Arc<CloudFormation>) -> Vec<Types> {
             }"#,
             types: vec![
                 Arc::new(custom::CustomResource(house.clone())),
-                Arc::new(custom::WaitCondition(house.clone())),
-                Arc::new(custom::WaitConditionHandle(house.clone())),
+                Arc::new(wait::WaitCondition(house.clone())),
+                Arc::new(wait::WaitConditionHandle(house.clone())),
             ],
         },
     ]

@@ -4,7 +4,7 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/firelens-taskdef.html>
 //! <https://github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1>
 
-use super::chain;
+use super::{chain, patience::Patience};
 use crate::{
     Ecs,
     api::{ContainerDefinition, FirelensConfigurationType},
@@ -20,7 +20,6 @@ use runtime::{Condition, ContainerSpec, Dependency, Mount};
 use std::{fmt::Write as _, io, ops::Range, os::fd::AsRawFd, sync::Arc, time::Duration};
 use store::Record;
 use tokio::{io::AsyncWriteExt, net::UnixStream, sync::Mutex};
-use world::Timestamp;
 
 /// Where the router's socket is, in its container.
 const SOCKET_DIR: &str = "/var/run";
@@ -28,8 +27,6 @@ const SOCKET: &str = "fluent.sock";
 /// Where programs of the task that log by themselves find the router.
 const HOST: &str = "127.0.0.1";
 const PORT: &str = "24224";
-/// How long a router may take to open its socket, or not take anything, before output is thrown away.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// How long one piece of output may take to be written: before, and after output began to be thrown away.
 const WRITE: Duration = Duration::from_secs(5);
 const WRITE_STALLED: Duration = Duration::from_millis(50);
@@ -262,10 +259,7 @@ pub(super) struct Sender {
 #[derive(Default)]
 struct Connection {
     stream: Option<UnixStream>,
-    /// Since when nothing went through.
-    failing_since: Option<Timestamp>,
-    /// Whether output is thrown away.
-    stalled: bool,
+    patience: Patience,
 }
 
 impl Sender {
@@ -348,7 +342,7 @@ impl Sender {
             connection.stream = Some(self.connect().await?);
         }
         let Some(stream) = &mut connection.stream else { return Ok(()) };
-        let time = if connection.stalled { WRITE_STALLED } else { WRITE };
+        let time = if connection.patience.stalled { WRITE_STALLED } else { WRITE };
         let written = self.ecs.world.timeout(time, stream.write_all(bytes)).await;
         let written = written.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()));
         // What was written in part could not be gone on with.
@@ -385,22 +379,10 @@ impl LogSink for Sender {
             let stream = if source.ends_with("/err") { "stderr" } else { "stdout" };
             let bytes = self.encode(stream, lines);
             let mut connection = self.connection.lock().await;
-            let Err(error) = self.send(&mut connection, &bytes).await else {
-                connection.failing_since = None;
-                connection.stalled = false;
-                return Ok(());
-            };
-            let now = self.ecs.world.now();
-            let since = *connection.failing_since.get_or_insert(now);
-            if now.since(since) < PATIENCE && !self.is_over() {
-                return Err(error);
-            }
-            // The other containers' output must not wait for a router that is broken.
-            if !std::mem::replace(&mut connection.stalled, true) {
-                let (task, container) = (self.running.id(), &self.container);
-                tracing::warn!(task, container, error, "output is thrown away: nobody takes it");
-            }
-            Ok(())
+            let sent = self.send(&mut connection, &bytes).await;
+            let over = sent.is_err() && self.is_over();
+            let (now, task) = (self.ecs.world.now(), self.running.id());
+            connection.patience.settle(sent, now, over, task)
         })
     }
 }

@@ -9,10 +9,12 @@ pub(crate) mod events;
 mod firelens;
 mod hooks;
 mod output;
+mod patience;
 pub(crate) mod pull;
 mod reach;
 mod service;
 mod spec;
+mod splunk;
 mod task;
 mod volumes;
 

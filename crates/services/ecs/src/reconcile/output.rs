@@ -1,6 +1,6 @@
 //! From a shim's spool to log streams: lines, multi-line events, and the marks that make it exactly once.
 
-use super::{chain, firelens};
+use super::{chain, firelens, splunk};
 use crate::{
     Ecs,
     api::ContainerDefinition,
@@ -41,6 +41,10 @@ pub(super) async fn open(
         });
         if let Some(sender) = sender {
             sinks.insert(index, (sender, None));
+            continue;
+        }
+        if let Some(collector) = splunk::Collector::open(ecs, task, definition, principal).await? {
+            sinks.insert(index, (collector, None));
             continue;
         }
         let Some(target) = target(task, definition) else { continue };

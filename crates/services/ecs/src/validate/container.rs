@@ -196,9 +196,10 @@ fn check_log(container: &ContainerDefinition) -> Result<(), Fault> {
     match log.log_driver {
         LogDriver::Awslogs => {}
         LogDriver::Awsfirelens => return Ok(()),
+        LogDriver::Splunk => return check_splunk(log),
         other => {
             return Err(client(format!(
-                "Neargate has the log drivers awslogs and awsfirelens; {} is not built.",
+                "Fargate has the log drivers awslogs, splunk and awsfirelens, and not {}.",
                 other.as_str()
             )));
         }
@@ -227,6 +228,41 @@ fn check_log(container: &ContainerDefinition) -> Result<(), Fault> {
         None | Some("blocking" | "non-blocking") => Ok(()),
         Some(mode) => Err(client(format!("Log driver mode '{mode}' is not valid."))),
     }
+}
+
+/// The options of the driver splunk that are carried out.
+const SPLUNK_OPTIONS: [&str; 11] = [
+    "max-buffer-size",
+    "mode",
+    "splunk-format",
+    "splunk-index",
+    "splunk-insecureskipverify",
+    "splunk-source",
+    "splunk-sourcetype",
+    "splunk-token",
+    "splunk-url",
+    "splunk-verify-connection",
+    "tag",
+];
+
+fn check_splunk(log: &LogConfiguration) -> Result<(), Fault> {
+    let options = log.options.iter().flatten();
+    let secret = log.secret_options.iter().flatten().map(|secret| secret.name.as_str());
+    let all: Vec<&str> = options.map(|(name, _)| name.as_str()).chain(secret).collect();
+    if let Some(odd) = all.iter().find(|name| !SPLUNK_OPTIONS.contains(name)) {
+        return Err(client(format!("Log driver splunk disallows options: {odd}.")));
+    }
+    for needed in ["splunk-token", "splunk-url"] {
+        if !all.contains(&needed) {
+            return Err(client(format!("Log driver splunk requires options: {needed}.")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the container's output goes to Splunk.
+pub(crate) fn is_splunk(container: &ContainerDefinition) -> bool {
+    container.log_configuration.as_ref().is_some_and(|log| log.log_driver == LogDriver::Splunk)
 }
 
 fn check_timing(container: &ContainerDefinition, name: &str) -> Result<(), Fault> {
