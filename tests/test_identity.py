@@ -8,6 +8,8 @@ import urllib.request
 import pytest
 from botocore.exceptions import ClientError
 
+from conftest import TRUST
+
 
 def code(error):
     return error.value.response["Error"]["Code"]
@@ -187,3 +189,31 @@ def test_malformed_bodies_and_unknown_operations(neargate):
     status, answer = signed(b"{}", prefix + "SubmitTaskStateChange")
     assert (status, answer["__type"]) == (400, "UnknownOperationException")
     assert "does not implement ecs:SubmitTaskStateChange" in answer["message"]
+
+
+def test_instance_profiles_hold_a_role(neargate):
+    iam = neargate.client("iam")
+    for name in ["profiled", "other"]:
+        iam.create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
+    made = iam.create_instance_profile(InstanceProfileName="profile", Path="/p/", Tags=[{"Key": "a", "Value": "b"}])["InstanceProfile"]
+    assert made["Arn"].endswith(":instance-profile/p/profile") and made["InstanceProfileId"].startswith("AIPA") and made["Roles"] == []
+    with pytest.raises(iam.exceptions.EntityAlreadyExistsException):
+        iam.create_instance_profile(InstanceProfileName="Profile")
+    iam.add_role_to_instance_profile(InstanceProfileName="profile", RoleName="profiled")
+    with pytest.raises(iam.exceptions.LimitExceededException):
+        iam.add_role_to_instance_profile(InstanceProfileName="profile", RoleName="other")
+    assert [role["RoleName"] for role in iam.get_instance_profile(InstanceProfileName="profile")["InstanceProfile"]["Roles"]] == ["profiled"]
+    assert [p["InstanceProfileName"] for p in iam.list_instance_profiles(PathPrefix="/p/")["InstanceProfiles"]] == ["profile"]
+    of_role = lambda role: [p["InstanceProfileName"] for p in iam.list_instance_profiles_for_role(RoleName=role)["InstanceProfiles"]]
+    assert of_role("profiled") == ["profile"] and of_role("other") == []
+    for refused in [lambda: iam.delete_role(RoleName="profiled"), lambda: iam.delete_instance_profile(InstanceProfileName="profile")]:
+        with pytest.raises(iam.exceptions.DeleteConflictException):
+            refused()
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.remove_role_from_instance_profile(InstanceProfileName="profile", RoleName="other")
+    iam.remove_role_from_instance_profile(InstanceProfileName="profile", RoleName="profiled")
+    iam.delete_instance_profile(InstanceProfileName="profile")
+    with pytest.raises(iam.exceptions.NoSuchEntityException):
+        iam.get_instance_profile(InstanceProfileName="profile")
+    for name in ["profiled", "other"]:
+        iam.delete_role(RoleName=name)

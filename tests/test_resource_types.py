@@ -32,6 +32,38 @@ def allow(action):
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": action, "Resource": "*"}]}
 
 
+def test_keys_and_profiles(neargate, stacks):
+    name, iam = stacks.name("keys"), neargate.client("iam")
+
+    def wanted(serial, status, roles):
+        return template({
+            "User": {"Type": "AWS::IAM::User"},
+            "Key": {"Type": "AWS::IAM::AccessKey", "Properties": {"UserName": ref("User"), "Serial": serial, "Status": status}},
+            "One": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust("ec2")}},
+            "Two": {"Type": "AWS::IAM::Role", "Properties": {"AssumeRolePolicyDocument": trust("ec2")}},
+            "Profile": {"Type": "AWS::IAM::InstanceProfile", "Properties": {"Roles": [ref(role) for role in roles]}},
+        }, Outputs={"Secret": {"Value": att("Key", "SecretAccessKey")}, "Arn": {"Value": att("Profile", "Arn")}})
+
+    stacks.create(name, wanted(1, "Active", ["One"]), Capabilities=["CAPABILITY_IAM"])
+    key, profile = stacks.physical(name, "Key"), stacks.physical(name, "Profile")
+    secret = stacks.outputs(name)["Secret"]
+    who = neargate.client("sts", aws_access_key_id=key, aws_secret_access_key=secret)
+    assert who.get_caller_identity()["Arn"].endswith(f":user/{stacks.physical(name, 'User')}")
+    roles = lambda: [role["RoleName"] for role in iam.get_instance_profile(InstanceProfileName=profile)["InstanceProfile"]["Roles"]]
+    assert roles() == [stacks.physical(name, "One")] and stacks.outputs(name)["Arn"].endswith(f":instance-profile/{profile}")
+    stacks.update(name, wanted(1, "Inactive", ["Two"]), Capabilities=["CAPABILITY_IAM"])
+    assert stacks.physical(name, "Key") == key and roles() == [stacks.physical(name, "Two")]
+    with pytest.raises(ClientError):
+        who.get_caller_identity()
+    # Another number is another key.
+    stacks.update(name, wanted(2, "Active", ["Two"]), Capabilities=["CAPABILITY_IAM"])
+    assert stacks.physical(name, "Key") != key and stacks.outputs(name)["Secret"] != secret
+    user = stacks.physical(name, "User")
+    assert [each["AccessKeyId"] for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]] == [stacks.physical(name, "Key")]
+    stacks.delete(name)
+    gone(iam.get_instance_profile, InstanceProfileName=profile)
+
+
 def test_identities(neargate, stacks):
     name, iam = stacks.name("identities"), neargate.client("iam")
 

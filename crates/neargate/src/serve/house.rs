@@ -222,14 +222,14 @@ impl House {
         self.ssm.start();
         self.secrets.start();
         let bucket = Arc::new(connect::Objects(self.s3.clone()));
-        let (front, catalog) = (front.clone(), catalog(&self.stacks, &self.s3));
+        let (front, catalog) = (front.clone(), catalog(&self.stacks, &self.s3, &self.iam));
         self.stacks.start(cloudformation::Surroundings { front, catalog, bucket });
         Ok(())
     }
 }
 
 /// All types of resources that stacks can have.
-fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
+fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>, iam: &Arc<Iam>) -> Catalog {
     let mut types = cloudformation::resources::types(stacks);
     types.extend([
         acm::resources::types(),
@@ -245,7 +245,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>) -> Catalog {
         efs::resources::types(),
         elbv2::resources::types(),
         events::resources::types(),
-        iam::resources::types(),
+        iam::resources::types(iam),
         logs::resources::types(),
         s3::resources::types(s3),
         secretsmanager::resources::types(),

@@ -18,6 +18,11 @@ impl Ec2 {
         self.volumes.join(id)
     }
 
+    /// The file of a volume while it is made: it gets its name when it is whole.
+    pub fn unmade_volume_file(&self, id: &str) -> PathBuf {
+        self.volumes.join(format!("{id}.new"))
+    }
+
     /// Makes a volume's record. Doing it again changes nothing. Its file is made by whoever knows what is to be on it.
     pub async fn put_volume(&self, mut volume: Volume) -> Result<(), DiskFault> {
         volume.created = self.world.now();
@@ -54,10 +59,17 @@ impl Ec2 {
     }
 
     pub(crate) async fn delete_volume_file(&self, id: &str) -> Result<(), VolumeError> {
-        match tokio::fs::remove_file(self.volume_file(id)).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(VolumeError::File(error)),
-            _ => Ok(()),
+        let file = self.volume_file(id);
+        // The first is one that a crash left half made.
+        for file in [self.unmade_volume_file(id), file] {
+            match tokio::fs::remove_file(file).await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(VolumeError::File(error));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 

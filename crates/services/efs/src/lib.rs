@@ -28,6 +28,9 @@ use std::{
 use store::{ReadError, Store};
 use world::World;
 
+/// What the names of deleted file systems' directories begin with.
+const GONE: &str = ".gone-";
+
 /// The service's state.
 pub struct Efs {
     store: Store,
@@ -60,7 +63,15 @@ impl Efs {
         self.directory.join(id)
     }
 
-    /// Takes away what an earlier crash left: directories of file systems that were not made, or are deleted. Blocks.
+    /// Deletes a file system's files. Blocks.
+    fn remove(&self, id: &str) -> io::Result<()> {
+        let gone = self.directory.join(format!("{GONE}{id}"));
+        std::fs::rename(self.place(id), &gone)?;
+        std::fs::remove_dir_all(gone)
+    }
+
+    /// Takes away what an earlier crash left: directories of file systems that were not made, or are deleted. What
+    /// holds files and was not deleted stays, whether it is known or not. Blocks.
     pub fn sweep(&self) -> io::Result<()> {
         let entries = match std::fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -71,8 +82,13 @@ impl Efs {
             snapshot.scan::<model::FileSystem>().map(|known| known.id.clone()).collect();
         for entry in entries {
             let entry = entry?;
-            if !known.iter().any(|id| entry.file_name().to_str() == Some(id)) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(GONE) {
                 std::fs::remove_dir_all(entry.path())?;
+            } else if !known.contains(&name)
+                && let Err(error) = std::fs::remove_dir(entry.path())
+            {
+                tracing::warn!(name, %error, "a directory of no known file system is left alone");
             }
         }
         Ok(())

@@ -138,6 +138,12 @@ impl Iam {
         Some((key.id.clone(), self.secret_of(key)?))
     }
 
+    /// What is secret of an account's access key.
+    pub(crate) fn secret_access_key(&self, account: &str, id: &str) -> Option<String> {
+        let key = self.store.read().get::<AccessKey>(id).filter(|key| key.account == account)?;
+        self.secret_of(&key)
+    }
+
     pub(crate) fn secret_of(&self, key: &AccessKey) -> Option<String> {
         match self.sealer.open(&key.id, &key.secret) {
             Ok(secret) => String::from_utf8(secret).ok(),

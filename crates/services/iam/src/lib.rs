@@ -42,6 +42,7 @@ impl Iam {
         store.declare::<model::AccessKey>()?;
         store.declare::<model::ServiceCredential>()?;
         store.declare::<model::Role>()?;
+        store.declare::<model::InstanceProfile>()?;
         store.declare::<model::Policy>()?;
         Ok(Arc::new(Self { store, world, sealer, documents: Mutex::default() }))
     }

@@ -111,6 +111,44 @@ impl Record for ServiceCredential {
     }
 }
 
+/// How EC2's machines would get a role.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstanceProfile {
+    /// The account.
+    pub account: String,
+    /// The name as it was given.
+    pub name: String,
+    /// The path.
+    pub path: String,
+    /// `AIPA…`.
+    pub id: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The role's name.
+    pub role: Option<String>,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl InstanceProfile {
+    /// The record's key.
+    pub fn key_of(account: &str, name: &str) -> String {
+        format!("{account}/{}", name.to_lowercase())
+    }
+
+    /// Its ARN.
+    pub fn arn(&self) -> String {
+        format!("arn:aws:iam::{}:instance-profile{}{}", self.account, self.path, self.name)
+    }
+}
+
+impl Record for InstanceProfile {
+    const TABLE: &'static str = "iam.instance_profile";
+    fn key(&self) -> String {
+        Self::key_of(&self.account, &self.name)
+    }
+}
+
 /// An IAM role.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Role {

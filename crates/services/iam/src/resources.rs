@@ -1,16 +1,24 @@
 //! IAM's types of resources in stacks.
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_IAM.html>
 
+use crate::Iam;
 use async_trait::async_trait;
 use resource::{Failure, Properties, Request, ResourceType, State, Types, text};
 use serde_json::{Map, Value as Json, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// All of them.
-pub fn types() -> Types {
+pub fn types(iam: &Arc<Iam>) -> Types {
     Types {
         schemas: include_str!("api/resource_types.json"),
-        types: vec![Arc::new(Role), Arc::new(Policy), Arc::new(ManagedPolicy), Arc::new(User)],
+        types: vec![
+            Arc::new(Role),
+            Arc::new(Policy),
+            Arc::new(ManagedPolicy),
+            Arc::new(User),
+            Arc::new(AccessKey(iam.clone())),
+            Arc::new(InstanceProfile),
+        ],
     }
 }
 
@@ -258,6 +266,147 @@ impl ResourceType for User {
     async fn delete(&self, request: &Request, id: &str, _: &Properties) -> Result<(), Failure> {
         Holder::User.let_go(request, id).await?;
         request.remove("iam", "DeleteUser", json!({"UserName": id})).await
+    }
+}
+
+/// A key of a user. What is secret of it is known to whoever made it, and to the stack.
+struct AccessKey(Arc<Iam>);
+
+#[async_trait]
+impl ResourceType for AccessKey {
+    fn name(&self) -> &'static str {
+        "AWS::IAM::AccessKey"
+    }
+
+    async fn create(
+        &self,
+        request: &Request,
+        mut properties: Properties,
+    ) -> Result<String, Failure> {
+        let status = properties.take("Status");
+        // It is only there to be changed, so that there is another key.
+        properties.take("Serial");
+        let user = properties.text("UserName").unwrap_or_default();
+        let made = request.call("iam", "CreateAccessKey", properties.request()).await?;
+        let id = text(&made["AccessKey"]["AccessKeyId"]);
+        if let Some(status) = status {
+            let ask = json!({"UserName": user, "AccessKeyId": id, "Status": status});
+            request.call("iam", "UpdateAccessKey", ask).await?;
+        }
+        Ok(id)
+    }
+
+    async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
+        Ok(match self.0.secret_access_key(request.account(), id) {
+            Some(secret) => State::ready(json!({"Id": id, "SecretAccessKey": secret})),
+            None => State::Missing,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        old: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        if !new.differ(old, &["Status"]) {
+            return Ok(());
+        }
+        let status = new.text("Status").unwrap_or_else(|| "Active".to_owned());
+        let ask = json!({"UserName": new.text("UserName"), "AccessKeyId": id, "Status": status});
+        request.call("iam", "UpdateAccessKey", ask).await.map(drop)
+    }
+
+    async fn delete(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<(), Failure> {
+        let ask = json!({"UserName": properties.text("UserName"), "AccessKeyId": id});
+        request.remove("iam", "DeleteAccessKey", ask).await
+    }
+}
+
+struct InstanceProfile;
+
+impl InstanceProfile {
+    /// Gives it the roles of `new` in place of those of `old`.
+    async fn give(
+        request: &Request,
+        id: &str,
+        old: &[String],
+        new: &[String],
+    ) -> Result<(), Failure> {
+        for role in old.iter().filter(|role| !new.contains(role)) {
+            let ask = json!({"InstanceProfileName": id, "RoleName": role});
+            request.remove("iam", "RemoveRoleFromInstanceProfile", ask).await?;
+        }
+        let found = request.call("iam", "GetInstanceProfile", json!({"InstanceProfileName": id}));
+        let found = found.await?;
+        let has: Vec<&str> = found["InstanceProfile"]["Roles"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|role| role["RoleName"].as_str())
+            .collect();
+        for role in new.iter().filter(|role| !has.contains(&role.as_str())) {
+            let ask = json!({"InstanceProfileName": id, "RoleName": role});
+            request.call("iam", "AddRoleToInstanceProfile", ask).await?;
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl ResourceType for InstanceProfile {
+    fn name(&self) -> &'static str {
+        "AWS::IAM::InstanceProfile"
+    }
+
+    async fn create(
+        &self,
+        request: &Request,
+        mut properties: Properties,
+    ) -> Result<String, Failure> {
+        properties.set_default("InstanceProfileName", || json!(request.name(128)));
+        let name = properties.text("InstanceProfileName").unwrap_or_default();
+        let roles = names(properties.take("Roles").as_ref());
+        request.make("iam", "CreateInstanceProfile", properties.request()).await?;
+        Self::give(request, &name, &[], &roles).await?;
+        Ok(name)
+    }
+
+    async fn read(&self, request: &Request, id: &str, _: &Properties) -> Result<State, Failure> {
+        let ask = json!({"InstanceProfileName": id});
+        Ok(match request.find("iam", "GetInstanceProfile", ask).await? {
+            Some(found) => State::ready(json!({"Arn": found["InstanceProfile"]["Arn"]})),
+            None => State::Missing,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        old: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        Self::give(request, id, &names(old.get("Roles")), &names(new.get("Roles"))).await
+    }
+
+    async fn delete(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<(), Failure> {
+        for role in names(properties.get("Roles")) {
+            let ask = json!({"InstanceProfileName": id, "RoleName": role});
+            request.remove("iam", "RemoveRoleFromInstanceProfile", ask).await?;
+        }
+        request.remove("iam", "DeleteInstanceProfile", json!({"InstanceProfileName": id})).await
     }
 }
 

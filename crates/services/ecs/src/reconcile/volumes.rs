@@ -94,9 +94,9 @@ async fn disk(
         Some(other) => return Err(unmade(&format!("there is no {} here", other.as_str()))),
     };
     let image = ecs.ec2.volume_file(&volume.id);
-    let file = image.clone();
+    let (file, fresh) = (image.clone(), ecs.ec2.unmade_volume_file(&volume.id));
     let bytes = u64::from(size_gib.unsigned_abs()) << 30;
-    let made = tokio::task::spawn_blocking(move || make(&file, bytes, filesystem)).await;
+    let made = tokio::task::spawn_blocking(move || make(&file, &fresh, bytes, filesystem)).await;
     made.map_err(|error| unmade(&error.to_string()))?
         .map_err(|error| unmade(&error.to_string()))?;
     Ok(VolumeSource::Disk { image, filesystem })
@@ -118,15 +118,14 @@ fn may_make(ecs: &Ecs, task: &Task, volume: &TaskVolume) -> Result<(), String> {
 }
 
 /// Never seen half made.
-fn make(image: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
+fn make(image: &Path, fresh: &Path, bytes: u64, filesystem: Filesystem) -> io::Result<()> {
     if image.exists() {
         return Ok(());
     }
     if let Some(directory) = image.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    let fresh = image.with_extension("new");
-    runtime::make_disk(&fresh, bytes, filesystem)?;
+    runtime::make_disk(fresh, bytes, filesystem)?;
     std::fs::rename(fresh, image)
 }
 

@@ -222,9 +222,9 @@ pub(crate) async fn delete_file_system(
     });
     write.await?;
     efs.sizes.forget(&id);
-    let place = efs.place(&id);
-    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(place));
-    // It is gone for everybody; what is left of it on the disk is taken away by the next start.
+    let (service, gone) = (efs.clone(), id.clone());
+    let removed = tokio::task::spawn_blocking(move || service.remove(&gone));
+    // It is gone for everybody; what is left of it on the disk is mostly taken away by the next start.
     match removed.await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(id, %error, "a deleted file system's files are left"),

@@ -240,6 +240,96 @@ pub fn service(state: Arc<crate::Iam>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_CREATE_INSTANCE_PROFILE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::create_instance_profile(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_GET_INSTANCE_PROFILE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::get_instance_profile(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_INSTANCE_PROFILES, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::list_instance_profiles(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_LIST_INSTANCE_PROFILES_FOR_ROLE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::list_instance_profiles_for_role(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_ADD_ROLE_TO_INSTANCE_PROFILE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::add_role_to_instance_profile(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_REMOVE_ROLE_FROM_INSTANCE_PROFILE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::remove_role_from_instance_profile(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_INSTANCE_PROFILE, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::instance_profile::delete_instance_profile(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_CREATE_POLICY, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -738,6 +828,55 @@ pub static OP_DELETE_ROLE_POLICY: wire::Operation = wire::Operation {
     result_wrapper: "",
     http: ("POST", "/"),
 };
+pub static OP_CREATE_INSTANCE_PROFILE: wire::Operation = wire::Operation {
+    name: "CreateInstanceProfile",
+    input: &S_CREATE_INSTANCE_PROFILE_REQUEST,
+    output: &S_CREATE_INSTANCE_PROFILE_RESPONSE,
+    result_wrapper: "CreateInstanceProfileResult",
+    http: ("POST", "/"),
+};
+pub static OP_GET_INSTANCE_PROFILE: wire::Operation = wire::Operation {
+    name: "GetInstanceProfile",
+    input: &S_GET_INSTANCE_PROFILE_REQUEST,
+    output: &S_GET_INSTANCE_PROFILE_RESPONSE,
+    result_wrapper: "GetInstanceProfileResult",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_INSTANCE_PROFILES: wire::Operation = wire::Operation {
+    name: "ListInstanceProfiles",
+    input: &S_LIST_INSTANCE_PROFILES_REQUEST,
+    output: &S_LIST_INSTANCE_PROFILES_RESPONSE,
+    result_wrapper: "ListInstanceProfilesResult",
+    http: ("POST", "/"),
+};
+pub static OP_LIST_INSTANCE_PROFILES_FOR_ROLE: wire::Operation = wire::Operation {
+    name: "ListInstanceProfilesForRole",
+    input: &S_LIST_INSTANCE_PROFILES_FOR_ROLE_REQUEST,
+    output: &S_LIST_INSTANCE_PROFILES_FOR_ROLE_RESPONSE,
+    result_wrapper: "ListInstanceProfilesForRoleResult",
+    http: ("POST", "/"),
+};
+pub static OP_ADD_ROLE_TO_INSTANCE_PROFILE: wire::Operation = wire::Operation {
+    name: "AddRoleToInstanceProfile",
+    input: &S_ADD_ROLE_TO_INSTANCE_PROFILE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_REMOVE_ROLE_FROM_INSTANCE_PROFILE: wire::Operation = wire::Operation {
+    name: "RemoveRoleFromInstanceProfile",
+    input: &S_REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_INSTANCE_PROFILE: wire::Operation = wire::Operation {
+    name: "DeleteInstanceProfile",
+    input: &S_DELETE_INSTANCE_PROFILE_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
 pub static OP_CREATE_POLICY: wire::Operation = wire::Operation {
     name: "CreatePolicy",
     input: &S_CREATE_POLICY_REQUEST,
@@ -997,6 +1136,18 @@ impl IntoValue for AccessKeyMetadata {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct AddRoleToInstanceProfileRequest {
+    pub instance_profile_name: String,
+    pub role_name: String,
+}
+
+impl FromValue for AddRoleToInstanceProfileRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { instance_profile_name: fields.required(0), role_name: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct AttachRolePolicyRequest {
     pub role_name: String,
     pub policy_arn: String,
@@ -1069,6 +1220,34 @@ pub struct CreateAccessKeyResponse {
 impl IntoValue for CreateAccessKeyResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![self.access_key.map(IntoValue::into_value)])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateInstanceProfileRequest {
+    pub instance_profile_name: String,
+    pub path: Option<String>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl FromValue for CreateInstanceProfileRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            instance_profile_name: fields.required(0),
+            path: fields.optional(1),
+            tags: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct CreateInstanceProfileResponse {
+    pub instance_profile: Option<InstanceProfile>,
+}
+
+impl IntoValue for CreateInstanceProfileResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.instance_profile.map(IntoValue::into_value)])
     }
 }
 
@@ -1239,6 +1418,17 @@ impl FromValue for DeleteAccessKeyRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteInstanceProfileRequest {
+    pub instance_profile_name: String,
+}
+
+impl FromValue for DeleteInstanceProfileRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { instance_profile_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeletePolicyRequest {
     pub policy_arn: String,
 }
@@ -1343,6 +1533,28 @@ impl FromValue for DetachUserPolicyRequest {
         Self { user_name: fields.required(0), policy_arn: fields.required(1) }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetInstanceProfileRequest {
+    pub instance_profile_name: String,
+}
+
+impl FromValue for GetInstanceProfileRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { instance_profile_name: fields.required(0) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct GetInstanceProfileResponse {
+    pub instance_profile: Option<InstanceProfile>,
+}
+
+impl IntoValue for GetInstanceProfileResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.instance_profile.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct GetPolicyRequest {
     pub policy_arn: String,
@@ -1491,6 +1703,31 @@ impl IntoValue for GetUserResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct InstanceProfile {
+    pub path: Option<String>,
+    pub instance_profile_name: Option<String>,
+    pub instance_profile_id: Option<String>,
+    pub arn: Option<String>,
+    pub create_date: Option<world::Timestamp>,
+    pub roles: Option<Vec<Role>>,
+    pub tags: Option<Vec<Tag>>,
+}
+
+impl IntoValue for InstanceProfile {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.path.map(IntoValue::into_value),
+            self.instance_profile_name.map(IntoValue::into_value),
+            self.instance_profile_id.map(IntoValue::into_value),
+            self.arn.map(IntoValue::into_value),
+            self.create_date.map(IntoValue::into_value),
+            self.roles.map(IntoValue::into_value),
+            self.tags.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct ListAccessKeysRequest {
     pub user_name: Option<String>,
     pub marker: Option<String>,
@@ -1590,6 +1827,74 @@ impl IntoValue for ListAttachedUserPoliciesResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.attached_policies.map(IntoValue::into_value),
+            self.is_truncated.map(IntoValue::into_value),
+            self.marker.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListInstanceProfilesForRoleRequest {
+    pub role_name: String,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+impl FromValue for ListInstanceProfilesForRoleRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            role_name: fields.required(0),
+            marker: fields.optional(1),
+            max_items: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListInstanceProfilesForRoleResponse {
+    pub instance_profiles: Option<Vec<InstanceProfile>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+impl IntoValue for ListInstanceProfilesForRoleResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.instance_profiles.map(IntoValue::into_value),
+            self.is_truncated.map(IntoValue::into_value),
+            self.marker.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListInstanceProfilesRequest {
+    pub path_prefix: Option<String>,
+    pub marker: Option<String>,
+    pub max_items: Option<i32>,
+}
+
+impl FromValue for ListInstanceProfilesRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            path_prefix: fields.optional(0),
+            marker: fields.optional(1),
+            max_items: fields.optional(2),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct ListInstanceProfilesResponse {
+    pub instance_profiles: Option<Vec<InstanceProfile>>,
+    pub is_truncated: Option<bool>,
+    pub marker: Option<String>,
+}
+
+impl IntoValue for ListInstanceProfilesResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.instance_profiles.map(IntoValue::into_value),
             self.is_truncated.map(IntoValue::into_value),
             self.marker.map(IntoValue::into_value),
         ])
@@ -2053,6 +2358,18 @@ impl FromValue for PutUserPolicyRequest {
             policy_name: fields.required(1),
             policy_document: fields.required(2),
         }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct RemoveRoleFromInstanceProfileRequest {
+    pub instance_profile_name: String,
+    pub role_name: String,
+}
+
+impl FromValue for RemoveRoleFromInstanceProfileRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { instance_profile_name: fields.required(0), role_name: fields.required(1) }
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -2526,6 +2843,31 @@ static S_ACCESS_KEY_METADATA: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_ADD_ROLE_TO_INSTANCE_PROFILE_REQUEST: Shape = Shape {
+    name: "AddRoleToInstanceProfileRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InstanceProfileName",
+            query: "InstanceProfileName",
+            xml: "InstanceProfileName",
+            shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RoleName",
+            query: "RoleName",
+            xml: "RoleName",
+            shape: &S_ROLE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ATTACH_ROLE_POLICY_REQUEST: Shape = Shape {
     name: "AttachRolePolicyRequest",
     kind: Kind::Structure(&[
@@ -2647,6 +2989,54 @@ static S_CREATE_ACCESS_KEY_RESPONSE: Shape = Shape {
         query: "AccessKey",
         xml: "AccessKey",
         shape: &S_ACCESS_KEY,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_INSTANCE_PROFILE_REQUEST: Shape = Shape {
+    name: "CreateInstanceProfileRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InstanceProfileName",
+            query: "InstanceProfileName",
+            xml: "InstanceProfileName",
+            shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Path",
+            query: "Path",
+            xml: "Path",
+            shape: &S_PATH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "Tags",
+            xml: "Tags",
+            shape: &S_TAG_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_CREATE_INSTANCE_PROFILE_RESPONSE: Shape = Shape {
+    name: "CreateInstanceProfileResponse",
+    kind: Kind::Structure(&[Member {
+        name: "InstanceProfile",
+        query: "InstanceProfile",
+        xml: "InstanceProfile",
+        shape: &S_INSTANCE_PROFILE,
         required: false,
         location: Location::Body,
         mark: Mark::Honoured,
@@ -2984,6 +3374,20 @@ static S_DELETE_ACCESS_KEY_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DELETE_INSTANCE_PROFILE_REQUEST: Shape = Shape {
+    name: "DeleteInstanceProfileRequest",
+    kind: Kind::Structure(&[Member {
+        name: "InstanceProfileName",
+        query: "InstanceProfileName",
+        xml: "InstanceProfileName",
+        shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_POLICY_REQUEST: Shape = Shape {
     name: "DeletePolicyRequest",
     kind: Kind::Structure(&[Member {
@@ -3173,6 +3577,34 @@ static S_DETACH_USER_POLICY_REQUEST: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_INSTANCE_PROFILE_REQUEST: Shape = Shape {
+    name: "GetInstanceProfileRequest",
+    kind: Kind::Structure(&[Member {
+        name: "InstanceProfileName",
+        query: "InstanceProfileName",
+        xml: "InstanceProfileName",
+        shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+        required: true,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_GET_INSTANCE_PROFILE_RESPONSE: Shape = Shape {
+    name: "GetInstanceProfileResponse",
+    kind: Kind::Structure(&[Member {
+        name: "InstanceProfile",
+        query: "InstanceProfile",
+        xml: "InstanceProfile",
+        shape: &S_INSTANCE_PROFILE,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -3417,6 +3849,76 @@ static S_GET_USER_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_INSTANCE_PROFILE: Shape = Shape {
+    name: "InstanceProfile",
+    kind: Kind::Structure(&[
+        Member {
+            name: "Path",
+            query: "Path",
+            xml: "Path",
+            shape: &S_PATH_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceProfileName",
+            query: "InstanceProfileName",
+            xml: "InstanceProfileName",
+            shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "InstanceProfileId",
+            query: "InstanceProfileId",
+            xml: "InstanceProfileId",
+            shape: &S_ID_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Arn",
+            query: "Arn",
+            xml: "Arn",
+            shape: &S_ARN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "CreateDate",
+            query: "CreateDate",
+            xml: "CreateDate",
+            shape: &S_DATE_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Roles",
+            query: "Roles",
+            xml: "Roles",
+            shape: &S_ROLE_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Tags",
+            query: "Tags",
+            xml: "Tags",
+            shape: &S_TAG_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_LIST_ACCESS_KEYS_REQUEST: Shape = Shape {
     name: "ListAccessKeysRequest",
     kind: Kind::Structure(&[
@@ -3613,6 +4115,142 @@ static S_LIST_ATTACHED_USER_POLICIES_RESPONSE: Shape = Shape {
             query: "AttachedPolicies",
             xml: "AttachedPolicies",
             shape: &S_ATTACHED_POLICIES_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IsTruncated",
+            query: "IsTruncated",
+            xml: "IsTruncated",
+            shape: &S_BOOLEAN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_RESPONSE_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_INSTANCE_PROFILES_FOR_ROLE_REQUEST: Shape = Shape {
+    name: "ListInstanceProfilesForRoleRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "RoleName",
+            query: "RoleName",
+            xml: "RoleName",
+            shape: &S_ROLE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxItems",
+            query: "MaxItems",
+            xml: "MaxItems",
+            shape: &S_MAX_ITEMS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_INSTANCE_PROFILES_FOR_ROLE_RESPONSE: Shape = Shape {
+    name: "ListInstanceProfilesForRoleResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InstanceProfiles",
+            query: "InstanceProfiles",
+            xml: "InstanceProfiles",
+            shape: &S_INSTANCE_PROFILE_LIST_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "IsTruncated",
+            query: "IsTruncated",
+            xml: "IsTruncated",
+            shape: &S_BOOLEAN_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_RESPONSE_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_INSTANCE_PROFILES_REQUEST: Shape = Shape {
+    name: "ListInstanceProfilesRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "PathPrefix",
+            query: "PathPrefix",
+            xml: "PathPrefix",
+            shape: &S_PATH_PREFIX_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "Marker",
+            query: "Marker",
+            xml: "Marker",
+            shape: &S_MARKER_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "MaxItems",
+            query: "MaxItems",
+            xml: "MaxItems",
+            shape: &S_MAX_ITEMS_TYPE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_LIST_INSTANCE_PROFILES_RESPONSE: Shape = Shape {
+    name: "ListInstanceProfilesResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InstanceProfiles",
+            query: "InstanceProfiles",
+            xml: "InstanceProfiles",
+            shape: &S_INSTANCE_PROFILE_LIST_TYPE,
             required: false,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -4534,6 +5172,31 @@ static S_PUT_USER_POLICY_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_REMOVE_ROLE_FROM_INSTANCE_PROFILE_REQUEST: Shape = Shape {
+    name: "RemoveRoleFromInstanceProfileRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "InstanceProfileName",
+            query: "InstanceProfileName",
+            xml: "InstanceProfileName",
+            shape: &S_INSTANCE_PROFILE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "RoleName",
+            query: "RoleName",
+            xml: "RoleName",
+            shape: &S_ROLE_NAME_TYPE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_RESET_SERVICE_SPECIFIC_CREDENTIAL_REQUEST: Shape = Shape {
     name: "ResetServiceSpecificCredentialRequest",
     kind: Kind::Structure(&[
@@ -5332,6 +5995,25 @@ static S_ID_TYPE: Shape = Shape {
     name: "idType",
     kind: Kind::String { values: &[] },
     constraint: Constraint { min: Some(16), max: Some(128), pattern: None },
+    sensitive: false,
+};
+static S_INSTANCE_PROFILE_LIST_TYPE: Shape = Shape {
+    name: "instanceProfileListType",
+    kind: Kind::List { member: &S_INSTANCE_PROFILE, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_INSTANCE_PROFILE_NAME_TYPE: Shape = Shape {
+    name: "instanceProfileNameType",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: Some(1),
+        max: Some(128),
+        pattern: Some({
+            static P: Pattern = Pattern::new("[\\w+=,.@-]+");
+            &P
+        }),
+    },
     sensitive: false,
 };
 static S_MARKER_TYPE: Shape = Shape {

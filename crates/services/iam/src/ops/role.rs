@@ -8,7 +8,7 @@ use crate::{
     Iam,
     api::*,
     faults,
-    model::{Grants, Role as Record},
+    model::{Grants, InstanceProfile, Role as Record},
     policy::Kind,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,7 +17,7 @@ use wire::{Context, Fault};
 /// The longest session unless the role says otherwise, in seconds.
 const SESSION_S: i32 = 3600;
 
-fn answer(role: &Record) -> Role {
+pub(super) fn answer(role: &Record) -> Role {
     Role {
         path: Some(role.path.clone()),
         role_name: Some(role.name.clone()),
@@ -168,6 +168,11 @@ pub(crate) async fn delete_role(
             if !now.grants.attached.is_empty() {
                 return Err(faults::conflict("detach all policies"));
             }
+            let mut profiles = tx.scan_prefix::<InstanceProfile>(&format!("{}/", now.account));
+            if profiles.any(|profile| profile.role.as_ref() == Some(&now.name)) {
+                return Err(faults::conflict("remove roles from instance profile"));
+            }
+            drop(profiles);
             tx.delete::<Record>(&key);
             Ok(())
         })
