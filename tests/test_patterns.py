@@ -192,6 +192,38 @@ class Shipping:
         self.pattern.nothing_is_left()
 
 
+def test_a_service_with_shared_files(pattern):
+    stack, efs = pattern.stack, pattern.neargate.client("efs")
+    before = {each["FileSystemId"] for each in efs.describe_file_systems()["FileSystems"]}
+    subnets = ",".join([subnet["SubnetId"] for subnet in stack.ec2.describe_subnets()["Subnets"]][:2])
+    common = {"Image": stack.image, "Vpc": stack.vpc, "Subnets": subnets, "PublicAddresses": "ENABLED"}
+
+    def given(words, count):
+        # Each task writes its name down, and goes on.
+        script = f"echo {words} $(hostname) >> /files/told; trap exit TERM; sleep 600 & wait"
+        return pattern.given("shared-files", Command=",".join(["/bin/busybox", "sh", "-c", script]), DesiredCount=count, **common)
+
+    def told(words):
+        lines = file.read_text().splitlines() if file.exists() else []
+        return {line for line in lines if line.startswith(words + " ")}
+
+    pattern.stacks.create(**given("one", 2))
+    system = pattern.stacks.outputs(pattern.name)["Files"]
+    file = pattern.neargate.data_dir / "efs" / system / "service" / "told"
+    eventually(lambda: len(told("one")) == 2, "both tasks wrote into one file", 60)
+    assert file.stat().st_uid == 1000
+    pattern.stacks.update(**given("two", 1))
+    eventually(lambda: told("two") and len(told("one")) == 2, "what the tasks before wrote is still there", 60)
+    # Nobody else gets in: not without the role, and not from elsewhere.
+    volume = {"fileSystemId": system, "transitEncryption": "ENABLED"}
+    mount = {"mountPoints": [{"sourceVolume": "files", "containerPath": "/files"}]}
+    stranger = stack.finish(stack.container("main", "true", **mount), volumes=[{"name": "files", "efsVolumeConfiguration": volume}])
+    assert "mount.nfs4" in stranger["stoppedReason"]
+    pattern.stacks.delete(pattern.name)
+    pattern.nothing_is_left()
+    assert {each["FileSystemId"] for each in efs.describe_file_systems()["FileSystems"]} == before
+
+
 def test_a_pushed_service(pattern, tmp_path):
     """A push of taskdef.json and appspec.yaml replaces what runs, under load; a version that does not start does not."""
     shipping = Shipping(pattern, tmp_path, "pushed")

@@ -33,6 +33,7 @@ static PATTERNS: &[Pattern] = patterns![
     "internal-service",
     "network",
     "pushed-service",
+    "shared-files",
     "tcp-service",
     "web-service",
 ];
