@@ -86,7 +86,7 @@ def records(stack, task):
 
 def test_logs_are_filtered_and_sent_on(software):
     software.neargate.client("ssm").put_parameter(Name="/firelens/key", Value="k-e-y", Type="SecureString")
-    statement = {"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": "*"}
+    statement = {"Effect": "Allow", "Action": "ssm:GetParameters", "Resource": "arn:aws:ssm:*:*:parameter/firelens/key"}
     software.iam.put_role_policy(
         RoleName="execution", PolicyName="firelens", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     )

@@ -245,7 +245,8 @@ def test_fargate_refuses_what_fargate_refuses(stack):
     assert "Unknown volume" in refused(stack.container(command="true", mountPoints=[{"sourceVolume": "x", "containerPath": "/x"}]))
     itself = [{"containerName": "a", "condition": "START"}]
     assert "not another container" in refused(stack.container("a", "true", dependsOn=itself))
-    assert "EFS is not built" in refused(volumes=[{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}])
+    files = {"fileSystemArn": "arn:aws:s3files:us-east-1:123456789012:file-system/fs-1"}
+    assert "S3 Files is not built" in refused(volumes=[{"name": "v", "s3filesVolumeConfiguration": files}])
     with pytest.raises(ClientError) as error:
         stack.ecs.run_task(cluster="tests", launchType="FARGATE", taskDefinition="family-1")
     assert "Network Configuration must be provided" in str(error.value)
