@@ -23,6 +23,7 @@ use logstore::LogStore;
 use network::Network;
 use resource::Catalog;
 use s3::S3;
+use s3files::S3Files;
 use secretsmanager::SecretsManager;
 use servicediscovery::ServiceDiscovery;
 use ssm::Ssm;
@@ -53,6 +54,7 @@ pub(super) struct House {
     s3: Arc<S3>,
     scaling: Arc<AutoScaling>,
     efs: Arc<Efs>,
+    s3files: Arc<S3Files>,
     lambda: Arc<Lambda>,
     secrets: Arc<SecretsManager>,
     ssm: Arc<Ssm>,
@@ -81,6 +83,16 @@ impl House {
         let shared = directory.join("efs");
         let efs = Efs::new(store.clone(), world.clone(), ec2.clone(), iam.clone(), &shared)?;
         efs.sweep().map_err(ServeError::Shared)?;
+        let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?;
+        let s3files = S3Files::new(
+            store.clone(),
+            world.clone(),
+            ec2.clone(),
+            iam.clone(),
+            s3.clone(),
+            directory.join("s3files"),
+        )?;
+        s3files.sweep().map_err(ServeError::Shared)?;
         let ecs = Ecs::new(
             store.clone(),
             world.clone(),
@@ -90,6 +102,7 @@ impl House {
                 elb: elb.clone(),
                 discovery: discovery.clone(),
                 efs: efs.clone(),
+                s3files: s3files.clone(),
             },
             engines.images,
             engines.engine,
@@ -99,7 +112,6 @@ impl House {
         let (git, door) = (directory.join("codecommit"), address.port());
         let codecommit =
             CodeCommit::new(store.clone(), world.clone(), iam.clone(), &git, domain, door)?;
-        let s3 = S3::new(store.clone(), world.clone(), iam.clone(), &directory.join("s3"))?;
         let connections =
             CodeConnections::new(store.clone(), world.clone(), settings.git_directory.clone())?;
         let neighbours = codebuild::Neighbours {
@@ -143,6 +155,7 @@ impl House {
             network,
             ec2,
             efs,
+            s3files,
             elb,
             ecs,
         })
@@ -165,6 +178,7 @@ impl House {
             ecr::api::service(self.ecr.clone()),
             ecs::api::service(self.ecs.clone()),
             efs::api::service(self.efs.clone()),
+            s3files::api::service(self.s3files.clone()),
             elbv2::api::service(self.elb.clone()),
             events::api::service(self.events.clone()),
             application_autoscaling::api::service(self.scaling.clone()),
@@ -219,6 +233,7 @@ impl House {
         self.lambda.start();
         self.ecr.start();
         self.s3.start();
+        self.s3files.start();
         self.ssm.start();
         self.secrets.start();
         let bucket = Arc::new(connect::Objects(self.s3.clone()));

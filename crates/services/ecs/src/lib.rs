@@ -41,6 +41,7 @@ use images::Images;
 pub use reconcile::pull::Pulling;
 use reconcile::pull::Pulls;
 use runtime::Engine;
+use s3files::S3Files;
 use servicediscovery::ServiceDiscovery;
 use std::{
     collections::HashMap,
@@ -65,6 +66,8 @@ pub struct Neighbours {
     pub discovery: Arc<ServiceDiscovery>,
     /// Files that tasks share.
     pub efs: Arc<Efs>,
+    /// Buckets as files that tasks share.
+    pub s3files: Arc<S3Files>,
 }
 
 /// The service's state.
@@ -76,6 +79,7 @@ pub struct Ecs {
     elb: Arc<ElbV2>,
     discovery: Arc<ServiceDiscovery>,
     efs: Arc<Efs>,
+    s3files: Arc<S3Files>,
     images: Images,
     engine: Engine,
     /// Set once, before the first task is driven: the rest of the house depends on this crate being there.
@@ -107,7 +111,7 @@ impl Ecs {
         store.declare::<model::ServiceDeployment>()?;
         store.declare::<model::ServiceRevision>()?;
         store.declare::<model::AccountSetting>()?;
-        let Neighbours { iam, ec2, elb, discovery, efs } = neighbours;
+        let Neighbours { iam, ec2, elb, discovery, efs, s3files } = neighbours;
         Ok(Arc::new(Self {
             store,
             world,
@@ -116,6 +120,7 @@ impl Ecs {
             elb,
             discovery,
             efs,
+            s3files,
             images,
             engine,
             surroundings: OnceLock::new(),

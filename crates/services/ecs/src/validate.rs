@@ -26,6 +26,13 @@ pub(crate) fn document(input: RegisterTaskDefinitionRequest) -> Result<TaskDefin
     check_task(&input)?;
     let volumes = input.volumes.unwrap_or_default();
     let volume_names = check_volumes(&volumes)?;
+    if input.task_role_arn.is_none()
+        && volumes.iter().any(|volume| volume.s3files_volume_configuration.is_some())
+    {
+        return Err(faults::client(
+            "A task role is required for volumes with an s3filesVolumeConfiguration.",
+        ));
+    }
     let mut containers = input.container_definitions;
     container::check_all(&containers, &volume_names)?;
     let size = size(input.cpu.as_deref(), input.memory.as_deref())?;
@@ -137,13 +144,28 @@ fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
         if at_launch && others.count() > 1 {
             return Err(faults::client("A task can have one volume that is configured at launch."));
         }
-        if at_launch && (volume.host.is_some() || volume.efs_volume_configuration.is_some()) {
+        let ways = [
+            volume.host.is_some(),
+            volume.efs_volume_configuration.is_some(),
+            volume.s3files_volume_configuration.is_some(),
+        ];
+        let ways = ways.iter().filter(|given| **given).count();
+        if at_launch && ways > 0 {
             return Err(faults::client(
                 "A volume that is configured at launch cannot be configured before.",
             ));
         }
+        if ways > 1 {
+            return Err(faults::client(
+                "Volume configuration is invalid: host, efsVolumeConfiguration and s3filesVolumeConfiguration exclude \
+                 each other.",
+            ));
+        }
         if let Some(efs) = &volume.efs_volume_configuration {
-            check_efs(volume, efs)?;
+            check_efs(efs)?;
+        }
+        if let Some(files) = &volume.s3files_volume_configuration {
+            check_s3files(files)?;
         }
         if volume.host.as_ref().is_some_and(|host| host.source_path.is_some()) {
             return Err(faults::client(
@@ -155,12 +177,7 @@ fn check_volumes(volumes: &[Volume]) -> Result<BTreeSet<String>, Fault> {
 }
 
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_EFSVolumeConfiguration.html>
-fn check_efs(volume: &Volume, efs: &EFSVolumeConfiguration) -> Result<(), Fault> {
-    if volume.host.is_some() {
-        return Err(faults::client(
-            "Volume configuration is invalid: host and efsVolumeConfiguration exclude each other.",
-        ));
-    }
+fn check_efs(efs: &EFSVolumeConfiguration) -> Result<(), Fault> {
     let id = efs.file_system_id.strip_prefix("fs-");
     if !id.is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit())) {
         return Err(faults::client("Invalid EFS file system ID."));
@@ -187,6 +204,31 @@ fn check_efs(volume: &Volume, efs: &EFSVolumeConfiguration) -> Result<(), Fault>
         ));
     }
     Ok(())
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_S3FilesVolumeConfiguration.html>
+fn check_s3files(files: &S3FilesVolumeConfiguration) -> Result<(), Fault> {
+    let is_arn = |arn: &str, resource: &str| {
+        let parts: Vec<&str> = arn.splitn(6, ':').collect();
+        matches!(parts[..], ["arn", "aws", "s3files", _, _, named] if named.starts_with(resource))
+    };
+    if !is_arn(&files.file_system_arn, "file-system/fs-") {
+        return Err(faults::client("Invalid S3 Files file system ARN."));
+    }
+    let root = files.root_directory.as_deref().unwrap_or("/");
+    if !root.starts_with('/') {
+        return Err(faults::client("The S3 Files root directory must be an absolute path."));
+    }
+    let Some(point) = &files.access_point_arn else { return Ok(()) };
+    if !is_arn(point, "file-system/fs-") || !point.contains("/access-point/fsap-") {
+        return Err(faults::client("Invalid S3 Files access point ARN."));
+    }
+    match root {
+        "/" => Ok(()),
+        _ => Err(faults::client(
+            "If an S3 Files access point is specified, the root directory must either be omitted or set to '/'.",
+        )),
+    }
 }
 
 /// Without an execution role, nothing can be fetched in its name.

@@ -14,9 +14,14 @@ pub mod model;
 mod mount;
 mod ops;
 pub mod resources;
+mod root;
 mod size;
 
 pub use mount::{Mounted, Wanted};
+pub use root::{Made, Root, find};
+
+/// The port of NFS, which security groups have to let through.
+pub const NFS: u16 = 2049;
 
 use ec2::Ec2;
 use iam::Iam;

@@ -3,23 +3,13 @@
 //! <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/efs-volumes.html>
 
 use crate::{
-    Efs,
+    Efs, NFS,
     model::{AccessPoint, FileSystem, MountTarget},
+    root::{Made, Root},
 };
 use ec2::model::NetworkInterface;
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags},
-    io::Errno,
-};
-use std::{
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 use wire::{Decision, Identity, Principal, ResourcePolicy};
-
-/// The port of NFS.
-const NFS: u16 = 2049;
 
 /// What a task asks for.
 pub struct Wanted<'a> {
@@ -93,19 +83,9 @@ impl Efs {
         }
         let (writable, root) = (may("ClientWrite"), may("ClientRootAccess"));
         let place = self.place(id);
-        let directory = match &point {
-            Some(point) => enter(&place, point),
-            None => find(&place, wanted.root).map(drop).map_err(|error| (wanted.root, error)),
-        };
-        directory.map_err(|(path, error)| {
-            let words = match error {
-                Errno::NOENT => "No such file or directory",
-                Errno::NOTDIR => "Not a directory",
-                _ => "Permission denied",
-            };
-            let place = format!("{id}.efs.{region}.amazonaws.com:{path}");
-            format!("mount.nfs4: mounting {place} failed, reason given by server: {words}")
-        })?;
+        let unmarked = Root { path: wanted.root, made: None };
+        let directory = point.as_ref().map_or(unmarked, |point| root_of(point));
+        directory.enter(&place, &format!("{id}.efs.{region}.amazonaws.com"))?;
         let beneath = point.as_ref().map_or(wanted.root, |point| path(point));
         let beneath = beneath.trim_matches('/').to_owned();
         let user = point.and_then(|point| {
@@ -157,42 +137,13 @@ fn path(point: &AccessPoint) -> &str {
     point.root.path.as_deref().unwrap_or("/")
 }
 
-/// Opens a directory of a file system. What is in there is anybody's who could mount it: no link is followed.
-fn find(place: &Path, path: &str) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(place, flags, Mode::empty())?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let relative = path.trim_matches('/');
-    let relative = if relative.is_empty() { "." } else { relative };
-    rustix::fs::openat2(&root, relative, flags, Mode::empty(), resolve)
-}
-
-/// Sees that the root of an access point is there: one with creation info makes it at its first use.
-fn enter<'a>(place: &Path, point: &'a AccessPoint) -> Result<(), (&'a str, Errno)> {
-    let path = path(point);
-    let failed = |error| (path, error);
-    match (find(place, path), &point.root.creation_info) {
-        (Err(Errno::NOENT), Some(info)) => {
-            let owner = |id: i64| u32::try_from(id).unwrap_or(u32::MAX);
-            let mode = u32::from_str_radix(&info.permissions, 8).unwrap_or(0o755);
-            let mut so_far = String::new();
-            for name in path.split('/').filter(|name| !name.is_empty()) {
-                let parent = find(place, &so_far).map_err(failed)?;
-                so_far = format!("{so_far}/{name}");
-                match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
-                    Err(Errno::EXIST) => continue,
-                    made => made.map_err(failed)?,
-                }
-                let made = find(place, &so_far).map_err(failed)?;
-                let uid = rustix::fs::Uid::from_raw(owner(info.owner_uid));
-                let gid = rustix::fs::Gid::from_raw(owner(info.owner_gid));
-                let flags = rustix::fs::AtFlags::EMPTY_PATH;
-                rustix::fs::chownat(&made, "", Some(uid), Some(gid), flags).map_err(failed)?;
-                let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&made));
-                rustix::fs::chmod(link, Mode::from_raw_mode(mode)).map_err(failed)?;
-            }
-            Ok(())
-        }
-        (found, _) => found.map(drop).map_err(failed),
-    }
+/// The root of an access point.
+fn root_of(point: &AccessPoint) -> Root<'_> {
+    let id = |id: i64| u32::try_from(id).unwrap_or(u32::MAX);
+    let made = point.root.creation_info.as_ref().map(|info| Made {
+        uid: id(info.owner_uid),
+        gid: id(info.owner_gid),
+        mode: info.permissions.clone(),
+    });
+    Root { path: path(point), made }
 }

@@ -10,12 +10,22 @@ use crate::{
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::try_unfold;
 use s3s::dto::StreamingBlob;
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 use tokio::{fs::File, io::AsyncReadExt};
 use wire::{Context, Principal};
 
 /// How much of a file is read at a time, in bytes.
 const PIECE: usize = 256 << 10;
+
+/// What is in a file.
+pub(crate) async fn body(file: &Path) -> io::Result<StreamingBlob> {
+    let pieces = try_unfold(File::open(file).await?, |mut file| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let read = file.read_buf(&mut piece).await?;
+        Ok::<_, io::Error>((read > 0).then(|| (piece.freeze(), file)))
+    });
+    Ok(StreamingBlob::wrap(pieces))
+}
 
 impl S3 {
     /// Puts an object, in place of what has its key, as the first of `principals` that may: those are the names that
@@ -41,13 +51,7 @@ impl S3 {
         key: &str,
         file: &Path,
     ) -> Result<(), String> {
-        let file = File::open(file).await.map_err(|error| error.to_string())?;
-        let pieces = try_unfold(file, |mut file| async move {
-            let mut piece = BytesMut::with_capacity(PIECE);
-            let read = file.read_buf(&mut piece).await?;
-            Ok::<_, std::io::Error>((read > 0).then(|| (piece.freeze(), file)))
-        });
-        let body = StreamingBlob::wrap(pieces);
+        let body = body(file).await.map_err(|error| error.to_string())?;
         self.deliver_body(principals, region, (bucket, key), body).await
     }
 

@@ -14,12 +14,14 @@ mod delivery;
 mod door;
 mod environment;
 mod faults;
+mod mirror;
 pub mod model;
 mod ops;
 pub mod resources;
 
 pub use content::ContentError;
 pub use door::Door;
+pub use mirror::MirrorError;
 
 use content::Contents;
 use iam::Iam;

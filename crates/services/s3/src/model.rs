@@ -232,6 +232,11 @@ impl Object {
         format!("{bucket}/{key}")
     }
 
+    /// What names its version: `null` where versions were not kept when it was put.
+    pub fn version_name(&self) -> &str {
+        self.version.as_deref().unwrap_or("null")
+    }
+
     /// Whether it was put in parts.
     pub fn is_multipart(&self) -> bool {
         self.etag.contains('-')

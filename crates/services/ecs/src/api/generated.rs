@@ -17709,7 +17709,7 @@ static S_S3_FILES_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("S3 Files is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "rootDirectory",
@@ -17718,7 +17718,7 @@ static S_S3_FILES_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3 Files is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "transitEncryptionPort",
@@ -17727,7 +17727,7 @@ static S_S3_FILES_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_BOXED_INTEGER,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3 Files is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "accessPointArn",
@@ -17736,7 +17736,7 @@ static S_S3_FILES_VOLUME_CONFIGURATION: Shape = Shape {
             shape: &S_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3 Files is not built"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -21751,7 +21751,7 @@ static S_VOLUME: Shape = Shape {
             shape: &S_S3_FILES_VOLUME_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("S3 Files is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "fsxWindowsFileServerVolumeConfiguration",

@@ -4,7 +4,10 @@
 use super::task::{SESSION, Trouble, failed};
 use crate::{
     Ecs,
-    api::{EFSAuthorizationConfigIAM, EFSVolumeConfiguration, TaskFilesystemType},
+    api::{
+        EFSAuthorizationConfigIAM, EFSVolumeConfiguration, S3FilesVolumeConfiguration,
+        TaskFilesystemType,
+    },
     endpoints,
     model::{Task, TaskDefinition, TaskVolume},
 };
@@ -38,13 +41,16 @@ pub(super) async fn all(
     let mut all = Volumes::default();
     for volume in definition.document.volumes.iter().flatten() {
         let name = volume.name.clone().unwrap_or_default();
-        if let Some(efs) = &volume.efs_volume_configuration {
-            let mounted = shared(ecs, task, definition, efs, interface).await?;
-            if !mounted.writable {
-                all.read_only.insert(name.clone());
-            }
-            all.sources.insert(name, source(mounted)?);
+        let mounted = match (&volume.efs_volume_configuration, &volume.s3files_volume_configuration)
+        {
+            (Some(efs), _) => shared(ecs, task, definition, efs, interface).await?,
+            (None, Some(files)) => bucket(ecs, task, definition, files, interface).await?,
+            (None, None) => continue,
+        };
+        if !mounted.writable {
+            all.read_only.insert(name.clone());
         }
+        all.sources.insert(name, source(mounted)?);
     }
     for volume in &task.volumes {
         let disk = disk(ecs, task, volume, &interface.zone).await?;
@@ -163,6 +169,26 @@ async fn shared(
     };
     let mounted = tokio::task::spawn_blocking(mount).await;
     let mounted = mounted.unwrap_or_else(|error| Err(error.to_string()));
+    mounted.map_err(|reason| failed(unsuccessful(&reason)))
+}
+
+async fn bucket(
+    ecs: &Arc<Ecs>,
+    task: &Task,
+    definition: &TaskDefinition,
+    files: &S3FilesVolumeConfiguration,
+    interface: &Arc<NetworkInterface>,
+) -> Result<efs::Mounted, Trouble> {
+    let principal = task_role(ecs, task, definition)?;
+    let wanted = s3files::Wanted {
+        realm: &task.realm,
+        file_system: &files.file_system_arn,
+        root: files.root_directory.as_deref().unwrap_or("/"),
+        access_point: files.access_point_arn.as_deref(),
+        principal: &principal,
+        interface,
+    };
+    let mounted = ecs.s3files.mount(&wanted).await;
     mounted.map_err(|reason| failed(unsuccessful(&reason)))
 }
 

@@ -1,7 +1,12 @@
 //! What becomes of objects by and by.
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html>
 
-use super::{bucket::find, multipart, object::millis, refuse, tag, time, version};
+use super::{
+    bucket::find,
+    multipart,
+    object::{Believed, millis, remove},
+    refuse, tag, time, version,
+};
 use crate::{
     S3, faults,
     model::{Bucket, Object, Rule, Tags, Upload, Version},
@@ -237,7 +242,7 @@ async fn follow_one(
         if rules.iter().any(|rule| rule.expires(&object, now)) {
             let etag = dto::ETagCondition::ETag(dto::ETag::Strong(object.etag.clone()));
             let (name, key) = (bucket.name.clone(), object.key.clone());
-            match super::object::remove(s3, name, key, None, (Some(etag), EXPIRED)).await {
+            match remove(s3, name, key, None, (Believed::Tag(etag), EXPIRED)).await {
                 // It was put anew or deleted in between.
                 Err(error) if error.code().as_str() == "PreconditionFailed" => {}
                 Err(error) if error.code().as_str() == "NoSuchKey" => {}
@@ -254,14 +259,8 @@ async fn follow_one(
     for (key, versions) in by_key {
         for old in over(&snapshot, rules, &key, &versions, now) {
             let name = version::named(old.version.as_ref());
-            super::object::remove(
-                s3,
-                bucket.name.clone(),
-                key.clone(),
-                Some(name),
-                (None, EXPIRED),
-            )
-            .await?;
+            let believed = (Believed::Anything, EXPIRED);
+            remove(s3, bucket.name.clone(), key.clone(), Some(name), believed).await?;
         }
     }
     let uploads: Vec<Arc<Upload>> = snapshot.scan_prefix::<Upload>(&prefix).collect();

@@ -13,8 +13,9 @@ pub(crate) mod policy;
 pub(crate) mod tag;
 pub(crate) mod version;
 
-pub(crate) use object::of_one;
+pub(crate) use object::{Believed, of_one, remove};
 pub(crate) use policy::is_public;
+pub(crate) use version::unchanged;
 
 use crate::{
     S3, faults,

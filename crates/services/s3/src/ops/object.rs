@@ -419,22 +419,43 @@ pub(super) async fn head(
 /// Why objects are deleted that somebody deletes.
 const DELETED: &str = "DeleteObject";
 
+/// What an object has to be that is deleted.
+pub(crate) enum Believed {
+    /// Whatever it is.
+    Anything,
+    /// What this condition is for.
+    Tag(dto::ETagCondition),
+    /// This version.
+    Version(String),
+}
+
+impl Believed {
+    pub(super) fn tag(condition: Option<dto::ETagCondition>) -> Self {
+        condition.map_or(Self::Anything, Self::Tag)
+    }
+
+    fn check(&self, there: Option<&Object>) -> S3Result<()> {
+        match self {
+            Self::Anything => Ok(()),
+            Self::Tag(condition) => check_write(there, Some(condition), None),
+            Self::Version(version) => version::unchanged(there, Some(version)),
+        }
+    }
+}
+
 /// Deletes an object, if it is there and is what the client believes it to be, or a version of it.
-pub(super) async fn remove(
+pub(crate) async fn remove(
     s3: &S3,
     bucket: String,
     key: String,
     wanted: Option<String>,
-    (matches, reason): (Option<dto::ETagCondition>, &'static str),
+    (believed, reason): (Believed, &'static str),
 ) -> S3Result<Removed> {
     let (fresh, now) = (version::fresh(&s3.world), s3.world.now());
     let (world, asked) = (s3.world.clone(), door::context(s3));
     let removed = s3.write(move |tx| {
         let found = tx.get::<Bucket>(&bucket).ok_or_else(faults::no_bucket)?;
-        if matches.is_some() {
-            let there = tx.get::<Object>(&Object::key_of(&bucket, &key));
-            check_write(there.as_deref(), matches.as_ref(), None)?;
-        }
+        believed.check(tx.get::<Object>(&Object::key_of(&bucket, &key)).as_deref())?;
         let of_version = wanted.is_some();
         let removed = version::remove(tx, found.versioning, (&bucket, &key), wanted, fresh, now)?;
         let marker = removed.marker && !of_version;
@@ -460,8 +481,8 @@ pub(super) async fn delete(
         if_match_last_modified_time: "there are no directory buckets", if_match_size: "there are no directory buckets",
     });
     bucket::find(&s3.store.read(), &input.bucket, input.expected_bucket_owner.as_deref())?;
-    let removed =
-        remove(s3, input.bucket, input.key, input.version_id, (input.if_match, DELETED)).await?;
+    let believed = (Believed::tag(input.if_match), DELETED);
+    let removed = remove(s3, input.bucket, input.key, input.version_id, believed).await?;
     Ok(dto::DeleteObjectOutput {
         delete_marker: removed.marker.then_some(true),
         version_id: removed.version,
@@ -494,9 +515,9 @@ pub(super) async fn delete_many(
                 None => "s3:DeleteObject",
             };
             s3.authorise(&context, action, Some(&input.bucket), Some(&wanted.key))?;
-            let matches = wanted.e_tag.clone().map(dto::ETagCondition::ETag);
+            let believed = Believed::tag(wanted.e_tag.clone().map(dto::ETagCondition::ETag));
             let (bucket, key) = (input.bucket.clone(), wanted.key.clone());
-            remove(s3, bucket, key, wanted.version_id.clone(), (matches, DELETED)).await
+            remove(s3, bucket, key, wanted.version_id.clone(), (believed, DELETED)).await
         };
         match one.await {
             Ok(_) if quiet => {}

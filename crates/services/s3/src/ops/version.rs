@@ -91,6 +91,14 @@ pub(crate) fn find(
     }
 }
 
+/// Whether the newest version is the one that is named; none for nothing.
+pub(crate) fn unchanged(there: Option<&Object>, known: Option<&str>) -> S3Result<()> {
+    match there.map(Object::version_name) == known {
+        true => Ok(()),
+        false => Err(faults::precondition("If-Match")),
+    }
+}
+
 /// Changes an object, or a version of it, if it is still there.
 pub(super) fn change(tx: &mut Tx, found: &Object, change: impl FnOnce(&mut Object)) -> bool {
     let key = Object::key_of(&found.bucket, &found.key);
@@ -162,7 +170,7 @@ pub(super) fn put(
 }
 
 /// What became of a deletion.
-pub(super) struct Removed {
+pub(crate) struct Removed {
     /// The version that was deleted, or that the marker has.
     pub(super) version: Option<String>,
     /// A marker was made or deleted.
