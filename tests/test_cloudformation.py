@@ -630,7 +630,8 @@ def test_kill_9_loses_no_stack(tmp_path):
         assert len(plane.client("ec2").describe_security_groups()["SecurityGroups"]) == 1
         assert kills >= 4, kills
     finally:
-        plane.kill()
+        plane.cli("down", check=False)
+        plane.process.wait(timeout=60)
 
 
 def test_stacks_nest_and_templates_lie_in_s3(neargate, stacks, tmp_path):

@@ -177,7 +177,8 @@ def test_rules_are_followed(tmp_path):
         with refused("NoSuchLifecycleConfiguration"):
             s3.get_bucket_lifecycle_configuration(Bucket="aging")
     finally:
-        plane.kill()
+        plane.cli("down", check=False)
+        plane.process.wait(timeout=60)
 
 
 def test_events_of_objects(s3, bucket, neargate):
