@@ -500,7 +500,6 @@ def test_pipelines(neargate, pipelines):
         ("InvalidActionDeclarationException", "no action of category Deploy, owner AWS and provider S3", [stages[0], ("Two", [deploy("S3")])]),
         ("InvalidActionDeclarationException", "manual approvals only", [stages[0], ("Two", [{**deploy("ECS", ClusterName="x", ServiceName="y"), "timeoutInMinutes": 5}])]),
         ("InvalidActionDeclarationException", "only version", [stages[0], ("Two", [approval(actionTypeId={"category": "Approval", "owner": "AWS", "provider": "Manual", "version": "2"})])]),
-        ("InvalidActionDeclarationException", "no SNS", [stages[0], ("Two", [approval(configuration={"NotificationArn": "arn:aws:sns:us-east-1:1:x"})])]),
     ]:
         with refused(code, says):
             bad(*wrong)

@@ -77,6 +77,15 @@ pub enum Decision {
     ImplicitDeny(&'static str),
 }
 
+/// Whose a resource is, and what its own policy says.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourcePolicy<'a> {
+    /// The account that the resource belongs to, twelve digits.
+    pub account: &'a str,
+    /// The policy (JSON), if it has one.
+    pub policy: Option<&'a str>,
+}
+
 /// Where credentials and policies are kept. The `iam` service implements it; calls read memory only.
 pub trait Identity: Send + Sync + 'static {
     /// What `access_key_id` (and, for sessions, `token`) stands for at `now`.
@@ -108,15 +117,6 @@ pub trait Identity: Send + Sync + 'static {
     ) -> Decision;
 }
 
-/// Whose a resource is, and what its own policy says.
-#[derive(Clone, Copy, Debug)]
-pub struct ResourcePolicy<'a> {
-    /// The account that the resource belongs to, twelve digits.
-    pub account: &'a str,
-    /// The policy (JSON), if it has one.
-    pub policy: Option<&'a str>,
-}
-
 /// What a handler knows of the request besides its content. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
@@ -134,6 +134,8 @@ pub struct Context {
     pub user_agent: String,
     /// Nobody on a network could read it: it came over TLS, or never left the machine.
     pub secure: bool,
+    /// What an AWS service asks on behalf of, when one asks: the ARN of a rule, a pipeline, an alarm.
+    pub source_arn: Option<String>,
     pub(crate) family: Family,
     pub(crate) identity: Arc<dyn Identity>,
     pub(crate) authorised: Arc<AtomicBool>,
@@ -155,6 +157,7 @@ impl Context {
             source_ip: IpAddr::from([127, 0, 0, 1]),
             user_agent: "neargate".to_owned(),
             secure: true,
+            source_arn: None,
             family: Family::Json,
             identity,
             authorised: Arc::default(),
@@ -256,6 +259,11 @@ impl Context {
         ];
         if let PrincipalKind::User { name } = &principal.kind {
             keys.push(("aws:username", name.clone()));
+        }
+        if let Some(arn) = &self.source_arn {
+            let account = arn.split(':').nth(4).unwrap_or_default();
+            keys.push(("aws:SourceArn", arn.clone()));
+            keys.push(("aws:SourceAccount", account.to_owned()));
         }
         keys.into_iter().map(|(key, value)| (key.to_owned(), vec![value])).collect()
     }

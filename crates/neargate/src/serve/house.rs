@@ -26,6 +26,7 @@ use s3::S3;
 use s3files::S3Files;
 use secretsmanager::SecretsManager;
 use servicediscovery::ServiceDiscovery;
+use sns::Sns;
 use ssm::Ssm;
 use std::{net::SocketAddr, sync::Arc};
 use store::{Sealer, Store};
@@ -56,6 +57,7 @@ pub(super) struct House {
     efs: Arc<Efs>,
     s3files: Arc<S3Files>,
     lambda: Arc<Lambda>,
+    sns: Arc<Sns>,
     secrets: Arc<SecretsManager>,
     ssm: Arc<Ssm>,
 }
@@ -132,12 +134,21 @@ impl House {
         let pipelines = CodePipeline::new(store.clone(), world.clone(), neighbours)?;
         let functions = settings.functions.clone();
         let lambda = Lambda::new(store.clone(), world.clone(), sealer.clone(), functions)?;
+        let sns = Sns::new(
+            store.clone(),
+            world.clone(),
+            iam.clone(),
+            lambda.clone(),
+            sealer.clone(),
+            address,
+        )?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
             codecommit,
             connections,
             lambda,
+            sns,
             builds,
             pipelines,
             deployments: CodeDeploy::new(store.clone(), world.clone(), iam.clone(), s3.clone())?,
@@ -184,6 +195,7 @@ impl House {
             application_autoscaling::api::service(self.scaling.clone()),
             lambda::api::service(self.lambda.clone()),
             logs::api::service(self.logs.clone()),
+            sns::api::service(self.sns.clone()),
             ssm::api::service(self.ssm.clone()),
             secretsmanager::api::service(self.secrets.clone()),
         ];
@@ -192,6 +204,7 @@ impl House {
             Arc::new(Registry(self.ecr.clone())),
             Arc::new(codepipeline::Hook(self.pipelines.clone())),
             Arc::new(cloudformation::Answers(self.stacks.clone())),
+            Arc::new(sns::Links(self.sns.clone())),
             Arc::new(s3::Door::new(self.s3.clone())),
         ];
         Front::new(services, raw, self.iam.clone(), world.clone(), Limits::default())
@@ -225,12 +238,14 @@ impl House {
         self.scaling.start(Arc::new(connect::Services { ecs, elb }));
         self.logs.start();
         self.acm.start();
-        self.codecommit.start(self.lambda.clone());
+        let (lambda, sns) = (self.lambda.clone(), self.sns.clone());
+        self.codecommit.start(codecommit::Told { lambda, sns });
         self.events.start(front.clone());
         self.builds.start(codebuild::Surroundings { front: front.clone(), logs, secrets });
         self.pipelines.start(front.clone());
         self.deployments.start(front.clone());
         self.lambda.start();
+        self.sns.start();
         self.ecr.start();
         self.s3.start();
         self.s3files.start();
@@ -265,6 +280,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>, iam: &Arc<Iam>) -> Catalo
         s3::resources::types(s3),
         secretsmanager::resources::types(),
         servicediscovery::resources::types(),
+        sns::resources::types(),
         ssm::resources::types(),
     ]);
     Catalog::new(types)

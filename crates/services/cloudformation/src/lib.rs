@@ -17,6 +17,7 @@ mod engine;
 mod faults;
 mod mailbox;
 pub mod model;
+mod notices;
 mod ops;
 mod policy;
 mod prune;
@@ -87,6 +88,7 @@ impl CloudFormation {
         store.declare::<model::Template>()?;
         store.declare::<model::Resource>()?;
         store.declare::<model::Event>()?;
+        store.declare::<model::Notice>()?;
         store.declare::<model::ChangeSet>()?;
         store.declare::<model::Mailbox>()?;
         store.declare::<model::Custom>()?;
@@ -102,6 +104,8 @@ impl CloudFormation {
         for stack in busy {
             self.work_on(&store::Record::key(stack.as_ref()));
         }
+        let house = self.clone();
+        self.world.spawn("stacks' notices", async move { notices::drive(house).await });
         let house = self.clone();
         self.world.spawn("stack history", async move {
             while house.prune().await.is_ok() {

@@ -7,7 +7,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 use std::collections::{BTreeMap, BTreeSet};
-use store::{Record, Sealed};
+use store::{Due, Record, Sealed};
 use world::Timestamp;
 
 /// A stack, also one that was deleted.
@@ -71,6 +71,9 @@ pub struct Settings {
     pub capabilities: Vec<String>,
     /// The role that it acts as.
     pub role: Option<String>,
+    /// The topics that are told of its events.
+    #[serde(default)]
+    pub notify: Vec<String>,
     /// Who asked for it, and whom it acts as without a role.
     pub principal: Principal,
 }
@@ -394,6 +397,38 @@ impl Record for Event {
     const TABLE: &'static str = "cloudformation.event";
     fn key(&self) -> String {
         format!("{}/{:020}", self.stack, self.number)
+    }
+}
+
+/// An event that topics are yet to be told of.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Notice {
+    /// The event's key, and this record's.
+    pub event: String,
+    /// The stack's region.
+    pub region: String,
+    /// The topics' ARNs.
+    pub topics: Vec<String>,
+    /// What they are told.
+    pub message: String,
+    /// Who asked for the stack.
+    pub principal: Principal,
+    /// So often were they told in vain.
+    pub attempts: u32,
+    /// When they are told.
+    pub due: Timestamp,
+}
+
+impl Record for Notice {
+    const TABLE: &'static str = "cloudformation.notice";
+    fn key(&self) -> String {
+        self.event.clone()
+    }
+}
+
+impl Due for Notice {
+    fn due(&self) -> Timestamp {
+        self.due
     }
 }
 

@@ -32,6 +32,7 @@ use lambda::Lambda;
 use model::{
     ApprovalRuleTemplate, PullRequest, PullRequestCount, PullRequestEvent, References, Repository,
 };
+use sns::Sns;
 use std::{
     collections::HashMap,
     fs::DirBuilder,
@@ -44,6 +45,14 @@ use thiserror::Error;
 use wire::{Context, Fault};
 use world::World;
 
+/// Whom triggers tell.
+pub struct Told {
+    /// Functions.
+    pub lambda: Arc<Lambda>,
+    /// Topics.
+    pub sns: Arc<Sns>,
+}
+
 /// The service's state.
 pub struct CodeCommit {
     store: Store,
@@ -55,7 +64,7 @@ pub struct CodeCommit {
     /// One repository's references are compared with what was told by one at a time.
     settling: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     /// Whom triggers ask.
-    lambda: OnceLock<Arc<Lambda>>,
+    told: OnceLock<Told>,
 }
 
 /// Why the service cannot be.
@@ -91,13 +100,13 @@ impl CodeCommit {
         let git = Git::new(directory.to_owned(), world.clone());
         let host = format!(".{domain}:{port}");
         let settling = Mutex::default();
-        let lambda = OnceLock::new();
-        Ok(Arc::new(Self { store, world, iam, git, host, settling, lambda }))
+        let told = OnceLock::new();
+        Ok(Arc::new(Self { store, world, iam, git, host, settling, told }))
     }
 
-    /// Begins to bring repositories and records together again after a crash. Triggers ask functions of `lambda`.
-    pub fn start(self: &Arc<Self>, lambda: Arc<Lambda>) {
-        if self.lambda.set(lambda).is_err() {
+    /// Begins to bring repositories and records together again after a crash.
+    pub fn start(self: &Arc<Self>, told: Told) {
+        if self.told.set(told).is_err() {
             return;
         }
         let codecommit = self.clone();

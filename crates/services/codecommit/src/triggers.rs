@@ -79,7 +79,12 @@ fn event(
     json!({"Records": [record]}).to_string()
 }
 
-/// Asks the functions that are to be told of what changed, in the transaction that says that it did.
+/// What a notification is about.
+fn subject(repository: &Repository) -> String {
+    format!("UPDATE: AWS CodeCommit {} push: {}", repository.region(), repository.name)
+}
+
+/// Tells the functions and topics that are to be told of what changed, in the transaction that says that it did.
 pub(crate) fn tell(
     codecommit: &CodeCommit,
     tx: &mut Tx,
@@ -88,7 +93,7 @@ pub(crate) fn tell(
     caller: Option<&str>,
     at: Timestamp,
 ) {
-    let Some(lambda) = codecommit.lambda.get() else { return };
+    let Some(known) = codecommit.told.get() else { return };
     for trigger in &repository.triggers.list {
         let own: Vec<Changed> =
             changed(before, now).into_iter().filter(|one| concerns(trigger, one)).collect();
@@ -97,12 +102,17 @@ pub(crate) fn tell(
         }
         let told = ("ReferenceChanges", &own[..]);
         let event = event(repository, trigger, told, caller, (codecommit.world.uuid(), at));
-        match lambda.function(&repository.realm, &trigger.destination_arn) {
-            Ok(function) => lambda.ask(tx, function, &event),
-            Err(why) => {
-                let (repository, trigger) = (&repository.name, &trigger.name);
-                tracing::warn!(repository, trigger, why, "a trigger's function cannot be asked");
-            }
+        let (realm, destination) = (&repository.realm, &trigger.destination_arn);
+        let told = match destination.contains(":sns:") {
+            true => known.sns.tell(tx, realm, destination, &subject(repository), event),
+            false => known
+                .lambda
+                .function(realm, destination)
+                .map(|function| known.lambda.ask(tx, function, &event)),
+        };
+        if let Err(why) = told {
+            let (repository, trigger) = (&repository.name, &trigger.name);
+            tracing::warn!(repository, trigger, why, "whom a trigger names cannot be told");
         }
     }
 }
@@ -115,12 +125,21 @@ pub(crate) async fn test(
     now: &Tips,
     caller: &str,
 ) -> Result<(), String> {
-    let lambda = codecommit.lambda.get().ok_or("functions cannot be asked yet")?;
-    let function = lambda.function(&repository.realm, &trigger.destination_arn)?;
+    let known = codecommit.told.get().ok_or("nobody can be told yet")?;
     let nothing = Tips::new();
     let mut own = changed(&nothing, now);
     own.retain(|one| repository.default_branch.as_deref() == one.reference.strip_prefix(BRANCH));
     let told = ("TriggerEventTest", &own[..]);
     let at = (codecommit.world.uuid(), codecommit.world.now());
-    lambda.run(&function, event(repository, trigger, told, Some(caller), at)).await
+    let event = event(repository, trigger, told, Some(caller), at);
+    let (realm, destination) = (repository.realm.clone(), trigger.destination_arn.clone());
+    if destination.contains(":sns:") {
+        let (sns, subject) = (known.sns.clone(), subject(repository));
+        let write = codecommit.store.write(move |tx| {
+            Ok::<_, wire::Fault>(sns.tell(tx, &realm, &destination, &subject, event))
+        });
+        return write.await.map_err(|fault| fault.message)?;
+    }
+    let function = known.lambda.function(&realm, &destination)?;
+    known.lambda.run(&function, event).await
 }

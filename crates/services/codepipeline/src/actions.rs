@@ -95,7 +95,7 @@ impl Provider {
             Self::Ecr => (&["RepositoryName"], &["ImageTag"]),
             Self::S3 => (&["S3Bucket", "S3ObjectKey"], &["PollForSourceChanges"]),
             Self::Lambda => (&["FunctionName"], &["UserParameters"]),
-            Self::Manual => (&[], &["CustomData", "ExternalEntityLink"]),
+            Self::Manual => (&[], &["CustomData", "ExternalEntityLink", "NotificationArn"]),
             // BatchEnabled and CombineArtifacts, which batch builds have, are refused by their values.
             Self::CodeBuild => (&["ProjectName"], &["PrimarySource", "EnvironmentVariables"]),
             Self::Ecs => (&["ClusterName", "ServiceName"], &["FileName", "DeploymentTimeout"]),

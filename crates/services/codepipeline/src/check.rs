@@ -189,14 +189,9 @@ fn check_action(action: &ActionDeclaration, region: &str) -> Result<(), Fault> {
     }
     let known = |key: &&String| needed.contains(&key.as_str()) || possible.contains(&key.as_str());
     if let Some(unknown) = configuration.keys().find(|key| !known(key)) {
-        return Err(faults::action(match (provider, unknown.as_str()) {
-            (Provider::Manual, "NotificationArn") => {
-                "Neargate has no SNS, so approvals have no NotificationArn yet.".to_owned()
-            }
-            _ => format!(
-                "Action configuration for action '{name}' contains unknown configuration '{unknown}'"
-            ),
-        }));
+        return Err(faults::action(format!(
+            "Action configuration for action '{name}' contains unknown configuration '{unknown}'"
+        )));
     }
     if configuration.get(FORMAT).is_some_and(|format| format != "CODE_ZIP" && format != CLONE) {
         return Err(faults::action(format!("Action {name}: {FORMAT} is CODE_ZIP or {CLONE}.")));

@@ -133,15 +133,16 @@ async fn attempt(events: &Arc<Events>, delivery: &Delivery) -> Result<(), Failed
             call(events, &principal, region, ("codebuild", "StartBuild"), request).await?;
             Ok(())
         }
+        Kind::Topic { region, .. } => {
+            // Whether it may, the topic's own policy says: a service is of no account.
+            let mut ctx = events.front().context(itself(""), region);
+            ctx.source_arn = Some(rule_arn.clone());
+            let request = json!({"TopicArn": target.arn, "Message": text});
+            events.front().call(ctx, "sns", "Publish", request).await?;
+            Ok(())
+        }
         Kind::LogGroup { account, region, name } => {
-            let principal = Principal {
-                account: account.to_owned(),
-                kind: PrincipalKind::Service { name: SERVICE },
-                arn: SERVICE.to_owned(),
-                user_id: SERVICE.to_owned(),
-                session_policies: Vec::new(),
-            };
-            log(events, delivery, &principal, (region, name), text).await
+            log(events, delivery, &itself(account), (region, name), text).await
         }
     }
 }
@@ -155,6 +156,17 @@ fn build(project: &str, token: &str, input: &str) -> Json {
     request.insert("projectName".to_owned(), json!(project));
     request.insert("idempotencyToken".to_owned(), json!(token));
     Json::Object(request)
+}
+
+/// EventBridge, as a caller in an account.
+fn itself(account: &str) -> Principal {
+    Principal {
+        account: account.to_owned(),
+        kind: PrincipalKind::Service { name: SERVICE },
+        arn: SERVICE.to_owned(),
+        user_id: SERVICE.to_owned(),
+        session_policies: Vec::new(),
+    }
 }
 
 /// A session of the target's role.

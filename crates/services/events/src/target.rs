@@ -15,6 +15,8 @@ pub(crate) enum Kind<'a> {
     Pipeline { account: &'a str, region: &'a str, name: &'a str },
     /// It is built.
     Project { account: &'a str, region: &'a str, name: &'a str },
+    /// Events are published to it.
+    Topic { account: &'a str, region: &'a str },
     /// Events are written to it.
     LogGroup { account: &'a str, region: &'a str, name: &'a str },
 }
@@ -39,6 +41,7 @@ impl<'a> Kind<'a> {
                 let name = resource.strip_prefix("project/").ok_or_else(|| malformed(arn))?;
                 Ok(Self::Project { account, region, name })
             }
+            ["arn", "aws", "sns", region, account, _] => Ok(Self::Topic { account, region }),
             ["arn", "aws", "logs", region, account, resource] => {
                 let name = resource.strip_prefix("log-group:");
                 let name = name.map(|name| name.strip_suffix(":*").unwrap_or(name));
@@ -46,8 +49,8 @@ impl<'a> Kind<'a> {
                 Ok(Self::LogGroup { account, region, name })
             }
             ["arn", "aws", service, ..] => Err(format!(
-                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines, projects of CodeBuild \
-                 and log groups only."
+                "Neargate has no targets of the service {service} yet: ECS clusters, pipelines, projects of CodeBuild, \
+                 topics and log groups only."
             )),
             _ => Err(malformed(arn)),
         }
@@ -62,6 +65,7 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
         Kind::Cluster { account, region }
         | Kind::Pipeline { account, region, .. }
         | Kind::Project { account, region, .. }
+        | Kind::Topic { account, region }
         | Kind::LogGroup { account, region, .. } => (account, region),
     };
     if (account, region) != (ctx.account(), &*ctx.region) {
@@ -100,7 +104,7 @@ pub(crate) fn check(ctx: &Context, target: &Target) -> Result<(), Fault> {
                 target.arn
             )))
         }
-        Kind::LogGroup { .. } => Ok(()),
+        Kind::LogGroup { .. } | Kind::Topic { .. } => Ok(()),
     }
 }
 

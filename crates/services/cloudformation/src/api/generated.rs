@@ -3718,7 +3718,7 @@ static S_CREATE_CHANGE_SET_INPUT: Shape = Shape {
             shape: &S_NOTIFICATION_ARNS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("SNS is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Tags",
@@ -3912,7 +3912,7 @@ static S_CREATE_STACK_INPUT: Shape = Shape {
             shape: &S_NOTIFICATION_ARNS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("SNS is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Capabilities",
@@ -7767,7 +7767,7 @@ static S_UPDATE_STACK_INPUT: Shape = Shape {
             shape: &S_NOTIFICATION_ARNS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("SNS is not built"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Tags",

@@ -90,14 +90,15 @@ pub(crate) fn importers(view: &impl View, realm: &str, export: &str) -> Vec<Stri
 }
 
 impl Pseudo {
-    /// Those of a stack.
-    pub(crate) fn of(stack: &Stack) -> Self {
+    /// Those of a stack that tells these topics.
+    pub(crate) fn of(stack: &Stack, notify: &[String]) -> Self {
         let (account, region) = stack.realm.split_once('/').expect("realms are account/region");
         Self {
             account: account.to_owned(),
             region: region.to_owned(),
             stack_id: stack.arn(),
             stack_name: stack.name.clone(),
+            notify: notify.to_vec(),
         }
     }
 }
@@ -112,7 +113,7 @@ impl CloudFormation {
         Plan::make(
             template,
             values,
-            Pseudo::of(stack),
+            Pseudo::of(stack, &settings.notify),
             settings.tags.clone(),
             &self.exports(&stack.realm),
         )

@@ -1,6 +1,9 @@
 //! Events.
 
-use crate::model::{Event, Resource, Stack};
+use crate::{
+    model::{Event, Resource, Stack},
+    notices,
+};
 use resource::Properties;
 use store::Tx;
 use world::Timestamp;
@@ -8,7 +11,7 @@ use world::Timestamp;
 /// Writes down that a stack has the status that it has. The caller puts the stack.
 pub(crate) fn stack_event(tx: &mut Tx, stack: &mut Stack, at: Timestamp, reason: Option<String>) {
     stack.events += 1;
-    tx.put(Event {
+    let event = Event {
         stack: stack.id.clone(),
         number: stack.events,
         id: format!("{}-{}-{}", stack.name, stack.events, at.millis()),
@@ -20,7 +23,9 @@ pub(crate) fn stack_event(tx: &mut Tx, stack: &mut Stack, at: Timestamp, reason:
         reason,
         properties: None,
         token: stack.operation.token.clone(),
-    });
+    };
+    notices::note(tx, stack, &event);
+    tx.put(event);
 }
 
 /// Gives a resource a status and writes the event down. `key` is the stack's.
@@ -39,7 +44,7 @@ pub(crate) fn tell(
     let Some(stack) = tx.get::<Stack>(key) else { return };
     let mut stack = stack.as_ref().clone();
     stack.events += 1;
-    tx.put(Event {
+    let event = Event {
         stack: stack.id.clone(),
         number: stack.events,
         id: format!("{}-{}-{}", resource.logical, status, at.rfc3339()),
@@ -51,7 +56,9 @@ pub(crate) fn tell(
         reason,
         properties,
         token: stack.operation.token.clone(),
-    });
+    };
+    notices::note(tx, &stack, &event);
+    tx.put(event);
     tx.put(stack);
 }
 

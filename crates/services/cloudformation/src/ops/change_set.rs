@@ -115,6 +115,7 @@ pub(crate) async fn create_change_set(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        notify: input.notification_arns,
         direct: false,
     };
     let before = (!review).then_some(&stack.settings);
@@ -239,7 +240,7 @@ pub(crate) async fn describe_change_set(
         execution_status: Some(set.execution),
         status: Some(set.status),
         status_reason: set.reason.clone(),
-        notification_arns: Some(Vec::new()),
+        notification_arns: Some(set.settings.notify.clone()),
         rollback_configuration: Some(RollbackConfiguration::default()),
         capabilities: Some(told_capabilities(&set.settings)),
         tags: Some(tags(&set.settings.tags)),

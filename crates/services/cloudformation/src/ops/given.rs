@@ -29,6 +29,7 @@ pub(super) struct Request {
     pub(super) capabilities: Option<Vec<Capability>>,
     pub(super) tags: Option<Vec<Tag>>,
     pub(super) role: Option<String>,
+    pub(super) notify: Option<Vec<String>>,
     /// There is no change set in which what transforms make could be looked at.
     pub(super) direct: bool,
 }
@@ -123,7 +124,13 @@ fn located(
 ) -> Result<Json, Fault> {
     let outside = house.exports(&stack.realm);
     let (bare, values) = (Template::bare(tree)?, values.clone());
-    let plan = Plan::make(bare, values, Pseudo::of(stack), BTreeMap::new(), &outside)?;
+    let plan = Plan::make(
+        bare,
+        values,
+        Pseudo::of(stack, &stack.settings.notify),
+        BTreeMap::new(),
+        &outside,
+    )?;
     let nothing = Unmade(&plan.template);
     plan.scope(&nothing, &outside).value(location)
 }
@@ -246,6 +253,11 @@ impl Request {
                 &[("iam:PassedToService", "cloudformation.amazonaws.com")],
             )?;
         }
+        let notify = match (self.notify, before) {
+            (None, Some(before)) => before.notify.clone(),
+            (notify, _) => notify.unwrap_or_default(),
+        };
+        crate::notices::check(&notify)?;
         let principal = Principal::new(&ctx.principal)
             .ok_or_else(|| faults::validation("Services own no stacks."))?;
         let settings = Settings {
@@ -259,9 +271,11 @@ impl Request {
             tags: tags.clone(),
             capabilities,
             role: self.role.or_else(|| before.and_then(|before| before.role.clone())),
+            notify,
             principal,
         };
-        let plan = whole(house, stack, template, values, tags)?;
+        let pseudo = Pseudo::of(stack, &settings.notify);
+        let plan = whole(house, stack, template, values, pseudo, tags)?;
         Ok(Read { settings, kept, plan })
     }
 }
@@ -272,10 +286,11 @@ fn whole(
     stack: &Stack,
     template: Template,
     values: BTreeMap<String, Value>,
+    pseudo: Pseudo,
     tags: BTreeMap<String, String>,
 ) -> Result<Plan, Fault> {
     let outside = house.exports(&stack.realm);
-    let plan = Plan::make(template, values, Pseudo::of(stack), tags, &outside)?;
+    let plan = Plan::make(template, values, pseudo, tags, &outside)?;
     let made = plan.resources().map(|(_, resource)| resource);
     template::known_types(made, &house.surroundings().catalog)?;
     let unmade = Unmade(&plan.template);

@@ -65,6 +65,7 @@ impl CloudFormation {
                 tags: BTreeMap::new(),
                 capabilities: Vec::new(),
                 role: None,
+                notify: Vec::new(),
                 principal,
             },
             previous: None,
@@ -167,6 +168,7 @@ pub(crate) async fn create(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        notify: input.notification_arns,
         direct: true,
     };
     let read = request.read(house, ctx, &stack, None).await?;
@@ -220,6 +222,7 @@ pub(crate) async fn update_stack(
         capabilities: input.capabilities,
         tags: input.tags,
         role: input.role_arn,
+        notify: input.notification_arns,
         direct: true,
     };
     let read = request.read(house, ctx, &stack, Some(&stack.settings)).await?;
@@ -432,7 +435,7 @@ fn told(house: &CloudFormation, stack: &model::Stack) -> Result<Stack, Fault> {
         stack_status: Some(stack.status),
         stack_status_reason: stack.reason.clone(),
         disable_rollback: Some(stack.operation.no_rollback),
-        notification_arns: Some(Vec::new()),
+        notification_arns: Some(stack.settings.notify.clone()),
         timeout_in_minutes: stack.timeout_minutes,
         capabilities: Some(told_capabilities(settings)),
         outputs: Some(outputs.collect()),

@@ -27,13 +27,10 @@ fn parameters(properties: &Properties) -> Vec<(String, String)> {
     all.iter().map(|(name, json)| (name.clone(), value(json))).collect()
 }
 
-/// Only these are carried out.
-fn check(properties: &Properties) -> Result<(), Failure> {
+/// The topics that are told of its events.
+fn topics(properties: &Properties) -> Vec<String> {
     let arns = properties.get("NotificationARNs").and_then(Json::as_array);
-    match arns.is_some_and(|arns| !arns.is_empty()) {
-        true => Err(Failure::unsupported("NotificationARNs")),
-        false => Ok(()),
-    }
+    arns.into_iter().flatten().map(text).collect()
 }
 
 /// An update's name, by which it is known whether it was this one that failed.
@@ -90,7 +87,6 @@ impl ResourceType for Stack {
     }
 
     async fn create(&self, request: &Request, properties: Properties) -> Result<String, Failure> {
-        check(&properties)?;
         let name = request.name(128);
         if let Some(there) = self.find(request, &name).filter(|_| request.repeated) {
             return Ok(there.arn());
@@ -110,6 +106,7 @@ impl ResourceType for Stack {
             tags: Some(tags.collect()),
             timeout_in_minutes: minutes,
             capabilities: Some(self.capabilities(request)),
+            notification_arns: Some(topics(&properties)),
             client_request_token: Some(update_token(&properties)),
             ..CreateStackInput::default()
         };
@@ -160,7 +157,6 @@ impl ResourceType for Stack {
         _: &Properties,
         new: Properties,
     ) -> Result<(), Failure> {
-        check(&new)?;
         self.idle(request, id).await?;
         let parameters: Vec<Json> = parameters(&new)
             .into_iter()
@@ -178,6 +174,7 @@ impl ResourceType for Stack {
             "Parameters": parameters,
             "Tags": tags,
             "Capabilities": capabilities,
+            "NotificationARNs": topics(&new),
             "ClientRequestToken": update_token(&new),
         });
         for source in ["TemplateURL", "TemplateBody"] {

@@ -49,6 +49,7 @@ pub fn attempt(text: &str) -> Result<BTreeMap<String, Map<String, Json>>, Fault>
         region: "us-east-1".to_owned(),
         stack_id: "arn".to_owned(),
         stack_name: "s".to_owned(),
+        notify: Vec::new(),
     };
     let conditions = conditions(&template, &values, &pseudo, &Nothing)?;
     let scope = Scope {

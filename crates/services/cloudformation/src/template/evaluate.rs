@@ -20,6 +20,7 @@ pub(crate) struct Pseudo {
     pub(crate) region: String,
     pub(crate) stack_id: String,
     pub(crate) stack_name: String,
+    pub(crate) notify: Vec<String>,
 }
 
 /// What lies outside of the stack.
@@ -117,7 +118,7 @@ impl Scope<'_> {
         let pseudo = self.pseudo;
         let text = match name {
             "AWS::NoValue" => return Ok(None),
-            "AWS::NotificationARNs" => return Ok(Some(json!([]))),
+            "AWS::NotificationARNs" => return Ok(Some(json!(pseudo.notify))),
             "AWS::AccountId" => &pseudo.account,
             "AWS::Region" => &pseudo.region,
             "AWS::StackId" => &pseudo.stack_id,

@@ -17,6 +17,12 @@ const MOST_BRANCHES: usize = 10;
 /// The longest custom data, in characters.
 const LONGEST_DATA: usize = 1000;
 
+/// What the ARNs of a realm's topics begin with.
+fn topics_of(realm: &str) -> String {
+    let (account, region) = realm.split_once('/').unwrap_or_default();
+    format!("arn:aws:sns:{region}:{account}:")
+}
+
 fn check(
     codecommit: &CodeCommit,
     repository: &Repository,
@@ -44,11 +50,14 @@ fn check(
                 format!("The trigger {name} cannot have the destination {destination}: {why}");
             Fault::new("InvalidRepositoryTriggerDestinationArnException", message)
         };
-        if !destination.contains(":lambda:") {
-            return Err(wrong("Neargate has no SNS; functions can be told.".to_owned()));
-        }
-        if let Some(lambda) = codecommit.lambda.get() {
-            lambda.function(&repository.realm, destination).map_err(wrong)?;
+        match (codecommit.told.get(), destination.contains(":sns:")) {
+            (Some(told), false) => {
+                told.lambda.function(&repository.realm, destination).map_err(wrong)?;
+            }
+            (_, true) if !destination.starts_with(&topics_of(&repository.realm)) => {
+                return Err(wrong("it is not a topic of this account and region.".to_owned()));
+            }
+            _ => {}
         }
         if trigger.events.is_empty() {
             return Err(Fault::new(

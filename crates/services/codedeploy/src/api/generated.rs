@@ -4503,7 +4503,9 @@ static S_CREATE_DEPLOYMENT_GROUP_INPUT: Shape = Shape {
             shape: &S_TRIGGER_CONFIG_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there is no SNS yet"),
+            mark: Mark::Refused(
+                "triggers are not built; a rule of EventBridge tells a topic of deployments",
+            ),
         },
         Member {
             name: "alarmConfiguration",
@@ -7983,7 +7985,9 @@ static S_TRIGGER_CONFIG: Shape = Shape {
             shape: &S_TRIGGER_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there is no SNS yet"),
+            mark: Mark::Refused(
+                "triggers are not built; a rule of EventBridge tells a topic of deployments",
+            ),
         },
         Member {
             name: "triggerTargetArn",
@@ -7992,7 +7996,9 @@ static S_TRIGGER_CONFIG: Shape = Shape {
             shape: &S_TRIGGER_TARGET_ARN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there is no SNS yet"),
+            mark: Mark::Refused(
+                "triggers are not built; a rule of EventBridge tells a topic of deployments",
+            ),
         },
         Member {
             name: "triggerEvents",
@@ -8001,7 +8007,9 @@ static S_TRIGGER_CONFIG: Shape = Shape {
             shape: &S_TRIGGER_EVENT_TYPE_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there is no SNS yet"),
+            mark: Mark::Refused(
+                "triggers are not built; a rule of EventBridge tells a topic of deployments",
+            ),
         },
     ]),
     constraint: Constraint::NONE,
@@ -8163,7 +8171,9 @@ static S_UPDATE_DEPLOYMENT_GROUP_INPUT: Shape = Shape {
             shape: &S_TRIGGER_CONFIG_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there is no SNS yet"),
+            mark: Mark::Refused(
+                "triggers are not built; a rule of EventBridge tells a topic of deployments",
+            ),
         },
         Member {
             name: "alarmConfiguration",
