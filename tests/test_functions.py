@@ -401,7 +401,7 @@ def test_repositories_tell_functions_of_pushes(stack, functions, settings, tmp_p
     for code, bad in [
         ("MaximumRepositoryTriggersExceededException", [{**one, "name": str(number)} for number in range(11)]),
         ("InvalidRepositoryTriggerNameException", [one, one]),
-        ("InvalidRepositoryTriggerDestinationArnException", [{**one, "destinationArn": "arn:aws:sns:us-east-1:123456789012:topic"}]),
+        ("InvalidRepositoryTriggerDestinationArnException", [{**one, "destinationArn": "arn:aws:sns:eu-west-1:123456789012:topic"}]),
         ("InvalidRepositoryTriggerDestinationArnException", [{**one, "destinationArn": "arn:aws:lambda:eu-west-1:123456789012:function:f"}]),
         ("RepositoryTriggerEventsListRequiredException", [{**one, "events": []}]),
         ("InvalidRepositoryTriggerCustomDataException", [{**one, "customData": "x" * 1001}]),
