@@ -34,7 +34,9 @@ pub(crate) async fn drive(sns: Arc<Sns>) {
 /// Tries once and writes down what came of it.
 async fn carry(sns: &Arc<Sns>, letter: &Letter) {
     let subscription = sns.store.read().get::<Subscription>(&letter.subscription);
-    // Whoever is no subscriber any more is told nothing.
+    // Whoever is no subscriber any more is told nothing of what was published.
+    let subscription =
+        subscription.filter(|known| known.token.is_none() || letter.kind != Kind::Notification);
     let failed = match &subscription {
         None => None,
         Some(subscription) => attempt(sns, letter, subscription).await.err(),
