@@ -99,7 +99,7 @@ pub(crate) fn plan<O: Versioned>(
             remote: remote.get(path),
         };
         let below = format!("{path}/");
-        let step = match place.decide(|| has_below(remote, &below)) {
+        let step = match place.decide(|| look_below(sides, &below)) {
             Decision::Nothing => continue,
             Decision::Now(step) => step,
             Decision::Late(step) => {
@@ -132,9 +132,27 @@ pub(crate) fn plan<O: Versioned>(
     (steps, waiting)
 }
 
-fn has_below<O>(remote: &BTreeMap<String, Remote<O>>, below: &str) -> bool {
-    let next = remote.range(below.to_owned()..).next();
-    next.is_some_and(|(path, _)| path.starts_with(below))
+/// What the bucket has below a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Below {
+    Nothing,
+    /// What was known, and will be deleted when its own turn comes.
+    Known,
+    /// Something that was put or changed there.
+    New,
+}
+
+fn look_below<O: Versioned>(sides: &Sides<'_, O>, below: &str) -> Below {
+    let all = sides.remote.range(below.to_owned()..);
+    let mut all = all.take_while(|(path, _)| path.starts_with(below)).peekable();
+    if all.peek().is_none() {
+        return Below::Nothing;
+    }
+    let is_known = |(path, remote): (&String, &Remote<O>)| {
+        let known = sides.known.get(path);
+        known.is_some_and(|known| known.version.as_deref() == remote.version())
+    };
+    if all.all(is_known) { Below::Known } else { Below::New }
 }
 
 /// All that there is of one path.
@@ -188,11 +206,11 @@ impl<O: Versioned> Place<'_, O> {
         }
     }
 
-    fn decide(&self, has_below: impl FnOnce() -> bool) -> Decision<O> {
+    fn decide(&self, below: impl FnOnce() -> Below) -> Decision<O> {
         match (self.local_changed(), self.remote_changed()) {
             (false, false) => Decision::Nothing,
             (false, true) => self.follow(),
-            (true, false) => self.lead(has_below),
+            (true, false) => self.lead(below),
             (true, true) => self.settle(),
         }
     }
@@ -214,7 +232,7 @@ impl<O: Versioned> Place<'_, O> {
     }
 
     /// The change that was made here is made in the bucket.
-    fn lead(&self, has_below: impl FnOnce() -> bool) -> Decision<O> {
+    fn lead(&self, below: impl FnOnce() -> Below) -> Decision<O> {
         let path = self.path.clone();
         let known = self.known.and_then(|known| known.version.clone());
         let directory = self.known.is_some_and(|known| known.directory);
@@ -222,8 +240,16 @@ impl<O: Versioned> Place<'_, O> {
             (Some(local), known) if !self.becomes_another_kind() => {
                 Decision::Local(Step::Export { path, local, known })
             }
-            // A directory is there as long as the bucket has something in it.
-            _ if directory && has_below() => Decision::Nothing,
+            (seen, known) if directory => match (below(), known) {
+                (Below::Nothing, Some(known)) => {
+                    Decision::Local(Step::Erase { path, directory, known })
+                }
+                (Below::Nothing, None) => Decision::Now(Step::Forget { path }),
+                // What became a file here is a directory that somebody has put something into.
+                (Below::New, _) if seen.is_some() => self.settle(),
+                // It is there as long as the bucket has something in it.
+                _ => Decision::Nothing,
+            },
             (_, Some(known)) => Decision::Local(Step::Erase { path, directory, known }),
             (_, None) => Decision::Now(Step::Forget { path }),
         }
