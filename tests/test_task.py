@@ -246,7 +246,7 @@ def test_fargate_refuses_what_fargate_refuses(stack):
     itself = [{"containerName": "a", "condition": "START"}]
     assert "not another container" in refused(stack.container("a", "true", dependsOn=itself))
     files = {"fileSystemArn": "arn:aws:s3files:us-east-1:123456789012:file-system/fs-1"}
-    assert "S3 Files is not built" in refused(volumes=[{"name": "v", "s3filesVolumeConfiguration": files}])
+    assert "A task role is required" in refused(volumes=[{"name": "v", "s3filesVolumeConfiguration": files}])
     with pytest.raises(ClientError) as error:
         stack.ecs.run_task(cluster="tests", launchType="FARGATE", taskDefinition="family-1")
     assert "Network Configuration must be provided" in str(error.value)
