@@ -18,7 +18,7 @@ mod root;
 mod size;
 
 pub use mount::{Mounted, Wanted};
-pub use root::{Made, Root, find};
+pub use root::{Made, Root};
 
 /// The port of NFS, which security groups have to let through.
 pub const NFS: u16 = 2049;

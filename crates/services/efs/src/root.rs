@@ -67,7 +67,7 @@ impl Root<'_> {
 }
 
 /// Opens a directory of the file system whose directory is `place`.
-pub fn find(place: &Path, path: &str) -> Result<OwnedFd, Errno> {
+fn find(place: &Path, path: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(place, flags, Mode::empty())?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;

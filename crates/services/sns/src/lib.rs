@@ -23,7 +23,10 @@ pub use links::Links;
 
 use iam::Iam;
 use lambda::Lambda;
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 use store::{ReadError, Sealer, Store};
 use tokio::sync::OnceCell;
 use world::World;
@@ -37,7 +40,8 @@ pub struct Sns {
     sealer: Arc<Sealer>,
     /// Where the API, and with it what is linked to in messages, is reached.
     door: SocketAddr,
-    client: reqwest::Client,
+    /// Made when the first message is sent: it reads the system's authorities.
+    client: OnceLock<reqwest::Client>,
     signer: OnceCell<sign::Signer>,
 }
 
@@ -55,7 +59,7 @@ impl Sns {
         store.declare::<model::Subscription>()?;
         store.declare::<model::Letter>()?;
         store.declare::<model::SigningKey>()?;
-        let (client, signer) = (images::registry::outside(true), OnceCell::new());
+        let (client, signer) = (OnceLock::new(), OnceCell::new());
         Ok(Arc::new(Self { store, world, iam, lambda, sealer, door, client, signer }))
     }
 

@@ -92,7 +92,8 @@ async fn attempt(sns: &Sns, letter: &Letter, subscription: &Subscription) -> Res
             serde_json::Value::Object(said).to_string()
         }
     };
-    let mut request = sns.client.post(&subscription.endpoint);
+    let client = sns.client.get_or_init(|| images::registry::outside(true));
+    let mut request = client.post(&subscription.endpoint);
     request = request
         .header("content-type", "text/plain; charset=UTF-8")
         .header("user-agent", "Amazon Simple Notification Service Agent")
