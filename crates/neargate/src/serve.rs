@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod house;
 mod listen;
+mod memory;
 
 use ecs::Ecs;
 use elbv2::ElbV2;
@@ -17,6 +18,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 use store::Store;
 use thiserror::Error;
@@ -97,6 +99,9 @@ pub(crate) enum ServeError {
     Signals(#[source] std::io::Error),
 }
 
+/// So long after it is ready a control plane has done what it does but once.
+const SETTLED: Duration = Duration::from_secs(1);
+
 /// A running control plane.
 pub(crate) struct ControlPlane {
     settings: Settings,
@@ -160,6 +165,11 @@ async fn serve(settings: Settings) -> Result<(), ServeError> {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!(%error, "systemd could not be told that this is ready");
     }
+    let settled = plane.world.clone();
+    plane.world.spawn("memory", async move {
+        settled.sleep(SETTLED).await;
+        memory::give_back_code();
+    });
     tokio::select! {
         () = ended => {
             tracing::info!("a signal ends this control plane; tasks go on");
