@@ -6,6 +6,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -111,7 +112,19 @@ enum Ask {
 /// Points of all series, in one file.
 pub struct MetricStore {
     file: Arc<File>,
-    asks: mpsc::Sender<Ask>,
+    /// There until the store is dropped.
+    asks: Option<mpsc::Sender<Ask>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Drop for MetricStore {
+    /// Waits for what is being written: nobody can open the file before.
+    fn drop(&mut self) {
+        self.asks.take();
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
+            tracing::error!("the thread that writes metrics had panicked");
+        }
+    }
 }
 
 impl MetricStore {
@@ -122,8 +135,8 @@ impl MetricStore {
         let writer = file.clone();
         let run = move || write(&writer, asked);
         let named = std::thread::Builder::new().name("metrics".into()).spawn(run);
-        named.expect("a machine that runs containers has room for a thread");
-        Self { file, asks }
+        let writer = named.expect("a machine that runs containers has room for a thread");
+        Self { file, asks: Some(asks), writer: Some(writer) }
     }
 
     /// Puts points: they are on disk when this returns, all or none.
@@ -140,7 +153,8 @@ impl MetricStore {
     async fn ask(&self, ask: impl FnOnce(oneshot::Sender<Outcome>) -> Ask) -> Outcome {
         let closed = || Arc::new(MetricStoreError::Closed);
         let (answer, answered) = oneshot::channel();
-        self.asks.send(ask(answer)).await.map_err(|_| closed())?;
+        let asks = self.asks.as_ref().ok_or_else(closed)?;
+        asks.send(ask(answer)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -162,7 +176,9 @@ impl MetricStore {
             let mut found = Vec::new();
             for resolution in Resolution::ALL {
                 let seconds = resolution.seconds();
-                for point in points.range((number, seconds, times.start)..(number, seconds, times.end))? {
+                for point in
+                    points.range((number, seconds, times.start)..(number, seconds, times.end))?
+                {
                     let (key, bytes) = point?;
                     found.push((key.value().2, Summary::decode(bytes.value())));
                 }
@@ -222,7 +238,8 @@ impl File {
             writing.commit()?;
             Ok(Arc::new(database))
         };
-        let told = |error| MetricStoreError::Open { path: self.path.clone(), source: Box::new(error) };
+        let told =
+            |error| MetricStoreError::Open { path: self.path.clone(), source: Box::new(error) };
         Ok(slot.insert(open().map_err(told)?).clone())
     }
 
@@ -400,7 +417,10 @@ mod tests {
         store.age(vec![minute, five], 9000).await.unwrap();
         assert_eq!(store.series("", 0).unwrap(), [""; 0]);
         // A series that comes back does not find another's points.
-        let more = [point("b", 10_000, Resolution::Minute, 5.0), point("a", 10_000, Resolution::Minute, 6.0)];
+        let more = [
+            point("b", 10_000, Resolution::Minute, 5.0),
+            point("a", 10_000, Resolution::Minute, 6.0),
+        ];
         store.put(more.to_vec()).await.unwrap();
         assert_eq!(sums(&store, "b"), [(9960, 5.0)]);
         assert_eq!(sums(&store, "a"), [(9960, 6.0)]);

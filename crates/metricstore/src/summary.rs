@@ -145,10 +145,7 @@ mod tests {
             [50.0, 90.0, 99.0, 100.0].map(|p| summary.percentile(p)),
             [50.0, 90.0, 99.0, 100.0].map(Some)
         );
-        assert_eq!(
-            (summary.count, summary.sum, summary.average()),
-            (100.0, 5050.0, 50.5)
-        );
+        assert_eq!((summary.count, summary.sum, summary.average()), (100.0, 5050.0, 50.5));
     }
 
     #[test]
@@ -185,7 +182,8 @@ mod tests {
                 let near = summary.percentile(at).unwrap();
                 // Values between 0.001 and a million need stretches of an eighth to be at most 160.
                 prop_assert!((near / exact).ln().abs() <= 0.35, "{} for {}", near, exact);
-                prop_assert_eq!(Summary::decode(&summary.encode()).as_ref(), Some(summary));
+                let read = Summary::decode(&summary.encode());
+                prop_assert_eq!(read.as_ref(), Some(summary));
             }
         }
 

@@ -4,6 +4,7 @@ mod commands;
 mod connect;
 mod house;
 mod listen;
+mod measure;
 mod memory;
 
 use ecs::Ecs;

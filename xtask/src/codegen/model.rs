@@ -20,6 +20,8 @@ pub(super) struct Metadata {
     pub signing_name: Option<String>,
     pub target_prefix: Option<String>,
     pub xml_namespace: Option<String>,
+    /// There when the service once spoke Query only.
+    pub aws_query_compatible: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +69,13 @@ pub(super) struct Shape {
     pub max: Option<f64>,
     pub pattern: Option<String>,
     pub timestamp_format: Option<String>,
+    /// What of a fault is not its structure.
+    pub error: Option<Error>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Error {
+    pub code: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -43,13 +43,19 @@ fn spec(plan: &Plan, out: &mut String) {
         "ec2" => "Ec2",
         _ => "Json",
     };
+    let compatible = metadata.aws_query_compatible.is_some();
+    let coded = |(name, shape): (&String, &Shape)| {
+        let code = shape.error.as_ref()?.code.clone()?;
+        (compatible && code != *name).then(|| (name.clone(), code))
+    };
+    let codes: Vec<_> = plan.model.shapes.iter().filter_map(coded).collect();
     push(
         out,
         format!(
             "/// {full} on the wire.\n\
              pub static SPEC: ServiceSpec = ServiceSpec {{ name: {name:?}, target_prefix: {target:?},\n\
              xml_namespace: {xmlns:?}, api_version: {version:?}, cbor_name: {cbor:?}, family: Family::{family},\n\
-             constraint_code: {constraint:?}, refusal_code: {refusal:?} }};\n",
+             query_codes: &{codes:?}, constraint_code: {constraint:?}, refusal_code: {refusal:?} }};\n",
             full = metadata.service_full_name,
             name = plan.name(),
             target = metadata.target_prefix.as_deref().unwrap_or(""),

@@ -1,13 +1,17 @@
 //! Connects ECS to what its tasks need: images, secrets, log streams, the API.
 
-use application_autoscaling::{Capacity, Scaled, Usage};
+use application_autoscaling::{Capacity, Scaled, Usage, api::CustomizedMetricSpecification};
 use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use cloudformation::TemplateBucket;
+use cloudwatch::{
+    CloudWatch,
+    metric::{Metric, Statistic},
+};
 use codebuild::CodeBuild;
 use ecr::Ecr;
 use ecs::{
-    Ecs, EnvironmentFiles, Functions, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets,
-    ServeApi,
+    Alarms, AlarmsSeen, Ecs, EnvironmentFiles, Functions, ImageSources, LogSink, LogSinks,
+    LogTarget, Pending, Secrets, ServeApi,
 };
 use elbv2::{ElbV2, LogBuckets};
 use images::{
@@ -126,10 +130,11 @@ impl Secrets for Stored {
     }
 }
 
-/// What is scaled are ECS services; requests are counted by load balancers.
+/// What is scaled are ECS services; requests are counted by load balancers, and what else is to be tracked is CloudWatch's.
 pub(super) struct Services {
     pub ecs: Arc<Ecs>,
     pub elb: Arc<ElbV2>,
+    pub cloudwatch: Arc<CloudWatch>,
 }
 
 /// The cluster and the name in `service/CLUSTER/NAME`.
@@ -182,6 +187,37 @@ impl Scaled for Services {
 
     fn requests(&self, realm: &str, label: &str) -> Option<(u64, u32)> {
         self.elb.request_count(realm, label)
+    }
+
+    fn metric<'a>(
+        &'a self,
+        realm: &'a str,
+        metric: &'a CustomizedMetricSpecification,
+    ) -> application_autoscaling::Pending<'a, Option<f64>> {
+        Box::pin(async move {
+            let statistic = Statistic::read(metric.statistic?.as_str())?;
+            let (namespace, name) = (metric.namespace.clone()?, metric.metric_name.clone()?);
+            let dimensions = metric.dimensions.iter().flatten();
+            let dimensions = dimensions.map(|one| (one.name.clone(), one.value.clone())).collect();
+            let (unit, tracked) =
+                (metric.unit.as_deref(), Metric::new(namespace, name, dimensions));
+            let read = self.cloudwatch.last_minute(realm, &tracked, unit, statistic).await;
+            read.unwrap_or_else(|error| {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "a metric that a policy tracks cannot be read");
+                None
+            })
+        })
+    }
+}
+
+/// What watches services are CloudWatch's alarms.
+pub(super) struct Watching(pub(super) Arc<CloudWatch>);
+
+impl Alarms for Watching {
+    fn look(&self, realm: &str, names: &[String]) -> AlarmsSeen {
+        let (on, takes) = self.0.look(realm, names);
+        AlarmsSeen { on, takes }
     }
 }
 

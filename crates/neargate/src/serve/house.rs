@@ -1,9 +1,10 @@
 //! All services of a control plane: built, shown to the front door, set going.
 
-use super::{ServeError, Settings, connect, engines, load_balancing};
+use super::{ServeError, Settings, connect, engines, load_balancing, measure};
 use acm::Acm;
 use application_autoscaling::AutoScaling;
 use cloudformation::CloudFormation;
+use cloudwatch::CloudWatch;
 use codebuild::CodeBuild;
 use codecommit::{CodeCommit, GitDoor};
 use codeconnections::CodeConnections;
@@ -43,6 +44,7 @@ pub(super) struct House {
     pub(super) logs: Arc<Logs>,
     acm: Arc<Acm>,
     stacks: Arc<CloudFormation>,
+    cloudwatch: Arc<CloudWatch>,
     codecommit: Arc<CodeCommit>,
     connections: Arc<CodeConnections>,
     builds: Arc<CodeBuild>,
@@ -142,9 +144,12 @@ impl House {
             sealer.clone(),
             address,
         )?;
+        let metrics = directory.join("metrics.redb");
+        let cloudwatch = CloudWatch::new(store.clone(), world.clone(), &metrics)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
+            cloudwatch,
             codecommit,
             connections,
             lambda,
@@ -178,6 +183,7 @@ impl House {
             iam::api::service(self.iam.clone()),
             acm::api::service(self.acm.clone()),
             cloudformation::api::service(self.stacks.clone()),
+            cloudwatch::api::service(self.cloudwatch.clone()),
             codebuild::api::service(self.builds.clone()),
             codecommit::api::service(self.codecommit.clone()),
             codeconnections::api::service(self.connections.clone()),
@@ -229,16 +235,30 @@ impl House {
                 files: Arc::new(connect::Objects(self.s3.clone())),
                 logs: logs.clone(),
                 functions: Arc::new(connect::Invoked(front.clone())),
+                alarms: Arc::new(connect::Watching(self.cloudwatch.clone())),
                 api: connect::api(front.clone()),
             })
             .await?;
         let buckets = Arc::new(connect::Objects(self.s3.clone()));
         self.elb.start(load_balancing(settings, buckets)?);
         let (ecs, elb) = (self.ecs.clone(), self.elb.clone());
-        self.scaling.start(Arc::new(connect::Services { ecs, elb }));
+        let cloudwatch = self.cloudwatch.clone();
+        self.scaling.start(Arc::new(connect::Services { ecs, elb, cloudwatch }));
         self.logs.start();
         self.acm.start();
         let (lambda, sns) = (self.lambda.clone(), self.sns.clone());
+        self.cloudwatch.start(cloudwatch::Told {
+            sns: sns.clone(),
+            lambda: lambda.clone(),
+            scaling: self.scaling.clone(),
+        });
+        let gauge = measure::Gauge {
+            world: world.clone(),
+            ecs: self.ecs.clone(),
+            elb: self.elb.clone(),
+            cloudwatch: self.cloudwatch.clone(),
+        };
+        world.spawn("metrics of services", measure::drive(gauge));
         self.codecommit.start(codecommit::Told { lambda, sns });
         self.events.start(front.clone());
         self.builds.start(codebuild::Surroundings { front: front.clone(), logs, secrets });
@@ -264,6 +284,7 @@ fn catalog(stacks: &Arc<CloudFormation>, s3: &Arc<S3>, iam: &Arc<Iam>) -> Catalo
     types.extend([
         acm::resources::types(),
         application_autoscaling::resources::types(),
+        cloudwatch::resources::types(),
         codebuild::resources::types(),
         codecommit::resources::types(),
         codeconnections::resources::types(),

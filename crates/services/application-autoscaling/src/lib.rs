@@ -1,7 +1,8 @@
 //! Application Auto Scaling of ECS services: scalable targets, target tracking, schedules. It stands alone:
 //! what it needs of services and their figures it names itself ([`Scaled`]), and the binary connects it.
 //!
-//! - `plan`: what a policy wants, from figures alone. Pure.
+//! - `plan`: what a policy that tracks wants, from figures alone. Pure.
+//! - `step`: what a policy wants when an alarm tells it. Pure, but for carrying it out.
 //! - `schedule`: when a scheduled action is due. Pure.
 //! - `reconcile`: samples figures, runs what is due, and follows what was begun.
 
@@ -17,6 +18,9 @@ mod plan;
 mod reconcile;
 pub mod resources;
 mod schedule;
+mod step;
+
+pub use step::Breach;
 
 use model::{Activity, Policy, ScheduledAction, Target};
 use std::{
@@ -70,6 +74,12 @@ pub trait Scaled: Send + Sync + 'static {
     /// How many requests a load balancer has sent to a target group so far, and how many targets are well;
     /// none when there is no such group. `label` is `app/NAME/ID/targetgroup/NAME/ID`.
     fn requests(&self, realm: &str, label: &str) -> Option<(u64, u32)>;
+    /// A metric's figure of the last whole minute; none when nothing was measured.
+    fn metric<'a>(
+        &'a self,
+        realm: &'a str,
+        metric: &'a api::CustomizedMetricSpecification,
+    ) -> Pending<'a, Option<f64>>;
 }
 
 /// The service's state.

@@ -1,6 +1,6 @@
 //! The durable records of Application Auto Scaling.
 
-use crate::api::TargetTrackingScalingPolicyConfiguration;
+use crate::api::{StepScalingPolicyConfiguration, TargetTrackingScalingPolicyConfiguration};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::Record;
@@ -69,9 +69,12 @@ pub struct Scaling {
     pub at: Timestamp,
     /// To how many.
     pub to: i32,
+    /// How many there were.
+    #[serde(default)]
+    pub from: i32,
 }
 
-/// A policy that keeps a figure near a value.
+/// A policy: it keeps a figure near a value, or does what it says when an alarm tells it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
     /// `account/region`.
@@ -82,8 +85,11 @@ pub struct Policy {
     pub name: String,
     /// A UUID.
     pub id: String,
-    /// What is tracked.
-    pub tracking: TargetTrackingScalingPolicyConfiguration,
+    /// What is tracked, if it tracks.
+    pub tracking: Option<TargetTrackingScalingPolicyConfiguration>,
+    /// What is done when an alarm tells it, if it waits for one.
+    #[serde(default)]
+    pub step: Option<StepScalingPolicyConfiguration>,
     /// What it added last.
     pub last_out: Option<Scaling>,
     /// What it took away last.

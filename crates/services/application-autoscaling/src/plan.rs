@@ -1,7 +1,10 @@
 //! What policies want, from figures alone.
 //! <https://docs.aws.amazon.com/autoscaling/application/userguide/target-tracking-scaling-policy-overview.html>
 
-use crate::model::{Policy, Target};
+use crate::{
+    api::TargetTrackingScalingPolicyConfiguration,
+    model::{Policy, Target},
+};
 use std::{collections::VecDeque, time::Duration};
 use world::Timestamp;
 
@@ -15,6 +18,13 @@ const COOLDOWN_S: i32 = 300;
 
 /// A figure of each of the last minutes, the newest last; none where there was none.
 pub(crate) type Series = VecDeque<Option<f64>>;
+
+/// A policy that tracks, and its figures.
+pub(crate) struct Tracked<'a> {
+    pub(crate) policy: &'a Policy,
+    pub(crate) tracking: &'a TargetTrackingScalingPolicyConfiguration,
+    pub(crate) series: &'a Series,
+}
 
 /// Takes note of a minute.
 pub(crate) fn push(series: &mut Series, figure: Option<f64>) {
@@ -73,7 +83,7 @@ fn want(value: f64, no_scale_in: bool, series: &Series, current: i32) -> Want {
     Want::Stay
 }
 
-fn cooldown(given: Option<i32>, scale: impl Fn(Duration) -> Duration) -> Duration {
+pub(crate) fn cooldown(given: Option<i32>, scale: impl Fn(Duration) -> Duration) -> Duration {
     let seconds = given.unwrap_or(COOLDOWN_S).max(0).unsigned_abs();
     scale(Duration::from_secs(u64::from(seconds)))
 }
@@ -85,23 +95,23 @@ fn cooldown(given: Option<i32>, scale: impl Fn(Duration) -> Duration) -> Duratio
 /// take want that, and then as little as any of them.
 pub(crate) fn decide(
     target: &Target,
-    policies: &[(&Policy, &Series)],
+    policies: &[Tracked],
     current: i32,
     now: Timestamp,
     scale: impl Fn(Duration) -> Duration + Copy,
 ) -> Option<Decision> {
-    let wants: Vec<(&Policy, Want)> = policies
+    let wants: Vec<(&Tracked, Want)> = policies
         .iter()
-        .map(|(policy, series)| {
-            let tracking = &policy.tracking;
+        .map(|tracked| {
+            let tracking = tracked.tracking;
             let no_scale_in = tracking.disable_scale_in == Some(true);
-            (*policy, want(tracking.target_value, no_scale_in, series, current))
+            (tracked, want(tracking.target_value, no_scale_in, tracked.series, current))
         })
         .collect();
-    let outs = wants.iter().filter_map(|(policy, want)| match want {
+    let outs = wants.iter().filter_map(|(Tracked { policy, tracking, .. }, want)| match want {
         // While a policy rests, only what is more than it added last is added.
         Want::Out(to) => {
-            let rest = cooldown(policy.tracking.scale_out_cooldown, scale);
+            let rest = cooldown(tracking.scale_out_cooldown, scale);
             let rests = policy.last_out.is_some_and(|last| now < last.at + rest && *to <= last.to);
             (!rests).then_some((*to, *policy))
         }
@@ -114,16 +124,16 @@ pub(crate) fn decide(
         return allowed.then(|| Decision { to, policy: policy.name.clone(), out: true });
     }
     let taking: Vec<_> =
-        wants.iter().filter(|(p, _)| p.tracking.disable_scale_in != Some(true)).collect();
-    let ins: Option<Vec<(i32, &Policy)>> = taking
+        wants.iter().filter(|(it, _)| it.tracking.disable_scale_in != Some(true)).collect();
+    let ins: Option<Vec<(i32, &Tracked)>> = taking
         .iter()
-        .map(|(policy, want)| match want {
-            Want::In(to) => Some((*to, *policy)),
+        .map(|(tracked, want)| match want {
+            Want::In(to) => Some((*to, *tracked)),
             _ => None,
         })
         .collect();
-    let (to, policy) = ins?.into_iter().max_by_key(|(to, _)| *to)?;
-    let rest = cooldown(policy.tracking.scale_in_cooldown, scale);
+    let (to, Tracked { policy, tracking, .. }) = ins?.into_iter().max_by_key(|(to, _)| *to)?;
+    let rest = cooldown(tracking.scale_in_cooldown, scale);
     let last = policy.last_in.into_iter().chain(policy.last_out).map(|last| last.at).max();
     if last.is_some_and(|last| now < last + rest) {
         return None;
@@ -163,10 +173,11 @@ mod tests {
             resource: "service/c/s".to_owned(),
             name: name.to_owned(),
             id: String::new(),
-            tracking: TargetTrackingScalingPolicyConfiguration {
+            tracking: Some(TargetTrackingScalingPolicyConfiguration {
                 target_value: value,
                 ..Default::default()
-            },
+            }),
+            step: None,
             last_out: None,
             last_in: None,
             created: Timestamp::from_millis(0),
@@ -181,8 +192,21 @@ mod tests {
         Timestamp::from_millis(0) + MINUTE * count
     }
 
+    fn decided(
+        target: &Target,
+        policies: &[(&Policy, &Series)],
+        current: i32,
+        now: Timestamp,
+    ) -> Option<Decision> {
+        let mut tracked = Vec::new();
+        for (policy, series) in policies {
+            tracked.push(Tracked { policy, tracking: policy.tracking.as_ref().unwrap(), series });
+        }
+        decide(target, &tracked, current, now, |d| d)
+    }
+
     fn to(policies: &[(&Policy, &Series)], current: i32, now: Timestamp) -> Option<i32> {
-        decide(&target(1, 100), policies, current, now, |d| d).map(|decision| decision.to)
+        decided(&target(1, 100), policies, current, now).map(|decision| decision.to)
     }
 
     #[test]
@@ -206,13 +230,12 @@ mod tests {
         let (one, other) = (policy("one", 50.0), policy("other", 50.0));
         let now = minutes(100);
         let (high, low) = (series(&[100.0; 15]), series(&[10.0; 15]));
-        let decision =
-            decide(&target(1, 100), &[(&one, &low), (&other, &high)], 10, now, |d| d).unwrap();
+        let decision = decided(&target(1, 100), &[(&one, &low), (&other, &high)], 10, now).unwrap();
         assert_eq!(decision, Decision { to: 20, policy: "other".to_owned(), out: true });
         assert_eq!(to(&[(&one, &low), (&other, &series(&[48.0; 15]))], 10, now), None);
         assert_eq!(to(&[(&one, &low), (&other, &series(&[20.0; 15]))], 10, now), Some(4));
         let mut never = policy("never", 50.0);
-        never.tracking.disable_scale_in = Some(true);
+        never.tracking.as_mut().unwrap().disable_scale_in = Some(true);
         assert_eq!(to(&[(&never, &low)], 10, now), None);
         assert_eq!(to(&[(&one, &low), (&never, &series(&[49.0; 15]))], 10, now), Some(2));
     }
@@ -220,7 +243,7 @@ mod tests {
     #[test]
     fn cooldowns_limits_and_suspensions_hold() {
         let mut half = policy("p", 50.0);
-        half.last_out = Some(Scaling { at: minutes(100), to: 4 });
+        half.last_out = Some(Scaling { at: minutes(100), to: 4, from: 2 });
         let high = series(&[100.0; 3]);
         assert_eq!(
             to(&[(&half, &high)], 2, minutes(104)),
@@ -234,7 +257,7 @@ mod tests {
         assert_eq!(to(&[(&half, &low)], 4, minutes(105)), Some(1));
         let mut narrow = target(3, 5);
         let at = |narrow: &Target, series, current| {
-            decide(narrow, &[(&half, series)], current, minutes(200), |d| d).map(|d| d.to)
+            decided(narrow, &[(&half, series)], current, minutes(200)).map(|d| d.to)
         };
         assert_eq!((at(&narrow, &high, 4), at(&narrow, &low, 4)), (Some(5), Some(3)));
         assert_eq!((at(&narrow, &high, 5), at(&narrow, &low, 3)), (None, None));
@@ -259,13 +282,13 @@ mod tests {
                 for _ in 0..240 {
                     now = now + MINUTE;
                     push(&mut series, Some(load / f64::from(current)));
-                    let decision = decide(&target, &[(&policy, &series)], current, now, |d| d);
+                    let decision = decided(&target, &[(&policy, &series)], current, now);
                     still += 1;
                     if let Some(decision) = decision {
                         prop_assert!((1..=max).contains(&decision.to) && decision.to != current);
                         current = decision.to;
                         still = 0;
-                        let last = Some(Scaling { at: now, to: current });
+                        let last = Some(Scaling { at: now, to: current, from: current });
                         if decision.out { policy.last_out = last } else { policy.last_in = last }
                     }
                 }

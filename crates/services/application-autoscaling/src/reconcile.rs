@@ -8,7 +8,7 @@ use crate::{
     AutoScaling, Usage,
     api::{MetricType, TargetTrackingScalingPolicyConfiguration},
     model::{Activity, ActivityStatus, Policy, Scaling, ScheduledAction, Target},
-    plan::{self, Decision, Series},
+    plan::{self, Decision, Series, Tracked},
     schedule::{self, Schedule},
 };
 use std::{
@@ -121,7 +121,8 @@ impl Driver {
         let cpu = passed.and_then(|passed| cpu(seen, &usage, passed));
         let memory = memory(&usage);
         for policy in &policies {
-            let figure = match metric(&policy.tracking) {
+            let Some(tracking) = &policy.tracking else { continue };
+            let figure = match metric(tracking) {
                 Some((MetricType::ECSServiceAverageCPUUtilization, _)) => cpu,
                 Some((MetricType::ECSServiceAverageMemoryUtilization, _)) => memory,
                 Some((MetricType::ALBRequestCountPerTarget, Some(label))) => {
@@ -133,91 +134,31 @@ impl Driver {
                         (targets > 0).then(|| sent / f64::from(targets))
                     })
                 }
-                _ => None,
+                _ => match &tracking.customized_metric_specification {
+                    Some(metric) => scaled.metric(realm, metric).await,
+                    None => None,
+                },
             };
             plan::push(self.figures.entry(policy.key()).or_default(), figure);
         }
         seen.at = Some(now);
         seen.cpu_ns = usage.iter().map(|copy| (copy.id.clone(), copy.cpu_ns)).collect();
-        let series: Vec<(&Policy, &Series)> = policies
+        let series: Vec<Tracked> = policies
             .iter()
-            .filter_map(|policy| Some((&**policy, self.figures.get(&policy.key())?)))
+            .filter_map(|policy| {
+                let series = self.figures.get(&policy.key())?;
+                Some(Tracked { policy, tracking: policy.tracking.as_ref()?, series })
+            })
             .collect();
         let world = &self.scaling.world;
         let decision =
             plan::decide(target, &series, capacity.desired, now, |time| world.scaled(time));
         match decision {
-            Some(decision) => self.follow_decision(target, decision, now).await,
+            Some(decision) => {
+                self.scaling.carry_out(target, capacity.desired, decision, None).await.map(drop)
+            }
             None => Ok(()),
         }
-    }
-
-    async fn follow_decision(
-        &self,
-        target: &Target,
-        decision: Decision,
-        now: Timestamp,
-    ) -> Result<(), DiskFault> {
-        let Decision { to, policy, out } = decision;
-        let cause = format!(
-            "policy {policy} wants {} capacity: its metric was {} the target value",
-            if out { "more" } else { "less" },
-            if out { "above" } else { "below" }
-        );
-        let began = self.set(target, to, cause).await?;
-        if !began {
-            return Ok(());
-        }
-        let key = Policy::key_of(&target.realm, &target.resource, &policy);
-        let write = self.scaling.store.write(move |tx| {
-            tx.update::<Policy>(&key, |policy| {
-                let last = Some(Scaling { at: now, to });
-                if out {
-                    policy.last_out = last;
-                } else {
-                    policy.last_in = last;
-                }
-            });
-            Ok::<_, DiskFault>(())
-        });
-        write.await
-    }
-
-    /// Wants another number of copies, and takes note of it. Whether that was begun.
-    async fn set(&self, target: &Target, to: i32, cause: String) -> Result<bool, DiskFault> {
-        let set = self.scaling.scaled().set(&target.realm, &target.resource, to).await;
-        let (status, message) = match &set {
-            Ok(()) => (
-                ActivityStatus::InProgress,
-                format!(
-                    "Successfully set desired count to {to}. Waiting for change to be fulfilled by ecs."
-                ),
-            ),
-            Err(reason) => (
-                ActivityStatus::Failed,
-                format!("Failed to set desired count to {to}. Reason: {reason}"),
-            ),
-        };
-        let began = set.is_ok();
-        let now = self.scaling.world.now();
-        let activity = Activity {
-            realm: target.realm.clone(),
-            resource: target.resource.clone(),
-            id: self.scaling.world.uuid(),
-            number: 0,
-            description: format!("Setting desired count to {to}."),
-            cause,
-            status,
-            message,
-            to: Some(to),
-            started: now,
-            ended: (!began).then_some(now),
-        };
-        let write = self.scaling.store.write(move |tx| {
-            note(tx, activity);
-            Ok::<_, DiskFault>(())
-        });
-        write.await.map(|()| began)
     }
 
     /// Runs the scheduled actions that are due.
@@ -275,10 +216,10 @@ impl Driver {
         let Target { min, max, .. } = *limits;
         if capacity.desired < min {
             let cause = format!("minimum capacity was set to {min}");
-            self.set(limits, min, cause).await?;
+            self.scaling.set(limits, min, cause).await?;
         } else if capacity.desired > max {
             let cause = format!("maximum capacity was set to {max}");
-            self.set(limits, max, cause).await?;
+            self.scaling.set(limits, max, cause).await?;
         }
         Ok(())
     }
@@ -317,6 +258,82 @@ impl Driver {
             write.await?;
         }
         Ok(())
+    }
+}
+
+impl AutoScaling {
+    /// Sets the number of copies that a policy wants, for the `cause` or because of what the policy tracks, and takes note
+    /// of it. Whether that was begun.
+    pub(crate) async fn carry_out(
+        &self,
+        target: &Target,
+        from: i32,
+        decision: Decision,
+        cause: Option<String>,
+    ) -> Result<bool, DiskFault> {
+        let Decision { to, policy, out } = decision;
+        let tracked = || {
+            format!(
+                "policy {policy} wants {} capacity: its metric was {} the target value",
+                if out { "more" } else { "less" },
+                if out { "above" } else { "below" }
+            )
+        };
+        let began = self.set(target, to, cause.unwrap_or_else(tracked)).await?;
+        if !began {
+            return Ok(false);
+        }
+        let (key, at) =
+            (Policy::key_of(&target.realm, &target.resource, &policy), self.world.now());
+        let write = self.store.write(move |tx| {
+            tx.update::<Policy>(&key, |policy| {
+                let last = Some(Scaling { at, to, from });
+                if out {
+                    policy.last_out = last;
+                } else {
+                    policy.last_in = last;
+                }
+            });
+            Ok::<_, DiskFault>(())
+        });
+        write.await.map(|()| true)
+    }
+
+    /// Wants another number of copies, and takes note of it. Whether that was begun.
+    async fn set(&self, target: &Target, to: i32, cause: String) -> Result<bool, DiskFault> {
+        let set = self.scaled().set(&target.realm, &target.resource, to).await;
+        let (status, message) = match &set {
+            Ok(()) => (
+                ActivityStatus::InProgress,
+                format!(
+                    "Successfully set desired count to {to}. Waiting for change to be fulfilled by ecs."
+                ),
+            ),
+            Err(reason) => (
+                ActivityStatus::Failed,
+                format!("Failed to set desired count to {to}. Reason: {reason}"),
+            ),
+        };
+        let began = set.is_ok();
+        let now = self.world.now();
+        let activity = Activity {
+            realm: target.realm.clone(),
+            resource: target.resource.clone(),
+            id: self.world.uuid(),
+            number: 0,
+            description: format!("Setting desired count to {to}."),
+            cause,
+            status,
+            message,
+            to: Some(to),
+            started: now,
+            ended: (!began).then_some(now),
+        };
+        let write = self.store.write(move |tx| {
+            note(tx, activity);
+            Ok::<_, DiskFault>(())
+        });
+        write.await.map(|()| began)
     }
 }
 

@@ -18,6 +18,8 @@ use world::Timestamp;
 
 /// The longest wait between two looks.
 const ROUND: Duration = Duration::from_secs(60);
+/// The longest wait when alarms are to be looked at. They are in the same process: asking costs little.
+const ALARMS: Duration = Duration::from_secs(1);
 /// The wait after a disk that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,6 +58,11 @@ pub(crate) async fn drive(service: Arc<CodeDeploy>) {
     }
 }
 
+async fn step(service: &Arc<CodeDeploy>, deployment: &Deployment) -> Result<Flow, Failed> {
+    steps::alarms(service, deployment).await?;
+    steps::step(service, deployment).await
+}
+
 async fn carry(service: &Arc<CodeDeploy>, key: &str) {
     let mut watch = service.store.watch::<Deployment>();
     loop {
@@ -70,10 +77,11 @@ async fn carry(service: &Arc<CodeDeploy>, key: &str) {
                 let stopped = DeploymentStatus::Stopped;
                 end(service, key, stopped, error, rollback, |_| {}).await
             }
-            None => match steps::step(service, &deployment).await {
+            None => match step(service, &deployment).await {
                 Ok(Flow::Wait(most)) => {
+                    let longest = if deployment.alarms().is_some() { ALARMS } else { ROUND };
                     tokio::select! {
-                        () = service.world.sleep(most.clamp(Duration::from_millis(1), ROUND)) => {}
+                        () = service.world.sleep(most.clamp(Duration::from_millis(1), longest)) => {}
                         () = watch.changed() => {}
                     }
                     Ok(())
@@ -191,7 +199,11 @@ async fn fail(service: &CodeDeploy, key: &str, failed: Failed) -> Result<(), Dis
             event.diagnostics = diagnosis;
         }
     };
-    end(service, key, DeploymentStatus::Failed, (code, message), false, diagnose).await
+    let status = match code {
+        ErrorCode::AlarmActive => DeploymentStatus::Stopped,
+        _ => DeploymentStatus::Failed,
+    };
+    end(service, key, status, (code, message), false, diagnose).await
 }
 
 /// Ends a deployment that did not get where it was to get; `last` is the last change of it.

@@ -1,10 +1,10 @@
 //! The durable records of CodeDeploy.
 
 use crate::api::{
-    AutoRollbackConfiguration, BlueGreenDeploymentConfiguration, DeploymentCreator,
-    DeploymentReadyAction, DeploymentStatus, DeploymentStyle, ErrorCode, LastDeploymentInfo,
-    LifecycleErrorCode, LifecycleEventStatus, LoadBalancerInfo, RevisionLocation,
-    TrafficRoutingConfig,
+    AlarmConfiguration, AutoRollbackConfiguration, BlueGreenDeploymentConfiguration,
+    DeploymentCreator, DeploymentReadyAction, DeploymentStatus, DeploymentStyle, ErrorCode,
+    LastDeploymentInfo, LifecycleErrorCode, LifecycleEventStatus, LoadBalancerInfo,
+    RevisionLocation, TrafficRoutingConfig,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +57,9 @@ pub struct Group {
     pub role: String,
     /// When deployments are rolled back by themselves.
     pub rollback: Option<AutoRollbackConfiguration>,
+    /// The alarms that stop deployments.
+    #[serde(default)]
+    pub alarms: Option<AlarmConfiguration>,
     /// Blue and green, with traffic control.
     pub style: DeploymentStyle,
     /// What happens before traffic is shifted, and to what had it before.
@@ -260,6 +263,9 @@ pub struct Deployment {
     pub error: Option<(ErrorCode, String)>,
     /// When it is rolled back by itself.
     pub rollback: Option<AutoRollbackConfiguration>,
+    /// The alarms that stop it, when they are others than its group's.
+    #[serde(default)]
+    pub own_alarms: Option<AlarmConfiguration>,
     /// The deployment that rolled this one back.
     pub rolled_back_by: Option<String>,
     /// The deployment that this one rolls back.
@@ -289,6 +295,17 @@ impl Deployment {
     /// The record's key.
     pub fn key_of(realm: &str, id: &str) -> String {
         format!("{realm}/{id}")
+    }
+
+    /// The names of the alarms that stop it, and whether it goes on when they cannot be looked at. None when none does.
+    pub fn alarms(&self) -> Option<(Vec<String>, bool)> {
+        let given = self.own_alarms.as_ref().or(self.group.alarms.as_ref())?;
+        let names: Vec<_> =
+            given.alarms.iter().flatten().filter_map(|alarm| alarm.name.clone()).collect();
+        // A rollback is not stopped: it ends on what was there before.
+        let watched = given.enabled == Some(true) && self.phase != Phase::Restore;
+        (watched && !names.is_empty())
+            .then(|| (names, given.ignore_poll_alarm_failure == Some(true)))
     }
 
     /// Whether traffic is shifted only when somebody says so.

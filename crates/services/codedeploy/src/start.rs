@@ -111,6 +111,7 @@ pub(crate) fn give_up(
     now: Timestamp,
 ) {
     let reason = match status {
+        _ if error.0 == ErrorCode::AlarmActive => AutoRollbackEvent::DeploymentStopOnAlarm,
         DeploymentStatus::Stopped => AutoRollbackEvent::DeploymentStopOnRequest,
         _ => AutoRollbackEvent::DeploymentFailure,
     };
@@ -185,6 +186,7 @@ pub(crate) fn fresh(
         status: DeploymentStatus::Created,
         error: None,
         rollback: group.rollback.clone(),
+        own_alarms: None,
         rolled_back_by: None,
         rolls_back: None,
         phase: Phase::Prepare,

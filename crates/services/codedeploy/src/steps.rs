@@ -105,6 +105,35 @@ pub(crate) async fn step(
     }
 }
 
+/// Fails when an alarm is on that is to stop the deployment.
+/// <https://docs.aws.amazon.com/codedeploy/latest/userguide/monitoring-create-alarms.html>
+pub(crate) async fn alarms(
+    service: &Arc<CodeDeploy>,
+    deployment: &Deployment,
+) -> Result<(), Failed> {
+    let Some((names, goes_on)) = deployment.alarms() else { return Ok(()) };
+    let work = work(service, deployment)?;
+    let ask = json!({"AlarmNames": names, "StateValue": "ALARM"});
+    let on = match service.front().call(work.context(), "monitoring", "DescribeAlarms", ask).await {
+        Ok(on) => on,
+        Err(_) if goes_on => return Ok(()),
+        Err(fault) => return Err(Failed::of(ErrorCode::InternalError, &fault)),
+    };
+    let on = on["MetricAlarms"].as_array().into_iter().flatten();
+    let on: Vec<&str> = on.filter_map(|alarm| alarm["AlarmName"].as_str()).collect();
+    match on.is_empty() {
+        true => Ok(()),
+        false => Err(Failed::new(
+            ErrorCode::AlarmActive,
+            format!(
+                "One or more alarms have been activated according to the Amazon CloudWatch metrics you selected, and the \
+                 affected deployments have been stopped. Activated alarms: <{}>",
+                on.join(", ")
+            ),
+        )),
+    }
+}
+
 impl Work<'_> {
     fn region(&self) -> &str {
         self.deployment.realm.split_once('/').map_or("", |(_, region)| region)

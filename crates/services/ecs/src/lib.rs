@@ -29,8 +29,8 @@ pub use overview::{ServiceLine, TaskLine};
 pub use sandbox::{SandboxRequest, SandboxState};
 pub use scaling::TaskUsage;
 pub use surroundings::{
-    EnvironmentFiles, Functions, ImageSources, LogSink, LogSinks, LogTarget, Pending, Secrets,
-    ServeApi, Surroundings,
+    Alarms, AlarmsSeen, EnvironmentFiles, Functions, ImageSources, LogSink, LogSinks, LogTarget,
+    Pending, Secrets, ServeApi, Surroundings,
 };
 
 use ec2::Ec2;

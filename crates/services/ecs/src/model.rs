@@ -14,8 +14,8 @@ pub use cluster::Cluster;
 pub use connect::{Alias, Connect, Endpoint};
 pub use service::{Deployment, Revision, Service, ServiceEvent, ServiceStatus};
 pub use service_deployment::{
-    Breaker, Hook, RevisionInPlay, Rollback, ServiceDeployment, ServiceRevision, Shift, WHOLE,
-    shifts,
+    AlarmsWatched, Breaker, Hook, RevisionInPlay, Rollback, ServiceDeployment, ServiceRevision,
+    Shift, WHOLE, shifts,
 };
 pub use task::{
     Container, ContainerStatus, Health, Interface, LastStatus, Launch, PLATFORM, Reckoned, Sandbox,

@@ -64,6 +64,15 @@ impl Ecs {
             .await
     }
 
+    /// The services that there are: account and region, cluster and name.
+    pub fn service_names(&self) -> Vec<(String, String, String)> {
+        let active = |service: &Arc<Service>| service.status == ServiceStatus::Active;
+        let name = |service: Arc<Service>| {
+            (service.realm.clone(), service.cluster.clone(), service.name.clone())
+        };
+        self.store.read().scan::<Service>().filter(active).map(name).collect()
+    }
+
     /// What the running tasks of a service have used. Those that cannot be measured just now are left out.
     pub async fn task_usage(&self, realm: &str, cluster: &str, name: &str) -> Vec<TaskUsage> {
         let Some(service) = self.active_service(realm, cluster, name) else { return Vec::new() };

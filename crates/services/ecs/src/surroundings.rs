@@ -2,7 +2,7 @@
 //! this crate depends on none of them.
 
 use images::{Reference, Source, registry::Credentials};
-use std::{future::Future, ops::Range, pin::Pin, sync::Arc};
+use std::{future::Future, ops::Range, pin::Pin, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use wire::{Peer, Principal};
 
@@ -97,6 +97,21 @@ pub trait Functions: Send + Sync + 'static {
     ) -> Pending<'a, Result<String, (bool, String)>>;
 }
 
+/// How alarms are.
+#[derive(Clone, Debug, Default)]
+pub struct AlarmsSeen {
+    /// The names of those that are on.
+    pub on: Vec<String>,
+    /// How long the slowest of them takes until it is on, when there is cause.
+    pub takes: Duration,
+}
+
+/// What watches services.
+pub trait Alarms: Send + Sync + 'static {
+    /// How the alarms of these names are; those that do not exist are not on.
+    fn look(&self, realm: &str, names: &[String]) -> AlarmsSeen;
+}
+
 /// Serves a task's connection to the API.
 pub type ServeApi = Arc<dyn Fn(TcpStream, Peer) -> Pending<'static, ()> + Send + Sync>;
 
@@ -113,6 +128,8 @@ pub struct Surroundings {
     pub logs: Arc<dyn LogSinks>,
     /// What runs functions.
     pub functions: Arc<dyn Functions>,
+    /// What watches services.
+    pub alarms: Arc<dyn Alarms>,
     /// Serves a task's connection to the API.
     pub api: ServeApi,
 }

@@ -2,13 +2,16 @@
 
 use crate::{
     ElbV2,
+    api::LoadBalancerTypeEnum,
     model::{LoadBalancer, Target, TargetGroup},
+    ops::groups_of,
     plane::{self, BalancerFigures, GroupFigures},
 };
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
+use store::Snapshot;
 
 /// What the data plane said last, and how many requests there were before it began.
 #[derive(Default)]
@@ -53,7 +56,67 @@ impl Figures {
     }
 }
 
+/// A load balancer and what passed through it so far.
+pub struct Measured {
+    /// `account/region`.
+    pub realm: String,
+    /// `app/NAME/ID`, or `net/NAME/ID`.
+    pub path: String,
+    /// Whether it is an Application Load Balancer, not a Network Load Balancer.
+    pub application: bool,
+    /// What passed through it.
+    pub figures: BalancerFigures,
+    /// The target groups that it sends to.
+    pub groups: Vec<MeasuredGroup>,
+}
+
+/// A target group and what was sent to it so far.
+pub struct MeasuredGroup {
+    /// `targetgroup/NAME/ID`.
+    pub path: String,
+    /// What was sent to it.
+    pub figures: GroupFigures,
+    /// How many of its targets are well.
+    pub healthy: usize,
+    /// How many are not.
+    pub unhealthy: usize,
+}
+
 impl ElbV2 {
+    /// What passed through all load balancers so far. Counts begin anew with the data plane.
+    pub fn measured(&self) -> Vec<Measured> {
+        let snapshot = self.store.read();
+        let measured = |balancer: Arc<LoadBalancer>| {
+            let groups = groups_of(&snapshot, &balancer);
+            Measured {
+                realm: balancer.realm.clone(),
+                path: balancer.path(),
+                application: balancer.kind == LoadBalancerTypeEnum::Application,
+                figures: self.figures.of_balancer(&balancer.id),
+                groups: groups.iter().map(|group| self.measured_group(&snapshot, group)).collect(),
+            }
+        };
+        snapshot.scan::<LoadBalancer>().map(measured).collect()
+    }
+
+    fn measured_group(&self, snapshot: &Snapshot, group: &TargetGroup) -> MeasuredGroup {
+        let (mut healthy, mut unhealthy) = (0, 0);
+        for target in snapshot.scan_prefix::<Target>(&format!("{}/{}/", group.realm, group.id)) {
+            let heard = self.health(&group.id, target.ip, target.port);
+            match heard.map(|heard| heard.state).filter(|_| target.draining_since.is_none()) {
+                Some("healthy") => healthy += 1,
+                Some("unhealthy") => unhealthy += 1,
+                _ => {}
+            }
+        }
+        MeasuredGroup {
+            path: format!("targetgroup/{}/{}", group.name, group.id),
+            figures: self.figures.of_group(&group.id),
+            healthy,
+            unhealthy,
+        }
+    }
+
     /// How many requests went to a target group so far, and how many of its targets are well. `label` names it
     /// with a load balancer that sends to it, as CloudWatch's dimensions do: `app/NAME/ID/targetgroup/NAME/ID`.
     /// None when it does not.

@@ -18,6 +18,7 @@ mod reconcile;
 pub mod resources;
 
 pub use balancer::config as plane;
+pub use figures::{Measured, MeasuredGroup};
 pub use health::TargetHealth;
 pub use mesh::Mesh;
 pub use reconcile::{LogBuckets, Setting};

@@ -17,6 +17,7 @@ use crate::{
 };
 use bytes::Bytes;
 use hyper::{HeaderMap, Uri, header::HeaderValue};
+use std::borrow::Cow;
 
 /// How deep a request may nest. AWS's deepest shapes stay far below.
 pub(crate) const MAX_DEPTH: usize = 48;
@@ -112,15 +113,27 @@ impl Protocol {
         request_id: &str,
     ) -> Outgoing {
         let status = fault.status;
+        let codes = spec.map_or(&[][..], |spec| spec.query_codes);
+        let shaped = shape_of(codes, fault);
+        let query_error = || {
+            let who = if status < 500 { "Sender" } else { "Receiver" };
+            let told = HeaderValue::try_from(format!("{};{who}", fault.code)).ok();
+            told.filter(|_| !codes.is_empty()).map(|told| ("x-amzn-query-error", told))
+        };
         let (content_type, headers, body) = match self {
-            Self::Json { .. } => (self.json_type(), vec![], json::fault(fault)),
+            Self::Json { .. } => {
+                (self.json_type(), query_error().into_iter().collect(), json::fault(&shaped))
+            }
             Self::RestJson => {
                 // A code is an identifier, so this cannot fail; were it ever not one, the body has it too.
                 let code = HeaderValue::from_str(&fault.code).ok();
                 let headers = code.map(|code| ("x-amzn-errortype", code)).into_iter().collect();
                 ("application/json", headers, json::fault(fault))
             }
-            Self::Cbor => (cbor::CONTENT_TYPE, vec![cbor::header()], cbor::fault(fault)),
+            Self::Cbor => {
+                let headers = std::iter::once(cbor::header()).chain(query_error()).collect();
+                (cbor::CONTENT_TYPE, headers, cbor::fault(&shaped))
+            }
             Self::Query => (xml::CONTENT_TYPE, vec![], xml::query_fault(spec, fault, request_id)),
             Self::Ec2 => (xml::CONTENT_TYPE, vec![], xml::ec2_fault(fault, request_id)),
         };
@@ -132,5 +145,13 @@ impl Protocol {
             Self::Json { minor: 0 } => "application/x-amz-json-1.0",
             _ => "application/x-amz-json-1.1",
         }
+    }
+}
+
+/// The fault by the name of its shape, where that is not its code.
+fn shape_of<'a>(codes: &[(&'static str, &str)], fault: &'a Fault) -> Cow<'a, Fault> {
+    match codes.iter().find(|(_, code)| *code == fault.code) {
+        Some((shape, _)) => Cow::Owned(Fault { code: Cow::Borrowed(*shape), ..fault.clone() }),
+        None => Cow::Borrowed(fault),
     }
 }

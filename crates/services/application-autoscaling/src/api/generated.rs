@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2016-02-06",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "ValidationException",
     refusal_code: "ValidationException",
 };
@@ -285,10 +286,15 @@ static S_NOTHING: Shape = Shape {
     sensitive: false,
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum AdjustmentType {
+    #[serde(rename = "ChangeInCapacity")]
     ChangeInCapacity,
+    #[serde(rename = "PercentChangeInCapacity")]
     PercentChangeInCapacity,
+    #[serde(rename = "ExactCapacity")]
     ExactCapacity,
 }
 impl AdjustmentType {
@@ -634,10 +640,15 @@ impl IntoValue for ListTagsForResourceResponse {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum MetricAggregationType {
+    #[serde(rename = "Average")]
     Average,
+    #[serde(rename = "Minimum")]
     Minimum,
+    #[serde(rename = "Maximum")]
     Maximum,
 }
 impl MetricAggregationType {
@@ -1886,10 +1897,13 @@ impl IntoValue for ServiceNamespace {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StepAdjustment {
+    #[serde(rename = "MetricIntervalLowerBound", skip_serializing_if = "Option::is_none")]
     pub metric_interval_lower_bound: Option<f64>,
+    #[serde(rename = "MetricIntervalUpperBound", skip_serializing_if = "Option::is_none")]
     pub metric_interval_upper_bound: Option<f64>,
+    #[serde(rename = "ScalingAdjustment")]
     pub scaling_adjustment: i32,
 }
 
@@ -1913,12 +1927,17 @@ impl IntoValue for StepAdjustment {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct StepScalingPolicyConfiguration {
+    #[serde(rename = "AdjustmentType", skip_serializing_if = "Option::is_none")]
     pub adjustment_type: Option<AdjustmentType>,
+    #[serde(rename = "StepAdjustments", skip_serializing_if = "Option::is_none")]
     pub step_adjustments: Option<Vec<StepAdjustment>>,
+    #[serde(rename = "MinAdjustmentMagnitude", skip_serializing_if = "Option::is_none")]
     pub min_adjustment_magnitude: Option<i32>,
+    #[serde(rename = "Cooldown", skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<i32>,
+    #[serde(rename = "MetricAggregationType", skip_serializing_if = "Option::is_none")]
     pub metric_aggregation_type: Option<MetricAggregationType>,
 }
 
@@ -2241,7 +2260,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_METRIC_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Namespace",
@@ -2250,7 +2269,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_METRIC_NAMESPACE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Dimensions",
@@ -2259,7 +2278,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_METRIC_DIMENSIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Statistic",
@@ -2268,7 +2287,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_METRIC_STATISTIC,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Unit",
@@ -2277,7 +2296,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_METRIC_UNIT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Metrics",
@@ -2286,7 +2305,7 @@ static S_CUSTOMIZED_METRIC_SPECIFICATION: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_DATA_QUERIES,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -2855,7 +2874,7 @@ static S_METRIC_DIMENSION: Shape = Shape {
             shape: &S_METRIC_DIMENSION_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Value",
@@ -2864,7 +2883,7 @@ static S_METRIC_DIMENSION: Shape = Shape {
             shape: &S_METRIC_DIMENSION_VALUE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -3596,7 +3615,7 @@ static S_PUT_SCALING_POLICY_REQUEST: Shape = Shape {
             shape: &S_STEP_SCALING_POLICY_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "TargetTrackingScalingPolicyConfiguration",
@@ -4442,7 +4461,7 @@ static S_STEP_ADJUSTMENT: Shape = Shape {
             shape: &S_METRIC_SCALE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "MetricIntervalUpperBound",
@@ -4451,7 +4470,7 @@ static S_STEP_ADJUSTMENT: Shape = Shape {
             shape: &S_METRIC_SCALE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "ScalingAdjustment",
@@ -4460,7 +4479,7 @@ static S_STEP_ADJUSTMENT: Shape = Shape {
             shape: &S_SCALING_ADJUSTMENT,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -4482,7 +4501,7 @@ static S_STEP_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_ADJUSTMENT_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "StepAdjustments",
@@ -4491,7 +4510,7 @@ static S_STEP_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_STEP_ADJUSTMENTS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "MinAdjustmentMagnitude",
@@ -4500,7 +4519,7 @@ static S_STEP_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_MIN_ADJUSTMENT_MAGNITUDE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "Cooldown",
@@ -4509,7 +4528,7 @@ static S_STEP_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_COOLDOWN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "MetricAggregationType",
@@ -4518,7 +4537,7 @@ static S_STEP_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_METRIC_AGGREGATION_TYPE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("step scaling acts on CloudWatch alarms, which are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -4628,7 +4647,7 @@ static S_TARGET_TRACKING_METRIC: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_DIMENSIONS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "MetricName",
@@ -4637,7 +4656,7 @@ static S_TARGET_TRACKING_METRIC: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_NAME,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Namespace",
@@ -4646,7 +4665,7 @@ static S_TARGET_TRACKING_METRIC: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_NAMESPACE,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4672,7 +4691,7 @@ static S_TARGET_TRACKING_METRIC_DATA_QUERY: Shape = Shape {
             shape: &S_EXPRESSION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Id",
@@ -4681,7 +4700,7 @@ static S_TARGET_TRACKING_METRIC_DATA_QUERY: Shape = Shape {
             shape: &S_ID,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Label",
@@ -4690,7 +4709,7 @@ static S_TARGET_TRACKING_METRIC_DATA_QUERY: Shape = Shape {
             shape: &S_XML_STRING,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "MetricStat",
@@ -4699,7 +4718,7 @@ static S_TARGET_TRACKING_METRIC_DATA_QUERY: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_STAT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "ReturnData",
@@ -4708,7 +4727,7 @@ static S_TARGET_TRACKING_METRIC_DATA_QUERY: Shape = Shape {
             shape: &S_RETURN_DATA,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4724,7 +4743,7 @@ static S_TARGET_TRACKING_METRIC_DIMENSION: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_DIMENSION_NAME,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Value",
@@ -4733,7 +4752,7 @@ static S_TARGET_TRACKING_METRIC_DIMENSION: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_DIMENSION_VALUE,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4815,7 +4834,7 @@ static S_TARGET_TRACKING_METRIC_STAT: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Stat",
@@ -4824,7 +4843,7 @@ static S_TARGET_TRACKING_METRIC_STAT: Shape = Shape {
             shape: &S_XML_STRING,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
         Member {
             name: "Unit",
@@ -4833,7 +4852,7 @@ static S_TARGET_TRACKING_METRIC_STAT: Shape = Shape {
             shape: &S_TARGET_TRACKING_METRIC_UNIT,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Refused("metric math is not built"),
         },
     ]),
     constraint: Constraint::NONE,
@@ -4881,7 +4900,7 @@ static S_TARGET_TRACKING_SCALING_POLICY_CONFIGURATION: Shape = Shape {
             shape: &S_CUSTOMIZED_METRIC_SPECIFICATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("metrics of CloudWatch are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "ScaleOutCooldown",

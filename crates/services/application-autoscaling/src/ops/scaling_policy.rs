@@ -28,10 +28,18 @@ fn check(
     if cooldowns.into_iter().flatten().any(|seconds| seconds < 0) {
         return Err(faults::invalid("Cooldown must be greater than or equal to 0"));
     }
-    let metric = tracking.predefined_metric_specification.as_ref();
-    let metric = metric.ok_or_else(|| {
-        faults::invalid("Either a predefined or a customized metric specification must be given")
-    })?;
+    let metric = match (
+        &tracking.predefined_metric_specification,
+        &tracking.customized_metric_specification,
+    ) {
+        (Some(metric), None) => metric,
+        (None, Some(metric)) => return check_metric(metric),
+        _ => {
+            return Err(faults::invalid(
+                "Either a predefined or a customized metric specification must be given",
+            ));
+        }
+    };
     match (metric.predefined_metric_type, &metric.resource_label) {
         (
             MetricType::ECSServiceAverageCPUUtilization
@@ -62,6 +70,53 @@ fn check(
     }
 }
 
+/// Whether a metric of CloudWatch is named whole.
+fn check_metric(metric: &CustomizedMetricSpecification) -> Result<(), Fault> {
+    let named = [&metric.namespace, &metric.metric_name].into_iter().all(Option::is_some);
+    match named && metric.statistic.is_some() {
+        true => Ok(()),
+        false => Err(faults::invalid(
+            "A customized metric specification must have a Namespace, a MetricName and a Statistic",
+        )),
+    }
+}
+
+/// What a policy is to do: it tracks, or waits for alarms.
+type Told =
+    (Option<TargetTrackingScalingPolicyConfiguration>, Option<StepScalingPolicyConfiguration>);
+
+fn told(
+    scaling: &AutoScaling,
+    realm: &str,
+    kind: Option<PolicyType>,
+    (tracking, step): Told,
+) -> Result<Told, Fault> {
+    match (kind, tracking, step) {
+        (Some(PolicyType::PredictiveScaling), _, _) => {
+            Err(faults::invalid("Predictive scaling is not supported for ecs services"))
+        }
+        (Some(PolicyType::TargetTrackingScaling), Some(tracking), None) => {
+            check(scaling, realm, &tracking)?;
+            Ok((Some(tracking), None))
+        }
+        (Some(PolicyType::TargetTrackingScaling), _, _) => Err(faults::invalid(
+            "A policy of the type TargetTrackingScaling must have a TargetTrackingScalingPolicyConfiguration and nothing else",
+        )),
+        // Nothing said is step scaling on AWS; what tracks is taken as it is meant.
+        (None, Some(tracking), None) => {
+            check(scaling, realm, &tracking)?;
+            Ok((Some(tracking), None))
+        }
+        (None | Some(PolicyType::StepScaling), None, Some(step)) => {
+            crate::step::check(&step).map_err(faults::invalid)?;
+            Ok((None, Some(step)))
+        }
+        (None | Some(PolicyType::StepScaling), _, _) => Err(faults::invalid(
+            "A policy of the type StepScaling must have a StepScalingPolicyConfiguration and nothing else",
+        )),
+    }
+}
+
 pub(crate) async fn put_scaling_policy(
     scaling: &AutoScaling,
     ctx: &Context,
@@ -69,28 +124,18 @@ pub(crate) async fn put_scaling_policy(
 ) -> Result<PutScalingPolicyResponse, Fault> {
     authorise(ctx, "PutScalingPolicy")?;
     check_kind(input.service_namespace, Some(input.scalable_dimension))?;
-    match input.policy_type {
-        None | Some(PolicyType::TargetTrackingScaling) => {}
-        Some(PolicyType::StepScaling) => {
-            return Err(faults::invalid(
-                "Neargate does not support StepScaling: step scaling acts on CloudWatch alarms, which are \
-                 not built yet",
-            ));
-        }
-        Some(PolicyType::PredictiveScaling) => {
-            return Err(faults::invalid("Predictive scaling is not supported for ecs services"));
-        }
-    }
-    let tracking = input
-        .target_tracking_scaling_policy_configuration
-        .ok_or_else(|| faults::invalid("TargetTrackingScalingPolicyConfiguration must be given"))?;
-    check(scaling, &ctx.realm(), &tracking)?;
+    let given = (
+        input.target_tracking_scaling_policy_configuration,
+        input.step_scaling_policy_configuration,
+    );
+    let (tracking, step) = told(scaling, &ctx.realm(), input.policy_type, given)?;
     let new = Policy {
         realm: ctx.realm(),
         resource: input.resource_id,
         name: input.policy_name,
         id: scaling.world.uuid(),
         tracking,
+        step,
         last_out: None,
         last_in: None,
         created: ctx.now,
@@ -104,7 +149,12 @@ pub(crate) async fn put_scaling_policy(
             return Err(faults::limit("scaling policies per scalable target", MOST_POLICIES));
         }
         let policy = match known {
-            Some(known) => Policy { tracking: new.tracking, ..Arc::unwrap_or_clone(known) },
+            Some(known) if known.step.is_some() != new.step.is_some() => {
+                return Err(faults::invalid("The type of a scaling policy can't be changed"));
+            }
+            Some(known) => {
+                Policy { tracking: new.tracking, step: new.step, ..Arc::unwrap_or_clone(known) }
+            }
             None => new,
         };
         let arn = policy.arn();
@@ -122,8 +172,12 @@ fn answer(policy: &Policy) -> ScalingPolicy {
         service_namespace: Some(ServiceNamespace::Ecs),
         resource_id: Some(policy.resource.clone()),
         scalable_dimension: Some(ScalableDimension::EcsServiceDesiredCount),
-        policy_type: Some(PolicyType::TargetTrackingScaling),
-        target_tracking_scaling_policy_configuration: Some(policy.tracking.clone()),
+        policy_type: Some(match policy.step.is_some() {
+            true => PolicyType::StepScaling,
+            false => PolicyType::TargetTrackingScaling,
+        }),
+        target_tracking_scaling_policy_configuration: policy.tracking.clone(),
+        step_scaling_policy_configuration: policy.step.clone(),
         alarms: Some(Vec::new()),
         creation_time: Some(policy.created),
         ..ScalingPolicy::default()

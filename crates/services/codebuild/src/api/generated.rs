@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2016-10-06",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "InvalidInputException",
     refusal_code: "InvalidInputException",
 };

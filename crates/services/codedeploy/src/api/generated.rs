@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2014-10-06",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "ValidationException",
     refusal_code: "ValidationException",
 };
@@ -530,8 +531,9 @@ static S_NOTHING: Shape = Shape {
     sensitive: false,
 };
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Alarm {
+    #[serde(rename = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
@@ -547,10 +549,13 @@ impl IntoValue for Alarm {
     }
 }
 
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct AlarmConfiguration {
+    #[serde(rename = "enabled", skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    #[serde(rename = "ignorePollAlarmFailure", skip_serializing_if = "Option::is_none")]
     pub ignore_poll_alarm_failure: Option<bool>,
+    #[serde(rename = "alarms", skip_serializing_if = "Option::is_none")]
     pub alarms: Option<Vec<Alarm>>,
 }
 
@@ -3811,7 +3816,7 @@ static S_ALARM: Shape = Shape {
         shape: &S_ALARM_NAME,
         required: false,
         location: Location::Body,
-        mark: Mark::Refused("there are no CloudWatch alarms yet"),
+        mark: Mark::Honoured,
     }]),
     constraint: Constraint::NONE,
     sensitive: false,
@@ -3826,7 +3831,7 @@ static S_ALARM_CONFIGURATION: Shape = Shape {
             shape: &S_BOOLEAN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "ignorePollAlarmFailure",
@@ -3835,7 +3840,7 @@ static S_ALARM_CONFIGURATION: Shape = Shape {
             shape: &S_BOOLEAN,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "alarms",
@@ -3844,7 +3849,7 @@ static S_ALARM_CONFIGURATION: Shape = Shape {
             shape: &S_ALARM_LIST,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -4514,7 +4519,7 @@ static S_CREATE_DEPLOYMENT_GROUP_INPUT: Shape = Shape {
             shape: &S_ALARM_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "autoRollbackConfiguration",
@@ -4724,7 +4729,7 @@ static S_CREATE_DEPLOYMENT_INPUT: Shape = Shape {
             shape: &S_ALARM_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -8182,7 +8187,7 @@ static S_UPDATE_DEPLOYMENT_GROUP_INPUT: Shape = Shape {
             shape: &S_ALARM_CONFIGURATION,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("there are no CloudWatch alarms yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "autoRollbackConfiguration",

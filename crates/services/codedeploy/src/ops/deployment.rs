@@ -1,6 +1,6 @@
 //! Deployments.
 
-use super::{PAGE, deployment, group, group::rollback, group_arn};
+use super::{PAGE, deployment, group, group::alarms, group_arn};
 use crate::{
     CodeDeploy,
     api::*,
@@ -40,8 +40,9 @@ pub(crate) async fn create_deployment(
     let mut begun = fresh(&service.world, &group, ctx.now, (config, routing), revision);
     begun.description = input.description;
     if input.auto_rollback_configuration.is_some() {
-        begun.rollback = rollback(input.auto_rollback_configuration)?;
+        begun.rollback = input.auto_rollback_configuration;
     }
+    begun.own_alarms = input.override_alarm_configuration.map(alarms).transpose()?;
     let (id, world) = (begun.id.clone(), service.world.clone());
     service
         .store
@@ -109,6 +110,7 @@ fn info(found: &Deployment) -> DeploymentInfo {
         description: found.description.clone(),
         creator: Some(found.creator),
         auto_rollback_configuration: found.rollback.clone(),
+        override_alarm_configuration: found.own_alarms.clone(),
         rollback_info: rollback,
         deployment_style: Some(found.group.style.clone()),
         instance_termination_wait_time_started: Some(found.phase == Phase::Terminate),

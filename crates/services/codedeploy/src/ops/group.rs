@@ -108,18 +108,36 @@ fn check_service(tx: &Tx, record: &Group) -> Result<(), Fault> {
     }
 }
 
-/// Whether deployments can be rolled back by these.
-pub(crate) fn rollback(
-    given: Option<AutoRollbackConfiguration>,
-) -> Result<Option<AutoRollbackConfiguration>, Fault> {
-    let events = given.iter().flat_map(|given| given.events.iter().flatten());
-    if events.into_iter().any(|event| *event == AutoRollbackEvent::DeploymentStopOnAlarm) {
-        return Err(invalid(
-            "InvalidAutoRollbackConfigException",
-            "Neargate has no CloudWatch alarms yet, so nothing is rolled back by DEPLOYMENT_STOP_ON_ALARM.",
-        ));
+/// The most alarms of a group.
+const MOST_ALARMS: usize = 10;
+
+/// Whether deployments can be stopped by these.
+/// <https://docs.aws.amazon.com/codedeploy/latest/APIReference/API_AlarmConfiguration.html>
+pub(crate) fn alarms(given: AlarmConfiguration) -> Result<AlarmConfiguration, Fault> {
+    let wrong = |why: &str| Err(invalid("InvalidAlarmConfigException", why));
+    let mut names = std::collections::BTreeSet::new();
+    for alarm in given.alarms.iter().flatten() {
+        match alarm.name.as_deref() {
+            Some(name) if name.is_empty() || name.chars().count() > 255 => {
+                return wrong("The name of an alarm must have between 1 and 255 characters.");
+            }
+            Some(name) if !names.insert(name) => {
+                return wrong("An alarm is given more than once.");
+            }
+            Some(_) => {}
+            None => return wrong("The name of an alarm must be specified."),
+        }
     }
-    Ok(given)
+    if given.enabled == Some(true) && names.is_empty() {
+        return wrong("Alarms are enabled, but none is given.");
+    }
+    match names.len() > MOST_ALARMS {
+        true => Err(invalid(
+            "AlarmsLimitExceededException",
+            &format!("A deployment group has {MOST_ALARMS} alarms at most."),
+        )),
+        false => Ok(given),
+    }
 }
 
 pub(crate) async fn create_deployment_group(
@@ -150,7 +168,8 @@ pub(crate) async fn create_deployment_group(
         id: id.clone(),
         config: input.deployment_config_name.unwrap_or_else(|| config::DEFAULT.to_owned()),
         role: input.service_role_arn,
-        rollback: rollback(input.auto_rollback_configuration)?,
+        rollback: input.auto_rollback_configuration,
+        alarms: input.alarm_configuration.map(alarms).transpose()?,
         style: style(input.deployment_style)?,
         blue_green: blue_green(input.blue_green_deployment_configuration)?,
         load_balancer: load_balancer(input.load_balancer_info)?,
@@ -208,7 +227,10 @@ pub(crate) async fn update_deployment_group(
         changed.role = role;
     }
     if let Some(given) = input.auto_rollback_configuration {
-        changed.rollback = rollback(Some(given))?;
+        changed.rollback = Some(given);
+    }
+    if let Some(given) = input.alarm_configuration {
+        changed.alarms = Some(alarms(given)?);
     }
     if let Some(given) = input.deployment_style {
         changed.style = style(Some(given))?;
@@ -254,6 +276,7 @@ pub(crate) async fn get_deployment_group(
             service_role_arn: Some(found.role.clone()),
             target_revision: found.revision.clone(),
             auto_rollback_configuration: found.rollback.clone(),
+            alarm_configuration: found.alarms.clone(),
             deployment_style: Some(found.style.clone()),
             blue_green_deployment_configuration: Some(found.blue_green.clone()),
             load_balancer_info: Some(found.load_balancer.clone()),

@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2016-11-15",
     cbor_name: "",
     family: Family::Ec2,
+    query_codes: &[],
     constraint_code: "InvalidParameterValue",
     refusal_code: "UnsupportedOperation",
 };

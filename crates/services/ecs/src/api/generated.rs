@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2014-11-13",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "InvalidParameterException",
     refusal_code: "InvalidParameterException",
 };
@@ -12448,7 +12449,7 @@ static S_DEPLOYMENT_ALARMS: Shape = Shape {
             shape: &S_STRING_LIST,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "rollback",
@@ -12457,7 +12458,7 @@ static S_DEPLOYMENT_ALARMS: Shape = Shape {
             shape: &S_BOOLEAN,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "enable",
@@ -12466,7 +12467,7 @@ static S_DEPLOYMENT_ALARMS: Shape = Shape {
             shape: &S_BOOLEAN,
             required: true,
             location: Location::Body,
-            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+            mark: Mark::Honoured,
         },
     ]),
     constraint: Constraint::NONE,
@@ -12534,7 +12535,7 @@ static S_DEPLOYMENT_CONFIGURATION: Shape = Shape {
             shape: &S_DEPLOYMENT_ALARMS,
             required: false,
             location: Location::Body,
-            mark: Mark::Refused("CloudWatch alarms are not built yet"),
+            mark: Mark::Honoured,
         },
         Member {
             name: "strategy",

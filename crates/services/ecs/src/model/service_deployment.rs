@@ -3,8 +3,9 @@
 
 use super::{Revision, arn};
 use crate::api::{
-    DeploymentConfiguration, DeploymentLifecycleHookAction, DeploymentLifecycleHookStatus,
-    DeploymentStrategy, ServiceDeploymentLifecycleStage, ServiceDeploymentStatus,
+    DeploymentAlarms, DeploymentConfiguration, DeploymentLifecycleHookAction,
+    DeploymentLifecycleHookStatus, DeploymentStrategy, ServiceDeploymentLifecycleStage,
+    ServiceDeploymentStatus,
 };
 use serde::{Deserialize, Serialize};
 use store::Record;
@@ -40,6 +41,9 @@ pub struct ServiceDeployment {
     pub rollback: Option<Rollback>,
     /// What the circuit breaker counted.
     pub breaker: Breaker,
+    /// What its alarms said.
+    #[serde(default)]
+    pub alarms: AlarmsWatched,
     /// CreateService or UpdateService.
     pub created_at: Timestamp,
     /// When it was first worked on.
@@ -130,6 +134,17 @@ pub struct Breaker {
     pub triggered: bool,
 }
 
+/// What a deployment's alarms said.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AlarmsWatched {
+    /// One was on when it began: none is looked at.
+    pub passed_over: bool,
+    /// Those that ended it.
+    pub triggered: Vec<String>,
+    /// Since when all is in place, and only the alarms are waited for.
+    pub bakes: Option<Timestamp>,
+}
+
 /// The part of an ARN that is a revision's.
 fn digits(deployment: &str) -> &str {
     deployment.rsplit('/').next().unwrap_or_default()
@@ -139,6 +154,12 @@ impl ServiceDeployment {
     /// The record's key.
     pub fn key_of(realm: &str, cluster: &str, service: &str, id: &str) -> String {
         format!("{realm}/{cluster}/{service}/{id}")
+    }
+
+    /// The alarms that end it, if any do.
+    pub fn alarms(&self) -> Option<&DeploymentAlarms> {
+        let alarms = self.configuration.alarms.as_ref()?;
+        (alarms.enable && !alarms.alarm_names.is_empty()).then_some(alarms)
     }
 
     /// Its ARN.

@@ -519,7 +519,7 @@ pub(super) fn service_deployment(
             service_revision_arn: Some(deployment.revision_arn(&rollback.to)),
         }),
         deployment_circuit_breaker: Some(circuit_breaker(deployment)),
-        alarms: None,
+        alarms: Some(alarms(deployment)),
     }
 }
 
@@ -550,6 +550,22 @@ fn circuit_breaker(deployment: &model::ServiceDeployment) -> ServiceDeploymentCi
         status: Some(status),
         failure_count: Some(deployment.breaker.failures),
         threshold: Some(deployment.breaker.threshold),
+    }
+}
+
+fn alarms(deployment: &model::ServiceDeployment) -> ServiceDeploymentAlarms {
+    use ServiceDeploymentRollbackMonitorsStatus::*;
+    let watched = &deployment.alarms;
+    let status = match deployment.alarms().is_some() && !watched.passed_over {
+        false => Disabled,
+        true if !watched.triggered.is_empty() => Triggered,
+        true if deployment.is_ongoing() => Monitoring,
+        true => MonitoringComplete,
+    };
+    ServiceDeploymentAlarms {
+        status: Some(status),
+        alarm_names: deployment.alarms().map(|alarms| alarms.alarm_names.clone()),
+        triggered_alarm_names: (!watched.triggered.is_empty()).then(|| watched.triggered.clone()),
     }
 }
 

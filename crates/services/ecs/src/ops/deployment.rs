@@ -5,8 +5,8 @@ use crate::{
     api::*,
     faults,
     model::{
-        Breaker, Deployment, Revision, RevisionInPlay, Service as Record, ServiceDeployment,
-        ServiceRevision, Shift, TaskDefinition, shifts,
+        AlarmsWatched, Breaker, Deployment, Revision, RevisionInPlay, Service as Record,
+        ServiceDeployment, ServiceRevision, Shift, TaskDefinition, shifts,
     },
 };
 use std::sync::Arc;
@@ -73,11 +73,15 @@ pub(super) fn configuration(
         let message = "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block deployments.";
         return Err(faults::invalid(message));
     }
+    if given.alarms.iter().any(|alarms| alarms.enable && alarms.alarm_names.is_empty()) {
+        return Err(faults::invalid("Deployment alarms are enabled, but alarmNames is empty."));
+    }
     let strategy = given.strategy.or(base.strategy).unwrap_or(DeploymentStrategy::Rolling);
     // What belongs to another strategy than the last one's is not taken over from it.
     let base = if base.strategy == Some(strategy) { base } else { Default::default() };
     let mut configuration = DeploymentConfiguration {
         deployment_circuit_breaker: Some(breaker.unwrap_or(off)),
+        alarms: given.alarms.clone().or(base.alarms.clone()),
         maximum_percent: Some(most),
         minimum_healthy_percent: Some(fewest),
         strategy: Some(strategy),
@@ -440,6 +444,7 @@ pub(crate) fn draft(
         shift: shifting.then_some(shift),
         rollback: None,
         breaker: Breaker { threshold: service.breaker_threshold(), ..Breaker::default() },
+        alarms: AlarmsWatched::default(),
         created_at: now,
         started_at: None,
         finished_at: None,

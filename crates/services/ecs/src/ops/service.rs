@@ -145,11 +145,13 @@ fn check_controlled(
 ) -> Result<(), Fault> {
     let breaker = given.and_then(|given| given.deployment_circuit_breaker.as_ref());
     let breaks = breaker.is_some_and(|breaker| breaker.enable);
+    let alarms = given.and_then(|given| given.alarms.as_ref());
+    let breaks = breaks || alarms.is_some_and(|alarms| alarms.enable);
     let strategy = given.and_then(|given| given.strategy);
     match breaks || strategy.is_some_and(|strategy| strategy != DeploymentStrategy::Rolling) {
         true => Err(faults::invalid(format!(
-            "The deployment circuit breaker and deployment strategies are not for services with the {} deployment \
-             controller.",
+            "The deployment circuit breaker, deployment alarms and deployment strategies are not for services with the \
+             {} deployment controller.",
             controller.as_str()
         ))),
         false => Ok(()),

@@ -9,11 +9,15 @@ pub(super) mod targets;
 use super::chain;
 use crate::{
     Ecs,
-    api::{DeploymentRolloutState, PropagateTags, ServiceDeploymentStatus, TaskStopCode},
+    api::{
+        DeploymentAlarms, DeploymentRolloutState, PropagateTags, ServiceDeploymentStatus,
+        TaskStopCode,
+    },
     model::{
         Service, ServiceDeployment, ServiceRevision, ServiceStatus, Tags, Task, TaskDefinition,
     },
     ops::volumes,
+    surroundings::AlarmsSeen,
     tell::{change_task, put_service, put_task},
 };
 use elbv2::ElbV2;
@@ -25,6 +29,9 @@ use world::{Timestamp, World};
 
 /// How long the driver rests after the disk refused a write.
 const REST: Duration = Duration::from_secs(1);
+
+/// How often a deployment's alarms are looked at. They are in the same process: asking costs little.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Drives all services.
 pub(super) async fn drive(ecs: Arc<Ecs>) {
@@ -64,10 +71,18 @@ async fn round(ecs: &Arc<Ecs>) -> Result<Option<Timestamp>, DiskFault> {
         let now = ecs.world.now();
         let tasks = of_group(&service, snapshot.scan_prefix::<Task>(&prefix_of(&service)));
         let ongoing = ongoing_key(&service).and_then(|key| snapshot.get::<ServiceDeployment>(&key));
+        let alarms = alarms(ecs, ongoing.as_deref());
+        if ongoing
+            .as_ref()
+            .is_some_and(|ongoing| ongoing.is_ongoing() && ongoing.alarms().is_some())
+        {
+            wake_at = [wake_at, Some(now + LOOK)].into_iter().flatten().min();
+        }
         let seen = Seen {
             service: &service,
             ongoing: ongoing.as_deref(),
             tasks: &tasks,
+            alarms: &alarms,
             now,
             scaled: &|wait| ecs.world.scaled(wait),
         };
@@ -85,6 +100,15 @@ async fn round(ecs: &Arc<Ecs>) -> Result<Option<Timestamp>, DiskFault> {
         }
     }
     Ok(wake_at)
+}
+
+/// How the alarms are that a service deployment heeds.
+fn alarms(ecs: &Ecs, ongoing: Option<&ServiceDeployment>) -> AlarmsSeen {
+    let watched = ongoing.and_then(|ongoing| Some((ongoing, ongoing.alarms()?)));
+    let look = |(ongoing, alarms): (&ServiceDeployment, &DeploymentAlarms)| {
+        ecs.surroundings().alarms.look(&ongoing.realm, &alarms.alarm_names)
+    };
+    watched.map(look).unwrap_or_default()
 }
 
 /// Why a plan was not carried out, none of it.
@@ -116,6 +140,7 @@ fn advance(tx: &mut Tx, ecs: &Ecs, key: &str, now: Timestamp) -> Result<(), Undo
         service: &service,
         ongoing: ongoing.as_deref(),
         tasks: &tasks,
+        alarms: &alarms(ecs, ongoing.as_deref()),
         now,
         scaled: &|wait| ecs.world.scaled(wait),
     });

@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2015-10-07",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "ValidationException",
     refusal_code: "ValidationException",
 };

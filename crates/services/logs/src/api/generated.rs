@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2014-03-28",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "InvalidParameterException",
     refusal_code: "InvalidParameterException",
 };

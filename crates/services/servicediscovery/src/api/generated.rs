@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2017-03-14",
     cbor_name: "",
     family: Family::Json,
+    query_codes: &[],
     constraint_code: "InvalidInput",
     refusal_code: "InvalidInput",
 };

@@ -17,6 +17,7 @@ pub static SPEC: ServiceSpec = ServiceSpec {
     api_version: "2010-03-31",
     cbor_name: "",
     family: Family::Query,
+    query_codes: &[],
     constraint_code: "InvalidParameter",
     refusal_code: "InvalidParameter",
 };

@@ -12,6 +12,7 @@ use crate::{
         Controller, Deployment, LastStatus, Launch, Reckoned, Service, ServiceDeployment,
         ServiceStatus, Task, TaskSet, TaskSetStatus,
     },
+    surroundings::AlarmsSeen,
 };
 pub(super) use shift::Traffic;
 use std::{cmp::Reverse, sync::Arc, time::Duration};
@@ -80,6 +81,8 @@ pub(super) struct Seen<'a> {
     /// All of the service's group.
     pub(super) tasks: &'a [Arc<Task>],
     pub(super) now: Timestamp,
+    /// How the alarms are that the service deployment names.
+    pub(super) alarms: &'a AlarmsSeen,
     /// AWS's waiting times as they are here.
     pub(super) scaled: &'a (dyn Fn(Duration) -> Duration + Sync),
 }
@@ -89,6 +92,7 @@ pub(super) fn plan(seen: &Seen) -> Plan {
     let mut round = Round {
         tasks: seen.tasks,
         now: seen.now,
+        alarms: seen.alarms,
         scaled: seen.scaled,
         plan: Plan {
             service: seen.service.clone(),
@@ -108,6 +112,7 @@ pub(super) fn plan(seen: &Seen) -> Plan {
             round.begin();
             round.reckon();
             round.break_circuit();
+            round.heed_alarms();
             round.advance();
             round.stop_unhealthy();
             round.scale_in();
@@ -122,6 +127,7 @@ pub(super) fn plan(seen: &Seen) -> Plan {
 struct Round<'a> {
     tasks: &'a [Arc<Task>],
     now: Timestamp,
+    alarms: &'a AlarmsSeen,
     scaled: &'a (dyn Fn(Duration) -> Duration + Sync),
     plan: Plan,
 }
@@ -430,6 +436,7 @@ impl<'a> Round<'a> {
         };
         let wants: Vec<i32> = ids.iter().enumerate().map(wanted).collect();
         let ripe = self.is_ripe();
+        let baked = !(ripe && living && healthy && alone && starts == 0) || self.has_baked();
         let service = &mut self.plan.service;
         for (deployment, wanted) in service.deployments.iter_mut().zip(wants) {
             if deployment.desired_count != wanted {
@@ -437,7 +444,7 @@ impl<'a> Round<'a> {
             }
         }
         let failed = service.deployments[0].rollout == DeploymentRolloutState::Failed;
-        let steady = ripe && living && healthy && alone && starts == 0 && !failed;
+        let steady = ripe && living && healthy && alone && starts == 0 && !failed && baked;
         // What was superseded before it was in place goes with its last task.
         let mut place = there.iter().enumerate();
         let source = self.plan.ongoing.as_ref().and_then(ServiceDeployment::source);

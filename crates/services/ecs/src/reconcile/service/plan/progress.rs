@@ -3,13 +3,15 @@
 
 use super::Round;
 use crate::{
-    api::{DeploymentRolloutState, ServiceDeploymentStatus},
+    api::{DeploymentAlarms, DeploymentRolloutState, ServiceDeploymentStatus},
     model::{Deployment, LastStatus, RevisionInPlay, Rollback, ServiceDeployment},
 };
 
 /// Why a service deployment went back.
 const BY_BREAKER: &str =
     "Service deployment rolled back because the circuit breaker threshold was exceeded.";
+const BY_ALARM: &str =
+    "Service deployment rolled back because a CloudWatch alarm was in the ALARM state.";
 const BY_REQUEST: &str = "Service deployment rolled back because it was requested.";
 
 impl Round<'_> {
@@ -35,6 +37,9 @@ impl Round<'_> {
                     ongoing.status = ServiceDeploymentStatus::InProgress;
                     ongoing.started_at = Some(now);
                 });
+                // What is wrong before may be what is to be mended.
+                let on = !self.alarms.on.is_empty();
+                self.change_ongoing(|ongoing| ongoing.alarms.passed_over = on);
                 // The one before may have left it anywhere.
                 if self.is_reconciling() {
                     self.return_traffic();
@@ -78,6 +83,49 @@ impl Round<'_> {
             true => self.roll_back(BY_BREAKER, " circuit breaker:"),
             false => self.stop_ongoing("The circuit breaker threshold was exceeded."),
         }
+    }
+
+    /// Alarms that go on fail the deployment, and bring the last good one back.
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-alarm-failure.html>
+    pub(super) fn heed_alarms(&mut self) {
+        let on = self.alarms.on.clone();
+        let Some(alarms) = self.watched().filter(|_| !on.is_empty()) else { return };
+        let rolls_back = alarms.rollback || self.is_shifting();
+        let Some(primary) = self.plan.service.deployments.first_mut() else { return };
+        primary.rollout = DeploymentRolloutState::Failed;
+        primary.reason = "ECS deployment failed: alarm detected.".to_owned();
+        primary.updated_at = self.now;
+        let what = "deployment failed: alarm detected.";
+        self.plan.events.push(format!("(deployment {}) {what}", primary.id));
+        self.change_ongoing(|ongoing| ongoing.alarms.triggered = on);
+        match rolls_back {
+            true => self.roll_back(BY_ALARM, ""),
+            false => self.stop_ongoing("A CloudWatch alarm was in the ALARM state."),
+        }
+    }
+
+    /// The alarms that the deployment heeds now.
+    fn watched(&self) -> Option<&DeploymentAlarms> {
+        let ongoing = self.ongoing().filter(|ongoing| !ongoing.is_going_back())?;
+        ongoing.alarms().filter(|_| !ongoing.alarms.passed_over)
+    }
+
+    /// Whether alarms have had the time to see what is in place now. Strategies that shift traffic have a time of their own
+    /// for that.
+    pub(super) fn has_baked(&mut self) -> bool {
+        if self.watched().is_none() || self.is_shifting() {
+            return true;
+        }
+        let (now, takes) = (self.now, (self.scaled)(self.alarms.takes));
+        let since = self.ongoing().and_then(|ongoing| ongoing.alarms.bakes);
+        if since.is_none() {
+            self.change_ongoing(|ongoing| ongoing.alarms.bakes = Some(now));
+        }
+        let over = since.unwrap_or(now) + takes;
+        if now < over {
+            self.wake(Some(over));
+        }
+        now >= over
     }
 
     /// Brings the revision back that was in place, if there was one. `by` says in the rollout's reason who did.

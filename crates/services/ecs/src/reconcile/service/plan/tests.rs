@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     api::{
         AdvancedConfiguration, AvailabilityZoneRebalancing, AwsVpcConfiguration,
-        CanaryConfiguration, DeploymentCircuitBreaker, DeploymentConfiguration,
+        CanaryConfiguration, DeploymentAlarms, DeploymentCircuitBreaker, DeploymentConfiguration,
         DeploymentLifecycleHook, DeploymentLifecycleHookAction, DeploymentLifecycleHookStage,
         DeploymentLifecycleHookStatus, DeploymentLifecycleHookTimeoutConfiguration,
         DeploymentStrategy, LaunchType, LinearConfiguration, LoadBalancer, NetworkConfiguration,
@@ -35,6 +35,8 @@ struct History {
     events: Vec<String>,
     /// Whether it is behind a load balancer.
     balanced: bool,
+    /// How its alarm is.
+    alarms: AlarmsSeen,
 }
 
 fn network() -> NetworkConfiguration {
@@ -120,6 +122,7 @@ impl History {
             revisions: 1,
             events: Vec::new(),
             balanced: false,
+            alarms: AlarmsSeen { on: Vec::new(), takes: Duration::from_secs(60) },
         };
         history.balanced = history.below(2) == 0;
         let shares = [(100, 200), (50, 100), (0, 100), (50, 200), (100, 150), (0, 200)];
@@ -142,7 +145,11 @@ impl History {
         let strategy = strategies[self.below(4) as usize];
         let hooks = (0..self.below(3)).map(|_| self.hook()).collect();
         let (bake, step, canary) = (minutes(self), minutes(self), minutes(self));
+        let (watched, rollback) = (self.below(2) == 0, self.below(2) == 0);
         let configuration = &mut self.service.configuration;
+        let alarm_names = vec!["alarm".to_owned()];
+        configuration.alarms =
+            watched.then_some(DeploymentAlarms { alarm_names, rollback, enable: true });
         configuration.strategy = Some(strategy);
         if strategy == DeploymentStrategy::Rolling {
             return;
@@ -212,6 +219,7 @@ impl History {
                 service: &service,
                 ongoing: service.ongoing.as_ref().map(|_| &last),
                 tasks: &tasks,
+                alarms: &self.alarms,
                 now: self.now,
                 scaled: &|wait| wait,
             };
@@ -432,8 +440,16 @@ impl History {
             if self.below(25) == 0 {
                 self.wish();
             }
+            if self.service.configuration.alarms.is_some() {
+                match self.below(60) {
+                    0 => self.alarms.on = vec!["alarm".to_owned()],
+                    1..10 => self.alarms.on.clear(),
+                    _ => {}
+                }
+            }
             self.pass(false);
         }
+        self.alarms.on.clear();
         for _ in 0..3000 {
             self.pass(true);
         }
