@@ -131,6 +131,64 @@ def test_a_service_grows_with_its_requests_and_none_fails(scaled):
     scaled.clear("wanted", balancer, group)
 
 
+def measure(cloudwatch, name, value, seconds):
+    at = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=seconds)
+    cloudwatch.put_metric_data(Namespace="Queue", MetricData=[{"MetricName": name, "Value": value, "Timestamp": at}])
+
+
+def test_steps_follow_alarms(scaled):
+    scaled.create("steps", scaled.page("steps"), 1)
+    scaled.scaling.register_scalable_target(**kind("steps"), MinCapacity=1, MaxCapacity=6)
+    cloudwatch = scaled.stack.neargate.client("cloudwatch")
+    steps = [
+        {"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 50.0, "ScalingAdjustment": 1},
+        {"MetricIntervalLowerBound": 50.0, "ScalingAdjustment": 3},
+    ]
+    out = {"AdjustmentType": "ChangeInCapacity", "StepAdjustments": steps, "Cooldown": 1200, "MetricAggregationType": "Maximum"}
+    added = scaled.scaling.put_scaling_policy(**kind("steps"), PolicyName="more", PolicyType="StepScaling", StepScalingPolicyConfiguration=out)
+    less = {"AdjustmentType": "ExactCapacity", "StepAdjustments": [{"MetricIntervalUpperBound": 0.0, "ScalingAdjustment": 1}], "Cooldown": 0}
+    taken = scaled.scaling.put_scaling_policy(**kind("steps"), PolicyName="less", PolicyType="StepScaling", StepScalingPolicyConfiguration=less)
+    alarm = {
+        "Namespace": "Queue", "MetricName": "Waiting", "Statistic": "Maximum", "Period": 60, "EvaluationPeriods": 1, "Threshold": 10.0,
+        "ComparisonOperator": "GreaterThanThreshold",
+    }
+    cloudwatch.put_metric_alarm(AlarmName="waiting", AlarmActions=[added["PolicyARN"]], OKActions=[taken["PolicyARN"]], **alarm)
+    measure(cloudwatch, "Waiting", 20.0, 150)
+    eventually(lambda: desired(scaled, "steps") == 2, "one more")
+    [activity] = eventually(lambda: activities(scaled, "steps"), "it is told")
+    assert activity["Cause"] == "monitor alarm waiting in state ALARM triggered policy more"
+    # The alarm lasts, and is told again; the policy rests, and adds only what is more.
+    measure(cloudwatch, "Waiting", 70.0, 80)
+    eventually(lambda: desired(scaled, "steps") == 4, "three more than before, not than now")
+    eventually(lambda: desired(scaled, "steps") == 6, "it has rested", 60)
+    [policy] = scaled.scaling.describe_scaling_policies(ServiceNamespace="ecs", PolicyNames=["more"])["ScalingPolicies"]
+    assert policy["PolicyType"] == "StepScaling" and policy["StepScalingPolicyConfiguration"] == out
+    # All is well: there is one again.
+    cloudwatch.put_metric_alarm(AlarmName="waiting", AlarmActions=[added["PolicyARN"]], OKActions=[taken["PolicyARN"]], **{**alarm, "Threshold": 100.0})
+    eventually(lambda: desired(scaled, "steps") == 1, "as few as it says")
+    cloudwatch.delete_alarms(AlarmNames=["waiting"])
+    scaled.delete("steps")
+
+
+def test_a_metric_of_ones_own_is_tracked(scaled):
+    scaled.create("own", scaled.page("own"), 1)
+    scaled.scaling.register_scalable_target(**kind("own"), MinCapacity=1, MaxCapacity=3)
+    cloudwatch = scaled.stack.neargate.client("cloudwatch")
+    tracking = {"TargetValue": 10.0, "CustomizedMetricSpecification": {"MetricName": "Depth", "Namespace": "Queue", "Statistic": "Maximum"}}
+    policy = {"PolicyType": "TargetTrackingScaling", "TargetTrackingScalingPolicyConfiguration": tracking}
+    scaled.scaling.put_scaling_policy(**kind("own"), PolicyName="depth", **policy)
+
+    def look():
+        # The last whole minute counts, whichever that is by now.
+        measure(cloudwatch, "Depth", 30.0, 60)
+        return desired(scaled, "own") == 3
+
+    eventually(look, "three times what there is", 60)
+    [found] = scaled.scaling.describe_scaling_policies(ServiceNamespace="ecs", PolicyNames=["depth"])["ScalingPolicies"]
+    assert found["TargetTrackingScalingPolicyConfiguration"] == tracking
+    scaled.delete("own")
+
+
 def test_what_cannot_be(scaled):
     scaling = scaled.scaling
     scaled.create("none", scaled.page("x"), 0)
@@ -158,10 +216,17 @@ def test_what_cannot_be(scaled):
     policy = {"PolicyName": "p", "PolicyType": "TargetTrackingScaling"}
     alb = {"TargetValue": 1.0, "PredefinedMetricSpecification": {"PredefinedMetricType": "ALBRequestCountPerTarget", "ResourceLabel": "app/x/1/targetgroup/y/2"}}
     refused("ValidationException", "names no target group", scaling.put_scaling_policy, **kind("none"), **policy, TargetTrackingScalingPolicyConfiguration=alb)
-    custom = {"TargetValue": 1.0, "CustomizedMetricSpecification": {"MetricName": "m", "Namespace": "n", "Statistic": "Sum"}}
-    refused("ValidationException", "CloudWatch", scaling.put_scaling_policy, **kind("none"), **policy, TargetTrackingScalingPolicyConfiguration=custom)
-    step = {"AdjustmentType": "ChangeInCapacity", "StepAdjustments": [{"ScalingAdjustment": 1}]}
-    refused("ValidationException", "CloudWatch alarms", scaling.put_scaling_policy, **kind("none"), PolicyName="p", PolicyType="StepScaling", StepScalingPolicyConfiguration=step)
+    custom = {"TargetValue": 1.0, "CustomizedMetricSpecification": {"MetricName": "m", "Namespace": "n"}}
+    refused("ValidationException", "a Statistic", scaling.put_scaling_policy, **kind("none"), **policy, TargetTrackingScalingPolicyConfiguration=custom)
+    for words, steps in [
+        ("overlap", [{"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 9.0, "ScalingAdjustment": 1}, {"MetricIntervalLowerBound": 5.0, "ScalingAdjustment": 1}]),
+        ("gap", [{"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 4.0, "ScalingAdjustment": 1}, {"MetricIntervalLowerBound": 5.0, "ScalingAdjustment": 1}]),
+        ("unspecified upper bound", [{"MetricIntervalLowerBound": 0.0, "MetricIntervalUpperBound": 4.0, "ScalingAdjustment": 1}]),
+        ("between 1 and 20", []),
+    ]:
+        step = {"AdjustmentType": "ChangeInCapacity", "StepAdjustments": steps}
+        refused("ValidationException", words, scaling.put_scaling_policy, **kind("none"), PolicyName="p", PolicyType="StepScaling", StepScalingPolicyConfiguration=step)
+    refused("ValidationException", "type StepScaling must", scaling.put_scaling_policy, **kind("none"), PolicyName="p")
     refused("ObjectNotFoundException", "No scaling policy", scaling.delete_scaling_policy, **kind("none"), PolicyName="p")
     status = json.loads(scaled.stack.neargate.cli("--output", "json", "status").stdout)
     assert status["time_scale"] == float(SCALE), "nothing is shortened in silence"

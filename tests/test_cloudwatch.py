@@ -329,7 +329,7 @@ def test_bad_input(cloudwatch):
     with refused("ValidationError", "must be less than"):
         statistics(cloudwatch, "m", since=-3600)
     with refused("MissingParameter", "Statistics"):
-        statistics(cloudwatch, "m", Statistics=[])
+        cloudwatch.get_metric_statistics(Namespace="Shop", MetricName="m", StartTime=ago(60), EndTime=ago(0), Period=60)
     with refused("ValidationError", "metric math is not built"):
         cloudwatch.get_metric_data(MetricDataQueries=[{"Id": "a", "Expression": "1"}], StartTime=ago(60), EndTime=ago(0))
     with refused("InvalidNextToken"):
@@ -423,6 +423,7 @@ def test_services_and_balancers_are_measured(neargate, stack):
         return [point.get(statistic, point.get("ExtendedStatistics", {}).get(statistic)) for point in sorted(points, key=lambda point: point["Timestamp"])]
 
     elb = "AWS/ApplicationELB"
+    eventually(lambda: read(elb, "HealthyHostCount", of_group, "Maximum"), "it is measured", 150)
     with Load(balancer["DNSName"], LISTENER + 8) as load:
         eventually(lambda: read(elb, "RequestCount", of_balancer, "Sum"), "requests are counted", 150)
     assert load.failures == []

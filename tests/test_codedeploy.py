@@ -255,6 +255,63 @@ def test_a_version_that_never_becomes_healthy_is_rolled_back(stack):
     deployed.end()
 
 
+def test_an_alarm_stops_a_deployment_and_brings_the_last_version_back(stack):
+    deployed = Deployed(stack, "alarmed", keep=60, rollback=["DEPLOYMENT_STOP_ON_ALARM"])
+    api, cloudwatch = deployed.api, stack.neargate.client("cloudwatch")
+    for name in ["errors", "others"]:
+        # It is as somebody says: nothing is measured.
+        cloudwatch.put_metric_alarm(
+            AlarmName=name, Namespace="Shop", MetricName=name, Statistic="Sum", Period=60, EvaluationPeriods=1, Threshold=1.0,
+            ComparisonOperator="GreaterThanThreshold", TreatMissingData="ignore",
+        )
+
+    def turn(name, state):
+        cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason="a drill")
+
+    watched = {"enabled": True, "alarms": [{"name": "errors"}, {"name": "not there"}]}
+    api.update_deployment_group(applicationName="alarmed", currentDeploymentGroupName="group", alarmConfiguration=watched)
+    group = api.get_deployment_group(applicationName="alarmed", deploymentGroupName="group")["deploymentGroupInfo"]
+    assert group["alarmConfiguration"] == watched
+    turn("others", "ALARM")
+    canary = {"deploymentConfigName": "CodeDeployDefault.ECSCanary10Percent15Minutes"}
+    with Load(deployed.host, LISTENER, keep_alive=False) as load:
+        id = deployed.begin("two", **canary)
+        eventually(lambda: deployed.weights().get("green") == 10, "the canary is out", 90)
+        turn("errors", "ALARM")
+        stopped = deployed.reaches(id, "Stopped")
+        error = stopped["errorInformation"]
+        assert error["code"] == "ALARM_ACTIVE" and "Activated alarms: <errors>" in error["message"], error
+        deployed.reaches(stopped["rollbackInfo"]["rollbackDeploymentId"], "Succeeded")
+        assert deployed.weights() == {"blue": 100, "green": 0} and deployed.page_at() == "one"
+        # With alarms of its own it does not mind the group's; theirs stop it when all has been shifted, too.
+        own = {"overrideAlarmConfiguration": {"enabled": True, "alarms": [{"name": "others"}]}}
+        turn("others", "OK")
+        id = deployed.begin("three", **own)
+        eventually(lambda: deployed.get(id)["instanceTerminationWaitTimeStarted"], "traffic is shifted", 90)
+        assert deployed.get(id)["overrideAlarmConfiguration"] == own["overrideAlarmConfiguration"] and deployed.page_at() == "three"
+        turn("others", "ALARM")
+        stopped = deployed.reaches(id, "Stopped")
+        deployed.reaches(stopped["rollbackInfo"]["rollbackDeploymentId"], "Succeeded")
+        assert deployed.page_at() == "one"
+    assert load.failures == [], load.failures[:3]
+    # Without permission to look it does not begin, unless that is not to matter.
+    may_not = json.dumps({"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "cloudwatch:DescribeAlarms", "Resource": "*"}]})
+    turn("errors", "OK")
+    stack.iam.put_role_policy(RoleName="code-deploy", PolicyName="blind", PolicyDocument=may_not)
+    try:
+        failed = deployed.reaches(deployed.begin("four"), "Failed")
+        assert failed["errorInformation"]["code"] == "IAM_ROLE_PERMISSIONS", failed["errorInformation"]
+        blind = {"overrideAlarmConfiguration": {**watched, "ignorePollAlarmFailure": True}}
+        id = deployed.begin("four", **blind)
+        eventually(lambda: deployed.get(id)["instanceTerminationWaitTimeStarted"], "traffic is shifted", 90)
+        api.continue_deployment(deploymentId=id, deploymentWaitType="TERMINATION_WAIT")
+        deployed.reaches(id, "Succeeded")
+    finally:
+        stack.iam.delete_role_policy(RoleName="code-deploy", PolicyName="blind")
+    cloudwatch.delete_alarms(AlarmNames=["errors", "others"])
+    deployed.end()
+
+
 def test_bad_input(stack):
     deployed = Deployed(stack, "bad", count=1)
     api, s3 = deployed.api, stack.neargate.client("s3")
@@ -294,8 +351,9 @@ def test_bad_input(stack):
         ("InvalidLoadBalancerInfoException", "pair", {"loadBalancerInfo": {"targetGroupPairInfoList": []}}),
         ("InvalidECSServiceException", "One", {"ecsServices": []}),
         ("DeploymentConfigDoesNotExistException", "nothing", {"deploymentConfigName": "nothing"}),
-        ("ValidationException", "alarms", {"alarmConfiguration": {"enabled": True, "alarms": [{"name": "x"}]}}),
-        ("InvalidAutoRollbackConfigException", "alarms", {"autoRollbackConfiguration": {"enabled": True, "events": ["DEPLOYMENT_STOP_ON_ALARM"]}}),
+        ("InvalidAlarmConfigException", "more than once", {"alarmConfiguration": {"enabled": True, "alarms": [{"name": "x"}, {"name": "x"}]}}),
+        ("InvalidAlarmConfigException", "none is given", {"alarmConfiguration": {"enabled": True}}),
+        ("AlarmsLimitExceededException", "10", {"alarmConfiguration": {"alarms": [{"name": str(n)} for n in range(11)]}}),
         ("ApplicationDoesNotExistException", "nowhere", {"applicationName": "nowhere"}),
     ]:
         with refused(code, says):
@@ -306,10 +364,9 @@ def test_bad_input(stack):
         api.create_application(applicationName="bad", computePlatform="ECS")
     with refused("InvalidComputePlatformException"):
         api.create_application(applicationName="lambda", computePlatform="Lambda")
-    with refused("InvalidAutoRollbackConfigException", "alarms"):
+    with refused("InvalidAlarmConfigException", "must have between 1 and 255"):
         api.create_deployment(
-            applicationName="bad", deploymentGroupName="group", revision=revision,
-            autoRollbackConfiguration={"enabled": True, "events": ["DEPLOYMENT_STOP_ON_ALARM"]},
+            applicationName="bad", deploymentGroupName="group", revision=revision, overrideAlarmConfiguration={"alarms": [{"name": ""}]},
         )
     with refused("DeploymentGroupDoesNotExistException"):
         api.create_deployment(applicationName="bad", deploymentGroupName="nowhere", revision=revision)

@@ -294,6 +294,85 @@ def test_rolling_deployments_have_a_history_too(stack):
     services.delete("rolled")
 
 
+def trouble(cloudwatch):
+    """An alarm that is as somebody says: nothing is measured. It takes an hour to see something, a minute and some here."""
+    cloudwatch.put_metric_alarm(
+        AlarmName="trouble", Namespace="Shop", MetricName="Trouble", Statistic="Sum", Period=300, EvaluationPeriods=12, Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold", TreatMissingData="ignore",
+    )
+
+    def turn(state):
+        cloudwatch.set_alarm_state(AlarmName="trouble", StateValue=state, StateReason="a drill")
+
+    return turn
+
+
+ALARMS = {"alarmNames": ["trouble"], "enable": True, "rollback": True}
+
+
+def test_an_alarm_brings_traffic_back(stack):
+    shifted, turn = Shifted(stack, "alarmed"), trouble(stack.neargate.client("cloudwatch"))
+    canary = {"strategy": "CANARY", "canaryConfiguration": {"canaryPercent": 10.0, "canaryBakeTimeInMinutes": 1440}}
+    shifted.begin("one", 2, **canary, alarms=ALARMS)
+    shifted.reaches("SUCCESSFUL")
+    with Load(shifted.host, LISTENER, keep_alive=False) as load:
+        shifted.update("alarmed", taskDefinition=shifted.page("two"))
+        eventually(lambda: load.bodies == {"one", "two"}, "the canary is out", 90)
+        assert shifted.latest()["alarms"] == {"status": "MONITORING", "alarmNames": ["trouble"]}
+        turn("ALARM")
+        back = shifted.reaches("ROLLBACK_SUCCESSFUL")
+        assert back["alarms"] == {"status": "TRIGGERED", "alarmNames": ["trouble"], "triggeredAlarmNames": ["trouble"]}
+        assert "alarm" in back["statusReason"] and "alarm" in back["rollback"]["reason"]
+        eventually(lambda: fetch(f"http://{shifted.host}:{LISTENER}/") == "one", "all of it is back")
+        told = [event["message"] for event in shifted.describe("alarmed")["events"]]
+        assert any("deployment failed: alarm detected." in text for text in told), told
+    assert load.failures == [], load.failures[:3]
+    with pytest.raises(ClientError, match="alarmNames is empty"):
+        shifted.update("alarmed", deploymentConfiguration={"alarms": {"alarmNames": [], "enable": True, "rollback": True}})
+    shifted.end()
+
+
+def test_a_rolling_deployment_waits_for_its_alarms(stack):
+    rolled, turn = Shifted(stack, "rolled"), trouble(stack.neargate.client("cloudwatch"))
+
+    def in_place(words):
+        pages = lambda: {fetch(f"http://{rolled.host}:{LISTENER}/") for _ in range(8)}
+        eventually(lambda: pages() == {words} and rolled.describe("rolled")["runningCount"] == 2, f"{words} is in place", 90)
+        found = rolled.latest()
+        assert found["status"] == "IN_PROGRESS" and found["alarms"]["status"] == "MONITORING"
+
+    # What is on already may be what is to be mended: it is not looked at.
+    turn("ALARM")
+    rolled.service("rolled", rolled.page("one"), 2, rolled.blue, deploymentConfiguration={"alarms": ALARMS})
+    assert rolled.reaches("SUCCESSFUL")["alarms"]["status"] == "DISABLED"
+    turn("OK")
+    with Load(rolled.host, LISTENER, keep_alive=False) as load:
+        rolled.update("rolled", taskDefinition=rolled.page("two"))
+        in_place("two")
+        turn("ALARM")
+        rolled.reaches("ROLLBACK_SUCCESSFUL")
+        eventually(lambda: fetch(f"http://{rolled.host}:{LISTENER}/") == "one", "the last good one is back")
+        # Without rollback it ends where it is.
+        turn("OK")
+        rolled.update("rolled", taskDefinition=rolled.page("three"), deploymentConfiguration={"alarms": {**ALARMS, "rollback": False}})
+        in_place("three")
+        turn("ALARM")
+        stopped = rolled.reaches("STOPPED")
+        [deployment] = [one for one in rolled.describe("rolled")["deployments"] if one["status"] == "PRIMARY"]
+        assert "ALARM" in stopped["statusReason"] and deployment["rolloutState"] == "FAILED"
+        assert "alarm detected" in deployment["rolloutStateReason"]
+    assert load.failures == [], load.failures[:3]
+    # What is well for as long as the alarm would have taken is in place.
+    turn("OK")
+    stack.neargate.client("cloudwatch").put_metric_alarm(
+        AlarmName="trouble", Namespace="Shop", MetricName="Trouble", Statistic="Sum", Period=60, EvaluationPeriods=1, Threshold=1.0,
+        ComparisonOperator="GreaterThanThreshold", TreatMissingData="ignore",
+    )
+    rolled.update("rolled", taskDefinition=rolled.page("four"), deploymentConfiguration={"alarms": ALARMS})
+    assert rolled.reaches("SUCCESSFUL")["alarms"]["status"] == "MONITORING_COMPLETE"
+    rolled.end()
+
+
 def test_strategies_that_cannot_be(stack):
     shifted = Shifted(stack, "never")
     definition = shifted.page("x")

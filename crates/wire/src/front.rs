@@ -2,6 +2,7 @@
 //! it, say what came of it.
 
 use crate::{
+    compressed::unpacked,
     context::{Context, Identity, Principal},
     fault::Fault,
     protocol::{Incoming, Protocol, action, json, match_path},
@@ -212,6 +213,10 @@ impl Front {
             .verify(&authorization, signed, body, service.spec, peer)
             .map_err(|fault| refuse(fault.fault(family)))?;
         let context = Context { request_id: request_id.to_owned(), ..context };
+        // What is signed is what was sent.
+        let plain =
+            unpacked(&head.headers, body, self.limits.body_bytes, family).map_err(refuse)?;
+        let incoming = Incoming { body: &plain, ..incoming };
         let call = self.named(service, spoken, &incoming, head).map_err(refuse)?;
         let value = protocol.decode(call.operation, &incoming).map_err(refuse)?;
         validate(call.spec, call.operation.input, &value).map_err(refuse)?;

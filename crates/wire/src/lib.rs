@@ -15,6 +15,7 @@
 //! code turns that into the operation's request struct; so adding a protocol touches no service, and
 //! adding a service touches no protocol.
 
+mod compressed;
 mod context;
 mod fault;
 mod front;
