@@ -4,6 +4,7 @@
 //! `SEED` tries one again.
 
 use crate::{CodeDeploy, api::*, model::Deployment, ops};
+use cloudwatch::api as cloudwatch_api;
 use ecs::api::{self as ecs_api, StabilityStatus};
 use elbv2::api as elb_api;
 use iam::Iam;
@@ -296,6 +297,26 @@ fn functions(world: &World, outside: &Shared, house: &Arc<CodeDeploy>, root: &Co
     )
 }
 
+/// An alarm that is on at times, for as long as a look at it.
+fn alarms(world: &World, outside: &Shared) -> Service {
+    use cloudwatch_api::*;
+    wire::Service::new(&SPEC).operation(
+        &OP_DESCRIBE_ALARMS,
+        handler(
+            "cloudwatch:DescribeAlarms",
+            world,
+            outside,
+            |_, world, input: DescribeAlarmsInput| {
+                assert_eq!(input.state_value, Some(StateValue::Alarm));
+                let on = |name| MetricAlarm { alarm_name: Some(name), ..Default::default() };
+                let on = input.alarm_names.into_iter().flatten().map(on);
+                let alarms = if below(world, 300) == 0 { on.collect() } else { Vec::new() };
+                Ok(DescribeAlarmsOutput { metric_alarms: Some(alarms), ..Default::default() })
+            },
+        ),
+    )
+}
+
 /// What a crash ends.
 struct Life {
     world: World,
@@ -322,6 +343,7 @@ fn live(kept: &Kept, world: World, outside: &Shared) -> Life {
         ecs(&world, outside),
         balancer(&world, outside),
         functions(&world, outside, &house, &root),
+        alarms(&world, outside),
     ];
     let front = Arc::new(Front::new(services, Vec::new(), iam, world.clone(), Limits::default()));
     house.start(front.clone());
@@ -378,7 +400,8 @@ impl History {
         let events = match self.below(4) {
             0 => vec![],
             1 => vec!["DEPLOYMENT_FAILURE"],
-            _ => vec!["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_REQUEST"],
+            2 => vec!["DEPLOYMENT_FAILURE", "DEPLOYMENT_STOP_ON_REQUEST"],
+            _ => vec!["DEPLOYMENT_STOP_ON_ALARM", "DEPLOYMENT_STOP_ON_REQUEST"],
         };
         let ready = match self.below(3) {
             0 => json!({"actionOnTimeout": "STOP_DEPLOYMENT", "waitTimeInMinutes": 5}),
@@ -401,6 +424,7 @@ impl History {
             },
             "loadBalancerInfo": {"targetGroupPairInfoList": [pair]},
             "ecsServices": [{"serviceName": "s", "clusterName": "c"}],
+            "alarmConfiguration": {"enabled": self.below(2) == 0, "alarms": [{"name": "alarm"}]},
             "autoRollbackConfiguration": {"enabled": !events.is_empty(), "events": events},
         });
         let Life { front, root, .. } = &self.process.life;
@@ -565,7 +589,11 @@ impl History {
             (DeploymentStatus::Failed | DeploymentStatus::Stopped, None) => {
                 let touched = !last.plan.blue.is_empty();
                 let asked = last.rollback.as_ref().is_some_and(|rollback| {
+                    let alarmed = |(code, _): &(ErrorCode, String)| *code == ErrorCode::AlarmActive;
                     let of = match last.status {
+                        _ if last.error.as_ref().is_some_and(alarmed) => {
+                            AutoRollbackEvent::DeploymentStopOnAlarm
+                        }
                         DeploymentStatus::Failed => AutoRollbackEvent::DeploymentFailure,
                         _ => AutoRollbackEvent::DeploymentStopOnRequest,
                     };
