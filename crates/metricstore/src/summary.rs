@@ -2,7 +2,8 @@
 
 /// The most different values that a distribution tells apart.
 const MOST_VALUES: usize = 160;
-/// How much neighbouring values differ, as a logarithm, when a distribution first becomes too long: one part in a hundred.
+/// How much neighbouring values differ, as a logarithm, when a distribution first becomes too long: one part in a
+/// hundred.
 const FINEST: f64 = 0.01;
 
 /// A summary of values measured in a stretch of time.

@@ -183,8 +183,8 @@ pub struct ServiceSpec {
     pub cbor_name: &'static str,
     /// How its faults are named when no operation of its own answers.
     pub family: Family,
-    /// Of a service that once spoke Query only: its faults' shapes whose names are not their codes, with those. Its faults
-    /// are made with the codes, which its clients know; JSON and CBOR say both.
+    /// Of a service that once spoke Query only: its faults' shapes whose names are not their codes, with those. Its
+    /// faults are made with the codes, which its clients know; JSON and CBOR say both.
     /// <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html#aws-protocols-awsquerycompatible-trait>
     pub query_codes: &'static [(&'static str, &'static str)],
     /// The code for a broken constraint.

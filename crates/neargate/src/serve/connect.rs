@@ -130,7 +130,8 @@ impl Secrets for Stored {
     }
 }
 
-/// What is scaled are ECS services; requests are counted by load balancers, and what else is to be tracked is CloudWatch's.
+/// What is scaled are ECS services; requests are counted by load balancers, and what else is to be tracked is
+/// CloudWatch's.
 pub(super) struct Services {
     pub ecs: Arc<Ecs>,
     pub elb: Arc<ElbV2>,

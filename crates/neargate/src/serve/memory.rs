@@ -11,8 +11,9 @@ pub(super) fn give_back_code() {
         let name = exe.to_string_lossy();
         for (start, length) in maps.lines().filter_map(|line| code(line, &name)) {
             let start = NonNull::<c_void>::without_provenance(start);
-            // SAFETY: the mapping is of this program's file, private, and executable but not writable: no page of it differs
-            // from the file (the linker makes no text relocations), so that each reads the same when it is read again.
+            // SAFETY: the mapping is of this program's file, private, and executable but not writable: no page of it
+            // differs from the file (the linker makes no text relocations), so that each reads the same when it is
+            // read again.
             unsafe { madvise(start, length, MmapAdvise::MADV_DONTNEED) }?;
         }
         Ok(())
@@ -41,7 +42,8 @@ mod tests {
 
     #[test]
     fn only_the_programs_code_is_given_back() {
-        let of = |line| code(line, "/opt/neargate").map(|(start, length)| (start.get(), length));
+        let of =
+            |line: &str| code(line, "/opt/neargate").map(|(start, length)| (start.get(), length));
         let line = "00400000-02c00000 r-xp 00200000 fe:00 123                        /opt/neargate";
         assert_eq!(of(line), Some((0x40_0000, 0x280_0000)));
         assert_eq!(of(&line.replace("r-xp", "r--p")), None);

@@ -262,8 +262,8 @@ impl Driver {
 }
 
 impl AutoScaling {
-    /// Sets the number of copies that a policy wants, for the `cause` or because of what the policy tracks, and takes note
-    /// of it. Whether that was begun.
+    /// Sets the number of copies that a policy wants, for the `cause` or because of what the policy tracks, and takes
+    /// note of it. Whether that was begun.
     pub(crate) async fn carry_out(
         &self,
         target: &Target,

@@ -26,8 +26,8 @@ pub(crate) fn steps(policy: &StepScalingPolicyConfiguration) -> &[StepAdjustment
     policy.step_adjustments.as_deref().unwrap_or_default()
 }
 
-/// Whether a metric that is so far from its threshold is within a step. The bound that is nearer to the threshold belongs to
-/// the step.
+/// Whether a metric that is so far from its threshold is within a step. The bound that is nearer to the threshold
+/// belongs to the step.
 fn holds(step: &StepAdjustment, difference: f64) -> bool {
     let lower = step.metric_interval_lower_bound.unwrap_or(f64::NEG_INFINITY);
     let upper = step.metric_interval_upper_bound.unwrap_or(f64::INFINITY);
@@ -37,8 +37,8 @@ fn holds(step: &StepAdjustment, difference: f64) -> bool {
     }
 }
 
-/// How many copies a policy wants of a service that has `current`, when its metric is so far from its threshold. None when no
-/// step is about that.
+/// How many copies a policy wants of a service that has `current`, when its metric is so far from its threshold. None
+/// when no step is about that.
 fn wants(policy: &StepScalingPolicyConfiguration, current: i32, difference: f64) -> Option<i32> {
     let step = steps(policy).iter().find(|step| holds(step, difference))?;
     let adjustment = step.scaling_adjustment;
@@ -102,13 +102,15 @@ pub(crate) fn check(policy: &StepScalingPolicyConfiguration) -> Result<(), Strin
     let (lowest, highest) = (steps[0].0, steps[steps.len() - 1].1);
     if lowest < 0.0 && lowest.is_finite() {
         return Err(
-            "There must be a step adjustment with an unspecified lower bound for the adjustments with a negative lower bound"
+            "There must be a step adjustment with an unspecified lower bound for the adjustments with a \
+             negative lower bound"
                 .to_owned(),
         );
     }
     if highest > 0.0 && highest.is_finite() {
         return Err(
-            "There must be a step adjustment with an unspecified upper bound for the adjustments with a positive upper bound"
+            "There must be a step adjustment with an unspecified upper bound for the adjustments with a \
+             positive upper bound"
                 .to_owned(),
         );
     }

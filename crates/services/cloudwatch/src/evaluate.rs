@@ -16,7 +16,7 @@ pub(crate) const MORE: u32 = 2;
 
 /// What a missing datapoint counts as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Missing {
+pub enum TreatMissingData {
     /// As missing: without any the state is not known.
     Missing,
     /// As nothing: without any the state stays.
@@ -27,7 +27,7 @@ pub enum Missing {
     NotBreaching,
 }
 
-impl Missing {
+impl TreatMissingData {
     /// By AWS's name.
     pub(crate) fn read(text: &str) -> Option<Self> {
         [Self::Missing, Self::Ignore, Self::Breaching, Self::NotBreaching]
@@ -87,8 +87,8 @@ fn words(comparison: ComparisonOperator) -> &'static str {
     }
 }
 
-/// The state that an alarm is to have; none when it stays as it is. `range` has the figure of each period that is looked at, the newest first, of
-/// those that count and [`MORE`]; `now` is when they were read.
+/// The state that an alarm is to have; none when it stays as it is. `range` has the figure of each period that is
+/// looked at, the newest first, of those that count and [`MORE`]; `now` is when they were read.
 pub(crate) fn evaluate(
     watch: &Watch,
     range: &[Option<Datapoint>],
@@ -103,20 +103,24 @@ pub(crate) fn evaluate(
         |one: &&(usize, Datapoint)| breaches(watch.comparison, one.1.value, watch.threshold);
     let breaching = used.iter().filter(breach).count();
     let filled = count - used.len();
-    let missing = watch.missing.unwrap_or(Missing::Missing);
-    let counted = breaching + if missing == Missing::Breaching { filled } else { 0 };
+    let missing = watch.missing.unwrap_or(TreatMissingData::Missing);
+    let counted = breaching + if missing == TreatMissingData::Breaching { filled } else { 0 };
     let state = if counted >= needed {
         StateValue::Alarm
-    } else if filled == 0 || matches!(missing, Missing::Breaching | Missing::NotBreaching) {
+    } else if filled == 0
+        || matches!(missing, TreatMissingData::Breaching | TreatMissingData::NotBreaching)
+    {
         StateValue::Ok
     } else if used.is_empty() {
-        if missing == Missing::Ignore {
+        if missing == TreatMissingData::Ignore {
             return None;
         }
         StateValue::InsufficientData
     } else if breaching < used.len() {
         StateValue::Ok
-    } else if missing == Missing::Missing && used.last().is_some_and(|(age, _)| *age >= needed) {
+    } else if missing == TreatMissingData::Missing
+        && used.last().is_some_and(|(age, _)| *age >= needed)
+    {
         // Nothing but breaches since long enough: more of them would not say more.
         StateValue::Alarm
     } else {
@@ -148,7 +152,7 @@ fn reason(watch: &Watch, state: StateValue, used: &[Datapoint], filled: usize) -
     }
     if used.is_empty() {
         let treated = match watch.missing {
-            Some(Missing::Breaching) => "Breaching",
+            Some(TreatMissingData::Breaching) => "Breaching",
             _ => "NonBreaching",
         };
         let (periods, missing) = (of(filled, "period"), of(filled, "missing datapoint"));
@@ -175,7 +179,8 @@ fn reason(watch: &Watch, state: StateValue, used: &[Datapoint], filled: usize) -
     let needed = of(needed as usize, "datapoint");
     let not = if alarms { "" } else { "not " };
     format!(
-        "Threshold Crossed: {} out of the last {} datapoints [{}] {} {not}{} the threshold ({}) (minimum {needed} for {} -> {} \
+        "Threshold Crossed: {} out of the last {} datapoints [{}] {} {not}{} the threshold ({}) (minimum \
+         {needed} for {} -> {} \
          transition).",
         telling.len(),
         watch.periods,
@@ -221,7 +226,7 @@ mod tests {
     use crate::metric::Metric;
     use std::time::Duration;
 
-    fn watch(periods: u32, datapoints: u32, missing: Missing) -> Watch {
+    fn watch(periods: u32, datapoints: u32, missing: TreatMissingData) -> Watch {
         Watch {
             description: None,
             acts: true,
@@ -261,7 +266,12 @@ mod tests {
     #[test]
     fn missing_datapoints_are_treated_as_awss_tables_say() {
         use StateValue::{Alarm, InsufficientData, Ok};
-        let ways = [Missing::Missing, Missing::Ignore, Missing::Breaching, Missing::NotBreaching];
+        let ways = [
+            TreatMissingData::Missing,
+            TreatMissingData::Ignore,
+            TreatMissingData::Breaching,
+            TreatMissingData::NotBreaching,
+        ];
         for (datapoints, text, states) in [
             (3, "0-X-X", [Some(Ok); 4]),
             (3, "0----", [Some(Ok); 4]),
@@ -287,9 +297,9 @@ mod tests {
 
     #[test]
     fn a_breach_alone_is_not_enough_before_it_is_old_enough() {
-        assert_eq!(verdict(&watch(3, 3, Missing::Missing), "----X"), None);
+        assert_eq!(verdict(&watch(3, 3, TreatMissingData::Missing), "----X"), None);
         assert_eq!(
-            verdict(&watch(1, 1, Missing::Missing), "--X").unwrap().state,
+            verdict(&watch(1, 1, TreatMissingData::Missing), "--X").unwrap().state,
             StateValue::Alarm
         );
     }
@@ -298,26 +308,29 @@ mod tests {
     fn reasons_are_in_awss_words() {
         let reason = |watch: &Watch, text: &str| verdict(watch, text).unwrap().reason;
         assert_eq!(
-            reason(&watch(1, 1, Missing::Missing), "00X"),
-            "Threshold Crossed: 1 out of the last 1 datapoints [5.0 (01/01/26 00:02:00)] was greater than the threshold \
+            reason(&watch(1, 1, TreatMissingData::Missing), "00X"),
+            "Threshold Crossed: 1 out of the last 1 datapoints [5.0 (01/01/26 00:02:00)] was greater than the \
+             threshold \
              (1.0) (minimum 1 datapoint for OK -> ALARM transition)."
         );
         assert_eq!(
-            reason(&watch(2, 2, Missing::Missing), "00X0"),
+            reason(&watch(2, 2, TreatMissingData::Missing), "00X0"),
             "Threshold Crossed: 1 out of the last 2 datapoints [0.5 (01/01/26 00:03:00)] was not greater than the \
              threshold (1.0) (minimum 1 datapoint for ALARM -> OK transition)."
         );
         assert_eq!(
-            reason(&watch(2, 1, Missing::Missing), "----"),
+            reason(&watch(2, 1, TreatMissingData::Missing), "----"),
             "Insufficient Data: 2 datapoints were unknown."
         );
         assert_eq!(
-            reason(&watch(1, 1, Missing::Breaching), "---"),
-            "Threshold Crossed: no datapoints were received for 1 period and 1 missing datapoint was treated as [Breaching]."
+            reason(&watch(1, 1, TreatMissingData::Breaching), "---"),
+            "Threshold Crossed: no datapoints were received for 1 period and 1 missing datapoint was treated as \
+             [Breaching]."
         );
-        let data: Json =
-            serde_json::from_str(&verdict(&watch(2, 2, Missing::Missing), "00X0").unwrap().data)
-                .unwrap();
+        let data: Json = serde_json::from_str(
+            &verdict(&watch(2, 2, TreatMissingData::Missing), "00X0").unwrap().data,
+        )
+        .unwrap();
         assert_eq!(data["recentDatapoints"], json!([5.0, 0.5]));
         assert_eq!(data["startDate"], "2026-01-01T00:02:00.000+0000");
     }

@@ -108,8 +108,8 @@ impl CloudWatch {
         self.points.put(measured.into_iter().map(point).collect()).await
     }
 
-    /// A statistic of a metric in the last minute that is over; none when nothing was measured. `unit` is the unit to look
-    /// at, or all.
+    /// A statistic of a metric in the last minute that is over; none when nothing was measured. `unit` is the unit to
+    /// look at, or all.
     pub async fn last_minute(
         &self,
         realm: &str,

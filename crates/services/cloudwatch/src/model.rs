@@ -2,7 +2,7 @@
 
 use crate::{
     api::{ComparisonOperator, HistoryItemType, StateValue},
-    evaluate::Missing,
+    evaluate::TreatMissingData,
     metric::Metric,
 };
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,7 @@ pub struct Watch {
     /// How.
     pub comparison: ComparisonOperator,
     /// What a missing datapoint counts as, if it was said.
-    pub missing: Option<Missing>,
+    pub missing: Option<TreatMissingData>,
     /// EvaluateLowSampleCountPercentile, if it was said.
     pub low_sample: Option<String>,
 }

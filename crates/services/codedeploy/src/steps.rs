@@ -126,7 +126,8 @@ pub(crate) async fn alarms(
         false => Err(Failed::new(
             ErrorCode::AlarmActive,
             format!(
-                "One or more alarms have been activated according to the Amazon CloudWatch metrics you selected, and the \
+                "One or more alarms have been activated according to the Amazon CloudWatch metrics you \
+                 selected, and the \
                  affected deployments have been stopped. Activated alarms: <{}>",
                 on.join(", ")
             ),

@@ -100,7 +100,8 @@ fn told(
             Ok((Some(tracking), None))
         }
         (Some(PolicyType::TargetTrackingScaling), _, _) => Err(faults::invalid(
-            "A policy of the type TargetTrackingScaling must have a TargetTrackingScalingPolicyConfiguration and nothing else",
+            "A policy of the type TargetTrackingScaling must have a TargetTrackingScalingPolicyConfiguration \
+             and nothing else",
         )),
         // Nothing said is step scaling on AWS; what tracks is taken as it is meant.
         (None, Some(tracking), None) => {

@@ -4,7 +4,7 @@ use super::{authorise, authorise_alarm, check_text, dimensions, named, page};
 use crate::{
     CloudWatch,
     api::*,
-    evaluate::Missing,
+    evaluate::TreatMissingData,
     faults, metric,
     model::{Alarm, Watch},
     turn::{Turn, note, turn},
@@ -64,7 +64,8 @@ fn check_actions(actions: &[String]) -> Result<(), Fault> {
             ["arn", "aws", "autoscaling", _, _, "scalingPolicy", ..] => true,
             ["arn", _, _, _, _, ..] => {
                 return Err(faults::validation(format!(
-                    "Invalid action {action}: Neargate's alarms tell SNS topics, Lambda functions and scaling policies of \
+                    "Invalid action {action}: Neargate's alarms tell SNS topics, Lambda functions and scaling \
+                     policies of \
                      Application Auto Scaling"
                 )));
             }
@@ -86,7 +87,8 @@ fn check_times(period: i32, periods: i32, datapoints: Option<i32>) -> Result<(),
     let back = i64::from(period) * i64::from(periods);
     if back > if period >= 3600 { 7 * DAY_S } else { DAY_S } {
         return Err(faults::validation(
-            "Metrics cannot be checked across more than a day (EvaluationPeriods * Period must be <= 86400), or seven when \
+            "Metrics cannot be checked across more than a day (EvaluationPeriods * Period must be <= 86400), or \
+             seven when \
              the period is an hour or more.",
         ));
     }
@@ -123,9 +125,10 @@ fn read(input: PutMetricAlarmInput) -> Result<Watch, Fault> {
         return Err(faults::invalid("The value for parameter Threshold must be a finite number"));
     }
     let missing = input.treat_missing_data.map(|text| {
-        Missing::read(&text).ok_or_else(|| {
+        TreatMissingData::read(&text).ok_or_else(|| {
             faults::validation(format!(
-                "Value '{text}' at 'treatMissingData' failed to satisfy constraint: Member must satisfy enum value set: \
+                "Value '{text}' at 'treatMissingData' failed to satisfy constraint: Member must satisfy enum \
+                 value set: \
                  [missing, ignore, breaching, notBreaching]"
             ))
         })

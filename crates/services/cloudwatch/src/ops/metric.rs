@@ -220,7 +220,8 @@ pub(crate) async fn get_metric_statistics(
     let asked = (times.end - times.start).div_euclid(i64::from(period));
     if asked > MOST_DATAPOINTS {
         return Err(faults::combination(format!(
-            "You have requested up to {asked} datapoints, which exceeds the limit of {MOST_DATAPOINTS}. You may reduce the \
+            "You have requested up to {asked} datapoints, which exceeds the limit of {MOST_DATAPOINTS}. You may \
+             reduce the \
              datapoints requested by increasing Period, or decreasing the time range."
         )));
     }
@@ -265,7 +266,8 @@ fn datapoint(
 fn statistic(text: &str) -> Result<metric::Statistic, Fault> {
     metric::Statistic::read(text).ok_or_else(|| {
         faults::invalid(format!(
-            "The value {text} is no statistic that Neargate has: SampleCount, Average, Sum, Minimum, Maximum, p0 to p100"
+            "The value {text} is no statistic that Neargate has: SampleCount, Average, Sum, Minimum, Maximum, \
+             p0 to p100"
         ))
     })
 }

@@ -20,7 +20,7 @@ fn authorise(ctx: &Context, action: &str) -> Result<(), Fault> {
 
 /// Permissions on one alarm.
 fn authorise_alarm(ctx: &Context, action: &str, name: &str) -> Result<(), Fault> {
-    let arn = ctx.arn("cloudwatch", &format!("alarm:{name}"));
+    let arn = ctx.arn("cloudwatch", format!("alarm:{name}"));
     ctx.authorise(&format!("cloudwatch:{action}"), &arn)
 }
 
@@ -28,7 +28,8 @@ fn authorise_alarm(ctx: &Context, action: &str, name: &str) -> Result<(), Fault>
 fn check_text(what: &str, text: &str) -> Result<(), Fault> {
     match text.chars().any(char::is_control) || text.trim().is_empty() {
         true => Err(faults::invalid(format!(
-            "The value {text:?} for parameter {what} is invalid: it must hold something to see, and no control characters"
+            "The value {text:?} for parameter {what} is invalid: it must hold something to see, and no control \
+             characters"
         ))),
         false => Ok(()),
     }
@@ -49,7 +50,8 @@ fn named(
         let ascii = dimension.name.is_ascii() && dimension.value.is_ascii();
         if !ascii || dimension.name.starts_with(':') || dimension.name.contains('=') {
             return Err(faults::invalid(format!(
-                "The dimension {} is invalid: names and values are ASCII, and a name neither begins with ':' nor holds '='",
+                "The dimension {} is invalid: names and values are ASCII, and a name neither begins with ':' \
+                 nor holds '='",
                 dimension.name
             )));
         }

@@ -134,7 +134,7 @@ pub(crate) fn alarms(given: AlarmConfiguration) -> Result<AlarmConfiguration, Fa
     match names.len() > MOST_ALARMS {
         true => Err(invalid(
             "AlarmsLimitExceededException",
-            &format!("A deployment group has {MOST_ALARMS} alarms at most."),
+            format!("A deployment group has {MOST_ALARMS} alarms at most."),
         )),
         false => Ok(given),
     }

@@ -110,8 +110,8 @@ impl Round<'_> {
         ongoing.alarms().filter(|_| !ongoing.alarms.passed_over)
     }
 
-    /// Whether alarms have had the time to see what is in place now. Strategies that shift traffic have a time of their own
-    /// for that.
+    /// Whether alarms have had the time to see what is in place now. Strategies that shift traffic have a time of
+    /// their own for that.
     pub(super) fn has_baked(&mut self) -> bool {
         if self.watched().is_none() || self.is_shifting() {
             return true;
