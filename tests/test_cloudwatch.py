@@ -379,6 +379,80 @@ def test_who_may(plane, cloudwatch):
     cloudwatch.delete_alarms(AlarmNames=["theirs-1"])
 
 
+def test_log_lines_are_counted(plane, cloudwatch):
+    logs, now = plane.client("logs"), int(minute(120).timestamp() * 1000)
+    logs.create_log_group(logGroupName="/shop")
+    logs.create_log_stream(logGroupName="/shop", logStreamName="a")
+
+    def put_filter(name, pattern, metric, value="1", **more):
+        made = {"metricName": metric, "metricNamespace": "Shop", "metricValue": value, **more}
+        logs.put_metric_filter(logGroupName="/shop", filterName=name, filterPattern=pattern, metricTransformations=[made])
+
+    put_filter("errors", "ERROR", "Errors", defaultValue=0.0, unit="Count")
+    put_filter("slow", "{ $.ms > 100 }", "Slow", "$.ms", unit="Milliseconds", dimensions={"Path": "$.path"})
+    lines = ["ERROR: no apples", '{"ms": 120, "path": "/a"}', '{"ms": 80, "path": "/a"}', '{"ms": 300, "path": "/b"}', "ERROR again"]
+    events = [{"timestamp": now + n, "message": line} for n, line in enumerate(lines)]
+    logs.put_log_events(logGroupName="/shop", logStreamName="a", logEvents=events)
+    logs.put_log_events(logGroupName="/shop", logStreamName="a", logEvents=[{"timestamp": now + 60_000, "message": "all is well"}])
+    first, second = statistics(cloudwatch, "Errors")
+    assert (first["Sum"], first["SampleCount"], first["Unit"]) == (2.0, 2.0, "Count")
+    assert (second["Sum"], second["SampleCount"]) == (0.0, 1.0), "nothing is counted as what was said"
+    [a], [b] = (statistics(cloudwatch, "Slow", Dimensions=named(Path=path)) for path in ["/a", "/b"])
+    assert (a["Sum"], b["Sum"], b["Unit"]) == (120.0, 300.0, "Milliseconds")
+    found = logs.describe_metric_filters(logGroupName="/shop")["metricFilters"]
+    assert [one["filterName"] for one in found] == ["errors", "slow"]
+    assert found[0]["metricTransformations"] == [{"metricName": "Errors", "metricNamespace": "Shop", "metricValue": "1", "defaultValue": 0.0, "unit": "Count"}]
+    assert logs.describe_metric_filters(metricName="Slow", metricNamespace="Shop")["metricFilters"] == found[1:]
+    [group] = logs.describe_log_groups(logGroupNamePrefix="/shop")["logGroups"]
+    assert group["metricFilterCount"] == 2
+    tested = logs.test_metric_filter(filterPattern="[code, size > 5]", logEventMessages=["200 7", "200 3", "404 9"])["matches"]
+    assert [(one["eventNumber"], one["extractedValues"]) for one in tested] == [(1, {"$code": "200", "$size": "7"}), (3, {"$code": "404", "$size": "9"})]
+    for words, more in [
+        ("Invalid filter pattern", {"pattern": "[a"}),
+        ("JSON and space-delimited", {"pattern": "ERROR", "value": "$.a"}),
+        ("neither a number nor", {"pattern": "ERROR", "value": "many"}),
+        ("mutually exclusive", {"pattern": "{ $.a = 1 }", "dimensions": {"A": "$.a"}, "defaultValue": 1.0}),
+        ("3 dimensions at most", {"pattern": "{ $.a = 1 }", "dimensions": {str(n): "$.a" for n in range(4)}}),
+    ]:
+        with refused("InvalidParameterException", words):
+            put_filter("bad", metric="m", **more)
+    with refused("ResourceNotFoundException"):
+        logs.delete_metric_filter(logGroupName="/shop", filterName="bad")
+    logs.delete_metric_filter(logGroupName="/shop", filterName="slow")
+    logs.put_log_events(logGroupName="/shop", logStreamName="a", logEvents=[{"timestamp": now, "message": lines[1]}])
+    assert statistics(cloudwatch, "Slow", Dimensions=named(Path="/a")) == [a]
+    logs.delete_log_group(logGroupName="/shop")
+    assert logs.describe_metric_filters()["metricFilters"] == []
+
+
+def test_what_tasks_log_is_counted(neargate, stack):
+    logs, cloudwatch, stacks = neargate.client("logs"), neargate.client("cloudwatch"), Stacks(neargate)
+    name = stacks.name("counted")
+    made = {"MetricName": "Words", "MetricNamespace": "Tasks", "MetricValue": "$size", "Dimensions": [{"Key": "Word", "Value": "$word"}]}
+    properties = {"LogGroupName": {"Ref": "Group"}, "FilterPattern": "[word, size]", "MetricTransformations": [made]}
+    resources = {"Group": {"Type": "AWS::Logs::LogGroup"}, "Filter": {"Type": "AWS::Logs::MetricFilter", "Properties": properties}}
+    stacks.create(name, template(resources, Outputs={"Group": {"Value": {"Ref": "Group"}}}))
+    [group] = [one["OutputValue"] for one in stacks.describe(name)["Outputs"]]
+    options = {"awslogs-group": group, "awslogs-region": "us-east-1", "awslogs-stream-prefix": "t"}
+    counting = stack.container(command="echo apples 3; echo pears 4; echo apples 5", logConfiguration={"logDriver": "awslogs", "options": options})
+    stack.finish(counting)
+
+    def sum_of(word):
+        points = cloudwatch.get_metric_statistics(
+            Namespace="Tasks", MetricName="Words", Dimensions=named(Word=word), StartTime=ago(900), EndTime=ago(-60), Period=60, Statistics=["Sum"]
+        )["Datapoints"]
+        return sum(point["Sum"] for point in points)
+
+    eventually(lambda: (sum_of("apples"), sum_of("pears")) == (8.0, 4.0), "each line counts once")
+    resources["Filter"]["Properties"]["FilterPattern"] = "[word, size > 4]"
+    stacks.update(name, template(resources, Outputs={"Group": {"Value": {"Ref": "Group"}}}))
+    [found] = logs.describe_metric_filters(logGroupName=group)["metricFilters"]
+    assert found["filterPattern"] == "[word, size > 4]"
+    stack.finish(counting)
+    eventually(lambda: (sum_of("apples"), sum_of("pears")) == (13.0, 4.0), "what matches now counts")
+    stacks.delete(name)
+
+
 def test_in_a_stack(plane, cloudwatch):
     stacks = Stacks(plane)
     name = stacks.name("alarms")

@@ -6,6 +6,7 @@ pub mod api {
     mod generated;
     pub use generated::*;
 }
+mod count;
 mod faults;
 pub mod model;
 mod ops;
@@ -15,8 +16,9 @@ mod sink;
 
 pub use sink::{Sink, SinkError};
 
+use cloudwatch::CloudWatch;
 use logstore::LogStore;
-use model::{LogGroup, LogStream};
+use model::{LogGroup, LogStream, MetricFilter};
 use std::sync::Arc;
 use store::{ReadError, Store};
 use wire::Identity;
@@ -28,6 +30,8 @@ pub struct Logs {
     world: World,
     events: LogStore,
     identity: Arc<dyn Identity>,
+    /// Where what filters count is kept.
+    metrics: Arc<CloudWatch>,
 }
 
 impl Logs {
@@ -37,10 +41,12 @@ impl Logs {
         world: World,
         events: LogStore,
         identity: Arc<dyn Identity>,
+        metrics: Arc<CloudWatch>,
     ) -> Result<Arc<Self>, ReadError> {
         store.declare::<LogGroup>()?;
         store.declare::<LogStream>()?;
-        Ok(Arc::new(Self { store, world, events, identity }))
+        store.declare::<MetricFilter>()?;
+        Ok(Arc::new(Self { store, world, events, identity, metrics }))
     }
 
     /// Begins to drop what is older than its group keeps it.

@@ -52,6 +52,54 @@ impl Record for LogGroup {
     }
 }
 
+/// What a metric filter makes of an event.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Transformation {
+    /// The metric's name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// A number, or what names a field of the event: `$.size`, `$size`.
+    pub value: String,
+    /// What a minute counts that has events of which none matches.
+    pub default: Option<f64>,
+    /// Dimensions by name, and what names their fields.
+    pub dimensions: BTreeMap<String, String>,
+    /// The metric's unit.
+    pub unit: String,
+}
+
+/// A metric filter: events that match it are counted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MetricFilter {
+    /// `account/region`.
+    pub realm: String,
+    /// Its group's name.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Which events.
+    pub pattern: String,
+    /// What they count.
+    pub transformation: Transformation,
+    /// PutMetricFilter, the last time.
+    pub created: Timestamp,
+}
+
+impl MetricFilter {
+    /// What the keys of a group's filters begin with.
+    pub fn prefix_of(realm: &str, group: &str) -> String {
+        LogStream::prefix_of(realm, group)
+    }
+}
+
+impl Record for MetricFilter {
+    const TABLE: &'static str = "logs.metric_filter";
+    fn key(&self) -> String {
+        Self::prefix_of(&self.realm, &self.group) + &self.name
+    }
+}
+
 /// A log stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogStream {

@@ -2,7 +2,7 @@
 //! <https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/AWS_Logs.html>
 
 use async_trait::async_trait;
-use resource::{Failure, Properties, Request, ResourceType, State, Types};
+use resource::{Failure, Properties, Request, ResourceType, State, Types, text};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub fn types() -> Types {
     Types {
         schemas: include_str!("api/resource_types.json"),
-        types: vec![Arc::new(LogGroup), Arc::new(LogStream)],
+        types: vec![Arc::new(LogGroup), Arc::new(LogStream), Arc::new(MetricFilter)],
     }
 }
 
@@ -170,5 +170,71 @@ impl ResourceType for LogStream {
         let group = properties.text("LogGroupName").unwrap_or_default();
         let ask = json!({"logGroupName": group, "logStreamName": id});
         request.remove("logs", "DeleteLogStream", ask).await
+    }
+}
+
+struct MetricFilter;
+
+impl MetricFilter {
+    async fn put(request: &Request, name: &str, mut properties: Properties) -> Result<(), Failure> {
+        properties.set("FilterName", name);
+        let mut ask = properties.request();
+        // Templates have dimensions as a list.
+        for made in ask["MetricTransformations"].as_array_mut().into_iter().flatten() {
+            let listed = made["Dimensions"].as_array().cloned();
+            if let Some(listed) = listed {
+                let pair = |one: &Json| (text(&one["Key"]), one["Value"].clone());
+                made["Dimensions"] = listed.iter().map(pair).collect::<Map<_, _>>().into();
+            }
+        }
+        request.call("logs", "PutMetricFilter", ask).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl ResourceType for MetricFilter {
+    fn name(&self) -> &'static str {
+        "AWS::Logs::MetricFilter"
+    }
+
+    async fn create(&self, request: &Request, properties: Properties) -> Result<String, Failure> {
+        let name = properties.text("FilterName").unwrap_or_else(|| request.name(512));
+        Self::put(request, &name, properties).await?;
+        Ok(name)
+    }
+
+    async fn read(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<State, Failure> {
+        let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterNamePrefix": id});
+        let found = request.find("logs", "DescribeMetricFilters", ask).await?;
+        let found = found.iter().flat_map(|found| found["metricFilters"].as_array());
+        Ok(match found.flatten().any(|filter| filter["filterName"] == id) {
+            true => State::ready(json!({})),
+            false => State::Missing,
+        })
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        _: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        Self::put(request, id, new).await
+    }
+
+    async fn delete(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<(), Failure> {
+        let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterName": id});
+        request.remove("logs", "DeleteMetricFilter", ask).await
     }
 }

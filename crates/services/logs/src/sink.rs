@@ -34,6 +34,8 @@ impl From<Fault> for SinkError {
 /// A stream that output is written to.
 pub struct Sink {
     logs: Arc<Logs>,
+    realm: String,
+    group: String,
     stream: String,
 }
 
@@ -67,7 +69,7 @@ impl Logs {
         };
         let known = self.store.read().get::<LogStream>(&LogStream::key_of(realm, group, stream));
         if let Some(known) = known {
-            return Ok(Sink { logs: self.clone(), stream: known.id.clone() });
+            return Ok(self.opened(realm, group, known.id.clone()));
         }
         let made = self.store.write(move |tx| {
             let key = LogStream::key_of(&record.realm, &record.group, &record.name);
@@ -91,7 +93,11 @@ impl Logs {
             tx.put(record);
             Ok::<_, Fault>(id)
         });
-        Ok(Sink { logs: self.clone(), stream: made.await? })
+        Ok(self.opened(realm, group, made.await?))
+    }
+
+    fn opened(self: &Arc<Self>, realm: &str, group: &str, stream: String) -> Sink {
+        Sink { logs: self.clone(), realm: realm.to_owned(), group: group.to_owned(), stream }
     }
 }
 
@@ -119,6 +125,8 @@ impl Sink {
             .collect();
         let range = SourceRange { source: source.to_owned(), start: range.start, end: range.end };
         let kept = self.logs.events.append(&self.stream, &events, Some(range)).await;
-        kept.map(drop).map_err(|error| SinkError::Store(faults::chain(&error)))
+        kept.map_err(|error| SinkError::Store(faults::chain(&error)))?;
+        self.logs.count(&self.realm, &self.group, &events).await;
+        Ok(())
     }
 }

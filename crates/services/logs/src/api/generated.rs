@@ -157,6 +157,54 @@ pub fn service(state: Arc<crate::Logs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_PUT_METRIC_FILTER, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::metric_filter::put_metric_filter(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_METRIC_FILTERS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::metric_filter::describe_metric_filters(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_METRIC_FILTER, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::metric_filter::delete_metric_filter(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_TEST_METRIC_FILTER, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::metric_filter::test_metric_filter(&state, &context, input)
+                        .await
+                        .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_TAG_RESOURCE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -269,6 +317,34 @@ pub static OP_DELETE_LOG_STREAM: wire::Operation = wire::Operation {
     name: "DeleteLogStream",
     input: &S_DELETE_LOG_STREAM_REQUEST,
     output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_METRIC_FILTER: wire::Operation = wire::Operation {
+    name: "PutMetricFilter",
+    input: &S_PUT_METRIC_FILTER_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_METRIC_FILTERS: wire::Operation = wire::Operation {
+    name: "DescribeMetricFilters",
+    input: &S_DESCRIBE_METRIC_FILTERS_REQUEST,
+    output: &S_DESCRIBE_METRIC_FILTERS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_METRIC_FILTER: wire::Operation = wire::Operation {
+    name: "DeleteMetricFilter",
+    input: &S_DELETE_METRIC_FILTER_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_TEST_METRIC_FILTER: wire::Operation = wire::Operation {
+    name: "TestMetricFilter",
+    input: &S_TEST_METRIC_FILTER_REQUEST,
+    output: &S_TEST_METRIC_FILTER_RESPONSE,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -393,6 +469,18 @@ impl FromValue for DeleteLogStreamRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteMetricFilterRequest {
+    pub log_group_name: String,
+    pub filter_name: String,
+}
+
+impl FromValue for DeleteMetricFilterRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { log_group_name: fields.required(0), filter_name: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DeleteRetentionPolicyRequest {
     pub log_group_name: String,
 }
@@ -480,6 +568,44 @@ impl IntoValue for DescribeLogStreamsResponse {
     fn into_value(self) -> Value {
         Value::Structure(vec![
             self.log_streams.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeMetricFiltersRequest {
+    pub log_group_name: Option<String>,
+    pub filter_name_prefix: Option<String>,
+    pub next_token: Option<String>,
+    pub limit: Option<i32>,
+    pub metric_name: Option<String>,
+    pub metric_namespace: Option<String>,
+}
+
+impl FromValue for DescribeMetricFiltersRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            log_group_name: fields.optional(0),
+            filter_name_prefix: fields.optional(1),
+            next_token: fields.optional(2),
+            limit: fields.optional(3),
+            metric_name: fields.optional(4),
+            metric_namespace: fields.optional(5),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeMetricFiltersResponse {
+    pub metric_filters: Option<Vec<MetricFilter>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeMetricFiltersResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.metric_filters.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
         ])
     }
@@ -820,6 +946,86 @@ impl IntoValue for LogStream {
     }
 }
 
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MetricFilter {
+    pub filter_name: Option<String>,
+    pub filter_pattern: Option<String>,
+    pub metric_transformations: Option<Vec<MetricTransformation>>,
+    pub creation_time: Option<i64>,
+    pub log_group_name: Option<String>,
+    pub apply_on_transformed_logs: Option<bool>,
+    pub field_selection_criteria: Option<String>,
+    pub emit_system_field_dimensions: Option<Vec<String>>,
+}
+
+impl IntoValue for MetricFilter {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.filter_name.map(IntoValue::into_value),
+            self.filter_pattern.map(IntoValue::into_value),
+            self.metric_transformations.map(IntoValue::into_value),
+            self.creation_time.map(IntoValue::into_value),
+            self.log_group_name.map(IntoValue::into_value),
+            self.apply_on_transformed_logs.map(IntoValue::into_value),
+            self.field_selection_criteria.map(IntoValue::into_value),
+            self.emit_system_field_dimensions.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MetricFilterMatchRecord {
+    pub event_number: Option<i64>,
+    pub event_message: Option<String>,
+    pub extracted_values: Option<std::collections::BTreeMap<String, String>>,
+}
+
+impl IntoValue for MetricFilterMatchRecord {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.event_number.map(IntoValue::into_value),
+            self.event_message.map(IntoValue::into_value),
+            self.extracted_values.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct MetricTransformation {
+    pub metric_name: String,
+    pub metric_namespace: String,
+    pub metric_value: String,
+    pub default_value: Option<f64>,
+    pub dimensions: Option<std::collections::BTreeMap<String, String>>,
+    pub unit: Option<StandardUnit>,
+}
+
+impl FromValue for MetricTransformation {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            metric_name: fields.required(0),
+            metric_namespace: fields.required(1),
+            metric_value: fields.required(2),
+            default_value: fields.optional(3),
+            dimensions: fields.optional(4),
+            unit: fields.optional(5),
+        }
+    }
+}
+impl IntoValue for MetricTransformation {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            Some(self.metric_name.into_value()),
+            Some(self.metric_namespace.into_value()),
+            Some(self.metric_value.into_value()),
+            self.default_value.map(IntoValue::into_value),
+            self.dimensions.map(IntoValue::into_value),
+            self.unit.map(IntoValue::into_value),
+        ])
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OrderBy {
     LogStreamName,
@@ -905,6 +1111,31 @@ impl IntoValue for PutLogEventsResponse {
 }
 
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutMetricFilterRequest {
+    pub log_group_name: String,
+    pub filter_name: String,
+    pub filter_pattern: String,
+    pub metric_transformations: Vec<MetricTransformation>,
+    pub apply_on_transformed_logs: Option<bool>,
+    pub field_selection_criteria: Option<String>,
+    pub emit_system_field_dimensions: Option<Vec<String>>,
+}
+
+impl FromValue for PutMetricFilterRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            log_group_name: fields.required(0),
+            filter_name: fields.required(1),
+            filter_pattern: fields.required(2),
+            metric_transformations: fields.required(3),
+            apply_on_transformed_logs: fields.optional(4),
+            field_selection_criteria: fields.optional(5),
+            emit_system_field_dimensions: fields.optional(6),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct PutRetentionPolicyRequest {
     pub log_group_name: String,
     pub retention_in_days: i32,
@@ -959,6 +1190,116 @@ impl IntoValue for SearchedLogStream {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StandardUnit {
+    Seconds,
+    Microseconds,
+    Milliseconds,
+    Bytes,
+    Kilobytes,
+    Megabytes,
+    Gigabytes,
+    Terabytes,
+    Bits,
+    Kilobits,
+    Megabits,
+    Gigabits,
+    Terabits,
+    Percent,
+    Count,
+    BytesSecond,
+    KilobytesSecond,
+    MegabytesSecond,
+    GigabytesSecond,
+    TerabytesSecond,
+    BitsSecond,
+    KilobitsSecond,
+    MegabitsSecond,
+    GigabitsSecond,
+    TerabitsSecond,
+    CountSecond,
+    None,
+}
+impl StandardUnit {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Seconds => "Seconds",
+            Self::Microseconds => "Microseconds",
+            Self::Milliseconds => "Milliseconds",
+            Self::Bytes => "Bytes",
+            Self::Kilobytes => "Kilobytes",
+            Self::Megabytes => "Megabytes",
+            Self::Gigabytes => "Gigabytes",
+            Self::Terabytes => "Terabytes",
+            Self::Bits => "Bits",
+            Self::Kilobits => "Kilobits",
+            Self::Megabits => "Megabits",
+            Self::Gigabits => "Gigabits",
+            Self::Terabits => "Terabits",
+            Self::Percent => "Percent",
+            Self::Count => "Count",
+            Self::BytesSecond => "Bytes/Second",
+            Self::KilobytesSecond => "Kilobytes/Second",
+            Self::MegabytesSecond => "Megabytes/Second",
+            Self::GigabytesSecond => "Gigabytes/Second",
+            Self::TerabytesSecond => "Terabytes/Second",
+            Self::BitsSecond => "Bits/Second",
+            Self::KilobitsSecond => "Kilobits/Second",
+            Self::MegabitsSecond => "Megabits/Second",
+            Self::GigabitsSecond => "Gigabits/Second",
+            Self::TerabitsSecond => "Terabits/Second",
+            Self::CountSecond => "Count/Second",
+            Self::None => "None",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "Seconds" => Some(Self::Seconds),
+            "Microseconds" => Some(Self::Microseconds),
+            "Milliseconds" => Some(Self::Milliseconds),
+            "Bytes" => Some(Self::Bytes),
+            "Kilobytes" => Some(Self::Kilobytes),
+            "Megabytes" => Some(Self::Megabytes),
+            "Gigabytes" => Some(Self::Gigabytes),
+            "Terabytes" => Some(Self::Terabytes),
+            "Bits" => Some(Self::Bits),
+            "Kilobits" => Some(Self::Kilobits),
+            "Megabits" => Some(Self::Megabits),
+            "Gigabits" => Some(Self::Gigabits),
+            "Terabits" => Some(Self::Terabits),
+            "Percent" => Some(Self::Percent),
+            "Count" => Some(Self::Count),
+            "Bytes/Second" => Some(Self::BytesSecond),
+            "Kilobytes/Second" => Some(Self::KilobytesSecond),
+            "Megabytes/Second" => Some(Self::MegabytesSecond),
+            "Gigabytes/Second" => Some(Self::GigabytesSecond),
+            "Terabytes/Second" => Some(Self::TerabytesSecond),
+            "Bits/Second" => Some(Self::BitsSecond),
+            "Kilobits/Second" => Some(Self::KilobitsSecond),
+            "Megabits/Second" => Some(Self::MegabitsSecond),
+            "Gigabits/Second" => Some(Self::GigabitsSecond),
+            "Terabits/Second" => Some(Self::TerabitsSecond),
+            "Count/Second" => Some(Self::CountSecond),
+            "None" => Some(Self::None),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for StandardUnit {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for StandardUnit {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct TagResourceRequest {
     pub resource_arn: String,
@@ -971,6 +1312,29 @@ impl FromValue for TagResourceRequest {
         Self { resource_arn: fields.required(0), tags: fields.required(1) }
     }
 }
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestMetricFilterRequest {
+    pub filter_pattern: String,
+    pub log_event_messages: Vec<String>,
+}
+
+impl FromValue for TestMetricFilterRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { filter_pattern: fields.required(0), log_event_messages: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct TestMetricFilterResponse {
+    pub matches: Option<Vec<MetricFilterMatchRecord>>,
+}
+
+impl IntoValue for TestMetricFilterResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![self.matches.map(IntoValue::into_value)])
+    }
+}
+
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct UntagResourceRequest {
     pub resource_arn: String,
@@ -1013,6 +1377,12 @@ static S_AMAZON_RESOURCE_NAME: Shape = Shape {
             &P
         }),
     },
+    sensitive: false,
+};
+static S_APPLY_ON_TRANSFORMED_LOGS: Shape = Shape {
+    name: "ApplyOnTransformedLogs",
+    kind: Kind::Boolean,
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_ARN: Shape = Shape {
@@ -1116,6 +1486,12 @@ static S_DAYS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DEFAULT_VALUE: Shape = Shape {
+    name: "DefaultValue",
+    kind: Kind::Double,
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_DELETE_LOG_GROUP_REQUEST: Shape = Shape {
     name: "DeleteLogGroupRequest",
     kind: Kind::Structure(&[Member {
@@ -1147,6 +1523,31 @@ static S_DELETE_LOG_STREAM_REQUEST: Shape = Shape {
             query: "logStreamName",
             xml: "logStreamName",
             shape: &S_LOG_STREAM_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_METRIC_FILTER_REQUEST: Shape = Shape {
+    name: "DeleteMetricFilterRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
             required: true,
             location: Location::Body,
             mark: Mark::Honoured,
@@ -1392,6 +1793,121 @@ static S_DESCRIBE_LOG_STREAMS_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DESCRIBE_METRIC_FILTERS_REQUEST: Shape = Shape {
+    name: "DescribeMetricFiltersRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterNamePrefix",
+            query: "filterNamePrefix",
+            xml: "filterNamePrefix",
+            shape: &S_FILTER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "limit",
+            query: "limit",
+            xml: "limit",
+            shape: &S_DESCRIBE_LIMIT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricName",
+            query: "metricName",
+            xml: "metricName",
+            shape: &S_METRIC_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricNamespace",
+            query: "metricNamespace",
+            xml: "metricNamespace",
+            shape: &S_METRIC_NAMESPACE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_METRIC_FILTERS_RESPONSE: Shape = Shape {
+    name: "DescribeMetricFiltersResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "metricFilters",
+            query: "metricFilters",
+            xml: "metricFilters",
+            shape: &S_METRIC_FILTERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DIMENSIONS: Shape = Shape {
+    name: "Dimensions",
+    kind: Kind::Map {
+        key: &S_DIMENSIONS_KEY,
+        value: &S_DIMENSIONS_VALUE,
+        names: ("key", "value"),
+        flattened: false,
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DIMENSIONS_KEY: Shape = Shape {
+    name: "DimensionsKey",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: None, max: Some(255), pattern: None },
+    sensitive: false,
+};
+static S_DIMENSIONS_VALUE: Shape = Shape {
+    name: "DimensionsValue",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: None, max: Some(255), pattern: None },
+    sensitive: false,
+};
+static S_EMIT_SYSTEM_FIELDS: Shape = Shape {
+    name: "EmitSystemFields",
+    kind: Kind::List { member: &S_SYSTEM_FIELD, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_ENTITY: Shape = Shape {
     name: "Entity",
     kind: Kind::Structure(&[
@@ -1491,10 +2007,28 @@ static S_EVENT_MESSAGE: Shape = Shape {
     constraint: Constraint { min: Some(1), max: None, pattern: None },
     sensitive: false,
 };
+static S_EVENT_NUMBER: Shape = Shape {
+    name: "EventNumber",
+    kind: Kind::Integer { bits: 64 },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_EVENTS_LIMIT: Shape = Shape {
     name: "EventsLimit",
     kind: Kind::Integer { bits: 32 },
     constraint: Constraint { min: Some(1), max: Some(10000), pattern: None },
+    sensitive: false,
+};
+static S_EXTRACTED_VALUES: Shape = Shape {
+    name: "ExtractedValues",
+    kind: Kind::Map { key: &S_TOKEN, value: &S_VALUE, names: ("key", "value"), flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FIELD_SELECTION_CRITERIA: Shape = Shape {
+    name: "FieldSelectionCriteria",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(0), max: Some(2000), pattern: None },
     sensitive: false,
 };
 static S_FILTER_COUNT: Shape = Shape {
@@ -1641,6 +2175,19 @@ static S_FILTER_LOG_EVENTS_RESPONSE: Shape = Shape {
         },
     ]),
     constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_FILTER_NAME: Shape = Shape {
+    name: "FilterName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: Some(1),
+        max: Some(512),
+        pattern: Some({
+            static P: Pattern = Pattern::new("[^:*]*");
+            &P
+        }),
+    },
     sensitive: false,
 };
 static S_FILTER_PATTERN: Shape = Shape {
@@ -2209,6 +2756,230 @@ static S_LOG_STREAMS: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_METRIC_FILTER: Shape = Shape {
+    name: "MetricFilter",
+    kind: Kind::Structure(&[
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterPattern",
+            query: "filterPattern",
+            xml: "filterPattern",
+            shape: &S_FILTER_PATTERN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricTransformations",
+            query: "metricTransformations",
+            xml: "metricTransformations",
+            shape: &S_METRIC_TRANSFORMATIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "creationTime",
+            query: "creationTime",
+            xml: "creationTime",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "applyOnTransformedLogs",
+            query: "applyOnTransformedLogs",
+            xml: "applyOnTransformedLogs",
+            shape: &S_APPLY_ON_TRANSFORMED_LOGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fieldSelectionCriteria",
+            query: "fieldSelectionCriteria",
+            xml: "fieldSelectionCriteria",
+            shape: &S_FIELD_SELECTION_CRITERIA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "emitSystemFieldDimensions",
+            query: "emitSystemFieldDimensions",
+            xml: "emitSystemFieldDimensions",
+            shape: &S_EMIT_SYSTEM_FIELDS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_METRIC_FILTER_MATCH_RECORD: Shape = Shape {
+    name: "MetricFilterMatchRecord",
+    kind: Kind::Structure(&[
+        Member {
+            name: "eventNumber",
+            query: "eventNumber",
+            xml: "eventNumber",
+            shape: &S_EVENT_NUMBER,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "eventMessage",
+            query: "eventMessage",
+            xml: "eventMessage",
+            shape: &S_EVENT_MESSAGE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "extractedValues",
+            query: "extractedValues",
+            xml: "extractedValues",
+            shape: &S_EXTRACTED_VALUES,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_METRIC_FILTER_MATCHES: Shape = Shape {
+    name: "MetricFilterMatches",
+    kind: Kind::List { member: &S_METRIC_FILTER_MATCH_RECORD, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_METRIC_FILTERS: Shape = Shape {
+    name: "MetricFilters",
+    kind: Kind::List { member: &S_METRIC_FILTER, item: "member", flattened: false },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_METRIC_NAME: Shape = Shape {
+    name: "MetricName",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: None,
+        max: Some(255),
+        pattern: Some({
+            static P: Pattern = Pattern::new("[^:*$]*");
+            &P
+        }),
+    },
+    sensitive: false,
+};
+static S_METRIC_NAMESPACE: Shape = Shape {
+    name: "MetricNamespace",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint {
+        min: None,
+        max: Some(255),
+        pattern: Some({
+            static P: Pattern = Pattern::new("[^:*$]*");
+            &P
+        }),
+    },
+    sensitive: false,
+};
+static S_METRIC_TRANSFORMATION: Shape = Shape {
+    name: "MetricTransformation",
+    kind: Kind::Structure(&[
+        Member {
+            name: "metricName",
+            query: "metricName",
+            xml: "metricName",
+            shape: &S_METRIC_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricNamespace",
+            query: "metricNamespace",
+            xml: "metricNamespace",
+            shape: &S_METRIC_NAMESPACE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricValue",
+            query: "metricValue",
+            xml: "metricValue",
+            shape: &S_METRIC_VALUE,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "defaultValue",
+            query: "defaultValue",
+            xml: "defaultValue",
+            shape: &S_DEFAULT_VALUE,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "dimensions",
+            query: "dimensions",
+            xml: "dimensions",
+            shape: &S_DIMENSIONS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "unit",
+            query: "unit",
+            xml: "unit",
+            shape: &S_STANDARD_UNIT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_METRIC_TRANSFORMATIONS: Shape = Shape {
+    name: "MetricTransformations",
+    kind: Kind::List { member: &S_METRIC_TRANSFORMATION, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(1), pattern: None },
+    sensitive: false,
+};
+static S_METRIC_VALUE: Shape = Shape {
+    name: "MetricValue",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: None, max: Some(100), pattern: None },
+    sensitive: false,
+};
 static S_NEXT_TOKEN: Shape = Shape {
     name: "NextToken",
     kind: Kind::String { values: &[] },
@@ -2347,6 +3118,76 @@ static S_PUT_LOG_EVENTS_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PUT_METRIC_FILTER_REQUEST: Shape = Shape {
+    name: "PutMetricFilterRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterPattern",
+            query: "filterPattern",
+            xml: "filterPattern",
+            shape: &S_FILTER_PATTERN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "metricTransformations",
+            query: "metricTransformations",
+            xml: "metricTransformations",
+            shape: &S_METRIC_TRANSFORMATIONS,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "applyOnTransformedLogs",
+            query: "applyOnTransformedLogs",
+            xml: "applyOnTransformedLogs",
+            shape: &S_APPLY_ON_TRANSFORMED_LOGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("log transformers are not built"),
+        },
+        Member {
+            name: "fieldSelectionCriteria",
+            query: "fieldSelectionCriteria",
+            xml: "fieldSelectionCriteria",
+            shape: &S_FIELD_SELECTION_CRITERIA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("account-wide log groups are not built"),
+        },
+        Member {
+            name: "emitSystemFieldDimensions",
+            query: "emitSystemFieldDimensions",
+            xml: "emitSystemFieldDimensions",
+            shape: &S_EMIT_SYSTEM_FIELDS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("account-wide log groups are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_PUT_RETENTION_POLICY_REQUEST: Shape = Shape {
     name: "PutRetentionPolicyRequest",
     kind: Kind::Structure(&[
@@ -2457,6 +3298,42 @@ static S_SEQUENCE_TOKEN: Shape = Shape {
     constraint: Constraint { min: Some(1), max: None, pattern: None },
     sensitive: false,
 };
+static S_STANDARD_UNIT: Shape = Shape {
+    name: "StandardUnit",
+    kind: Kind::String {
+        values: &[
+            "Seconds",
+            "Microseconds",
+            "Milliseconds",
+            "Bytes",
+            "Kilobytes",
+            "Megabytes",
+            "Gigabytes",
+            "Terabytes",
+            "Bits",
+            "Kilobits",
+            "Megabits",
+            "Gigabits",
+            "Terabits",
+            "Percent",
+            "Count",
+            "Bytes/Second",
+            "Kilobytes/Second",
+            "Megabytes/Second",
+            "Gigabytes/Second",
+            "Terabytes/Second",
+            "Bits/Second",
+            "Kilobits/Second",
+            "Megabits/Second",
+            "Gigabits/Second",
+            "Terabits/Second",
+            "Count/Second",
+            "None",
+        ],
+    },
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_START_FROM_HEAD: Shape = Shape {
     name: "StartFromHead",
     kind: Kind::Boolean,
@@ -2467,6 +3344,12 @@ static S_STORED_BYTES: Shape = Shape {
     name: "StoredBytes",
     kind: Kind::Integer { bits: 64 },
     constraint: Constraint { min: Some(0), max: None, pattern: None },
+    sensitive: false,
+};
+static S_SYSTEM_FIELD: Shape = Shape {
+    name: "SystemField",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_TAG_KEY: Shape = Shape {
@@ -2537,10 +3420,61 @@ static S_TAGS: Shape = Shape {
     constraint: Constraint { min: Some(1), max: Some(50), pattern: None },
     sensitive: false,
 };
+static S_TEST_EVENT_MESSAGES: Shape = Shape {
+    name: "TestEventMessages",
+    kind: Kind::List { member: &S_EVENT_MESSAGE, item: "member", flattened: false },
+    constraint: Constraint { min: Some(1), max: Some(50), pattern: None },
+    sensitive: false,
+};
+static S_TEST_METRIC_FILTER_REQUEST: Shape = Shape {
+    name: "TestMetricFilterRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "filterPattern",
+            query: "filterPattern",
+            xml: "filterPattern",
+            shape: &S_FILTER_PATTERN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "logEventMessages",
+            query: "logEventMessages",
+            xml: "logEventMessages",
+            shape: &S_TEST_EVENT_MESSAGES,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_TEST_METRIC_FILTER_RESPONSE: Shape = Shape {
+    name: "TestMetricFilterResponse",
+    kind: Kind::Structure(&[Member {
+        name: "matches",
+        query: "matches",
+        xml: "matches",
+        shape: &S_METRIC_FILTER_MATCHES,
+        required: false,
+        location: Location::Body,
+        mark: Mark::Honoured,
+    }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_TIMESTAMP: Shape = Shape {
     name: "Timestamp",
     kind: Kind::Integer { bits: 64 },
     constraint: Constraint { min: Some(0), max: None, pattern: None },
+    sensitive: false,
+};
+static S_TOKEN: Shape = Shape {
+    name: "Token",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_UNMASK: Shape =
@@ -2567,6 +3501,12 @@ static S_UNTAG_RESOURCE_REQUEST: Shape = Shape {
             mark: Mark::Honoured,
         },
     ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_VALUE: Shape = Shape {
+    name: "Value",
+    kind: Kind::String { values: &[] },
     constraint: Constraint::NONE,
     sensitive: false,
 };

@@ -39,6 +39,7 @@ pub(crate) async fn put_log_events(
     if !kept.is_empty() {
         let appended = logs.events.append(&stream.id, &kept, None).await;
         appended.map_err(|error| faults::append(&error))?;
+        logs.count(&group.realm, &group.name, &kept).await;
     }
     Ok(PutLogEventsResponse {
         // Tokens mean nothing any more, on AWS as here; the answer has one for old clients.

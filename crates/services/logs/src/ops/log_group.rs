@@ -5,8 +5,9 @@ use crate::{
     Logs,
     api::*,
     faults,
-    model::{LogGroup as Record, LogStream},
+    model::{LogGroup as Record, LogStream, MetricFilter},
 };
+use store::Record as _;
 use wire::{Context, Fault};
 
 /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html>
@@ -75,6 +76,8 @@ pub(crate) async fn describe_log_groups(
 
 async fn answer(logs: &Logs, group: &Record) -> Result<LogGroup, Fault> {
     let snapshot = logs.store.read();
+    let prefix = MetricFilter::prefix_of(&group.realm, &group.name);
+    let filters = snapshot.scan_prefix::<MetricFilter>(&prefix).count();
     let mut stored = 0;
     for stream in
         snapshot.scan_prefix::<LogStream>(&LogStream::prefix_of(&group.realm, &group.name))
@@ -86,7 +89,7 @@ async fn answer(logs: &Logs, group: &Record) -> Result<LogGroup, Fault> {
         log_group_name: Some(group.name.clone()),
         creation_time: Some(group.created.millis()),
         retention_in_days: group.retention_days,
-        metric_filter_count: Some(0),
+        metric_filter_count: i32::try_from(filters).ok(),
         arn: Some(format!("{}:*", group.arn())),
         stored_bytes: Some(i64::try_from(stored).unwrap_or(i64::MAX)),
         log_group_class: LogGroupClass::parse(&group.class),
@@ -111,6 +114,11 @@ pub(crate) async fn delete_log_group(
         let streams: Vec<_> = streams.collect();
         for stream in &streams {
             tx.delete::<LogStream>(&LogStream::key_of(&realm, &name, &stream.name));
+        }
+        let filters = tx.scan_prefix::<MetricFilter>(&MetricFilter::prefix_of(&realm, &name));
+        let filters: Vec<_> = filters.map(|filter| filter.key()).collect();
+        for filter in filters {
+            tx.delete::<MetricFilter>(&filter);
         }
         Ok::<_, Fault>(streams)
     });
