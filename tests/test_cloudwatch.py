@@ -1,6 +1,8 @@
 """CloudWatch: metrics, and alarms that watch them and tell others."""
 
+import base64
 import datetime
+import gzip
 import json
 import urllib.error
 import urllib.request
@@ -450,6 +452,53 @@ def test_what_tasks_log_is_counted(neargate, stack):
     assert found["filterPattern"] == "[word, size > 4]"
     stack.finish(counting)
     eventually(lambda: (sum_of("apples"), sum_of("pears")) == (13.0, 4.0), "what matches now counts")
+    stacks.delete(name)
+
+
+def test_log_lines_are_handed_on(plane, functions, settings):
+    plane.kill()
+    plane.start(**settings)
+    logs, stacks, now = plane.client("logs"), Stacks(plane), int(ago(60).timestamp() * 1000)
+    name = stacks.name("handed")
+    function = "arn:aws:lambda:us-east-1:123456789012:function:sorted"
+    properties = {"LogGroupName": {"Ref": "Group"}, "FilterPattern": "ERROR", "DestinationArn": function}
+    resources = {"Group": {"Type": "AWS::Logs::LogGroup"}, "Filter": {"Type": "AWS::Logs::SubscriptionFilter", "Properties": properties}}
+    stacks.create(name, template(resources, Outputs={"Group": {"Value": {"Ref": "Group"}}}))
+    [group] = [one["OutputValue"] for one in stacks.describe(name)["Outputs"]]
+    [filter] = logs.describe_subscription_filters(logGroupName=group)["subscriptionFilters"]
+    assert (filter["destinationArn"], filter["distribution"], filter["filterPattern"]) == (function, "ByLogStream", "ERROR")
+    logs.create_log_stream(logGroupName=group, logStreamName="a")
+
+    def say(*lines):
+        events = [{"timestamp": now + n, "message": line} for n, line in enumerate(lines)]
+        logs.put_log_events(logGroupName=group, logStreamName="a", logEvents=events)
+
+    def handed():
+        packed = [event["awslogs"]["data"] for asked, _, event in functions.asked if asked == "sorted"]
+        return [json.loads(gzip.decompress(base64.b64decode(data))) for data in packed]
+
+    # The function is not there yet: it is asked again, through a crash.
+    say("well", "ERROR 1", "well", "ERROR 2")
+    eventually(handed, "the function is asked")
+    plane.kill()
+    plane.start(**settings)
+    functions.known["sorted"] = lambda event: {}
+    say("ERROR 3")
+    messages = lambda: {event["message"] for told in handed() for event in told["logEvents"]}
+    eventually(lambda: messages() == {"ERROR 1", "ERROR 2", "ERROR 3"}, "all that matches is handed on")
+    told = handed()[0]
+    assert (told["messageType"], told["owner"], told["logGroup"], told["logStream"]) == ("DATA_MESSAGE", "123456789012", group, "a")
+    assert told["subscriptionFilters"] == [filter["filterName"]]
+    seen = {event["eventId"]: event["message"] for event in logs.filter_log_events(logGroupName=group)["events"]}
+    assert [seen[event["id"]] for event in told["logEvents"]] == ["ERROR 1", "ERROR 2"], "events have their ids"
+    with refused("InvalidParameterException", "Lambda functions only"):
+        logs.put_subscription_filter(logGroupName=group, filterName="x", filterPattern="", destinationArn="arn:aws:kinesis:us-east-1:123456789012:stream/s")
+    logs.put_subscription_filter(logGroupName=group, filterName="second", filterPattern="", destinationArn=function)
+    with refused("LimitExceededException"):
+        logs.put_subscription_filter(logGroupName=group, filterName="third", filterPattern="", destinationArn=function)
+    logs.delete_subscription_filter(logGroupName=group, filterName="second")
+    with refused("ResourceNotFoundException"):
+        logs.delete_subscription_filter(logGroupName=group, filterName="second")
     stacks.delete(name)
 
 

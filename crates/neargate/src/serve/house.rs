@@ -146,7 +146,8 @@ impl House {
         )?;
         let metrics = directory.join("metrics.redb");
         let cloudwatch = CloudWatch::new(store.clone(), world.clone(), &metrics)?;
-        let metrics = cloudwatch.clone();
+        let (seen, counted, asked) = (iam.clone(), cloudwatch.clone(), lambda.clone());
+        let logs = Logs::new(store.clone(), world.clone(), events, seen, counted, asked)?;
         let sealed = (sealer.clone(), iam.clone());
         let (keeper, known) = (sealer.clone(), iam.clone());
         Ok(Self {
@@ -161,7 +162,7 @@ impl House {
             s3,
             events: Events::new(store.clone(), world.clone(), iam.clone())?,
             stacks: CloudFormation::new(store.clone(), world.clone(), keeper, known, address)?,
-            logs: Logs::new(store.clone(), world.clone(), events, iam.clone(), metrics)?,
+            logs,
             ssm: Ssm::new(store.clone(), world.clone(), sealed.0.clone(), sealed.1.clone())?,
             secrets: SecretsManager::new(store.clone(), world.clone(), sealed.0, sealed.1)?,
             ecr: Ecr::new(store.clone(), world.clone(), sealer, iam.clone(), blobs, address)?,

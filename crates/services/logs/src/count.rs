@@ -10,7 +10,10 @@ use logstore::{
     NewEvent,
     pattern::{Pattern, Selector},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use world::Timestamp;
 
 const MINUTE_MS: i64 = 60_000;
@@ -103,27 +106,33 @@ impl<'a> Ready<'a> {
                 counted.entry((minute, Vec::new())).or_insert_with(|| vec![(default, 1.0)]);
             }
         }
-        let measured = |((minute, dimensions), values): ((i64, Vec<String>), Vec<(f64, f64)>)| {
+        let mut measured = Vec::new();
+        for ((minute, dimensions), values) in counted {
             let names = self.dimensions.iter().map(|(name, _)| (*name).to_owned());
             let dimensions = names.zip(dimensions).collect();
-            Some(Measured {
+            measured.extend(Summary::of_values(values).map(|summary| Measured {
                 metric: Metric::new(&self.wanted.namespace, &self.wanted.name, dimensions),
                 unit: StandardUnit::parse(&self.wanted.unit).map_or("None", StandardUnit::as_str),
                 at: Timestamp::from_millis(minute),
-                summary: Summary::of_values(values)?,
-            })
-        };
-        counted.into_iter().filter_map(measured).collect()
+                summary,
+            }));
+        }
+        measured
     }
 }
 
 impl Logs {
-    /// Counts events of a group, once they are kept, as the group's filters say.
-    pub(crate) async fn count(&self, realm: &str, group: &str, events: &[NewEvent]) {
+    /// Counts events of a group as its filters say.
+    pub(crate) async fn count(
+        &self,
+        realm: &str,
+        group: &str,
+        filters: &[Arc<MetricFilter>],
+        events: &[NewEvent],
+    ) {
         let mut measured = Vec::new();
-        let prefix = MetricFilter::prefix_of(realm, group);
-        for filter in self.store.read().scan_prefix::<MetricFilter>(&prefix) {
-            measured.extend(Ready::of(&filter).iter().flat_map(|ready| ready.measure(events)));
+        for filter in filters {
+            measured.extend(Ready::of(filter).iter().flat_map(|ready| ready.measure(events)));
         }
         if measured.is_empty() {
             return;

@@ -8,6 +8,7 @@ pub mod api {
 }
 mod count;
 mod faults;
+mod hand_on;
 pub mod model;
 mod ops;
 pub mod resources;
@@ -17,8 +18,9 @@ mod sink;
 pub use sink::{Sink, SinkError};
 
 use cloudwatch::CloudWatch;
+use lambda::Lambda;
 use logstore::LogStore;
-use model::{LogGroup, LogStream, MetricFilter};
+use model::{LogGroup, LogStream, MetricFilter, SubscriptionFilter};
 use std::sync::Arc;
 use store::{ReadError, Store};
 use wire::Identity;
@@ -32,6 +34,8 @@ pub struct Logs {
     identity: Arc<dyn Identity>,
     /// Where what filters count is kept.
     metrics: Arc<CloudWatch>,
+    /// Whom events are handed on to.
+    lambda: Arc<Lambda>,
 }
 
 impl Logs {
@@ -42,11 +46,13 @@ impl Logs {
         events: LogStore,
         identity: Arc<dyn Identity>,
         metrics: Arc<CloudWatch>,
+        lambda: Arc<Lambda>,
     ) -> Result<Arc<Self>, ReadError> {
         store.declare::<LogGroup>()?;
         store.declare::<LogStream>()?;
         store.declare::<MetricFilter>()?;
-        Ok(Arc::new(Self { store, world, events, identity, metrics }))
+        store.declare::<SubscriptionFilter>()?;
+        Ok(Arc::new(Self { store, world, events, identity, metrics, lambda }))
     }
 
     /// Begins to drop what is older than its group keeps it.

@@ -100,6 +100,39 @@ impl Record for MetricFilter {
     }
 }
 
+/// A subscription filter: events that match it are handed on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SubscriptionFilter {
+    /// `account/region`.
+    pub realm: String,
+    /// Its group's name.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// Which events.
+    pub pattern: String,
+    /// The ARN of the function that they are handed on to.
+    pub destination: String,
+    /// `ByLogStream` or `Random`; it is one function either way.
+    pub distribution: String,
+    /// PutSubscriptionFilter, the last time.
+    pub created: Timestamp,
+}
+
+impl SubscriptionFilter {
+    /// What the keys of a group's filters begin with.
+    pub fn prefix_of(realm: &str, group: &str) -> String {
+        LogStream::prefix_of(realm, group)
+    }
+}
+
+impl Record for SubscriptionFilter {
+    const TABLE: &'static str = "logs.subscription_filter";
+    fn key(&self) -> String {
+        Self::prefix_of(&self.realm, &self.group) + &self.name
+    }
+}
+
 /// A log stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogStream {

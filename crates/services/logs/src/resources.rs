@@ -10,7 +10,12 @@ use std::sync::Arc;
 pub fn types() -> Types {
     Types {
         schemas: include_str!("api/resource_types.json"),
-        types: vec![Arc::new(LogGroup), Arc::new(LogStream), Arc::new(MetricFilter)],
+        types: vec![
+            Arc::new(LogGroup),
+            Arc::new(LogStream),
+            Arc::new(MetricFilter),
+            Arc::new(SubscriptionFilter),
+        ],
     }
 }
 
@@ -173,6 +178,32 @@ impl ResourceType for LogStream {
     }
 }
 
+/// Whether a group has a filter of a kind: what lists those, and in what.
+async fn filter(
+    request: &Request,
+    (operation, list): (&str, &str),
+    id: &str,
+    properties: &Properties,
+) -> Result<State, Failure> {
+    let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterNamePrefix": id});
+    let found = request.find("logs", operation, ask).await?;
+    let found = found.iter().flat_map(|found| found[list].as_array());
+    Ok(match found.flatten().any(|filter| filter["filterName"] == id) {
+        true => State::ready(json!({})),
+        false => State::Missing,
+    })
+}
+
+async fn remove_filter(
+    request: &Request,
+    operation: &str,
+    id: &str,
+    properties: &Properties,
+) -> Result<(), Failure> {
+    let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterName": id});
+    request.remove("logs", operation, ask).await
+}
+
 struct MetricFilter;
 
 impl MetricFilter {
@@ -209,13 +240,7 @@ impl ResourceType for MetricFilter {
         id: &str,
         properties: &Properties,
     ) -> Result<State, Failure> {
-        let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterNamePrefix": id});
-        let found = request.find("logs", "DescribeMetricFilters", ask).await?;
-        let found = found.iter().flat_map(|found| found["metricFilters"].as_array());
-        Ok(match found.flatten().any(|filter| filter["filterName"] == id) {
-            true => State::ready(json!({})),
-            false => State::Missing,
-        })
+        filter(request, ("DescribeMetricFilters", "metricFilters"), id, properties).await
     }
 
     async fn update(
@@ -234,7 +259,57 @@ impl ResourceType for MetricFilter {
         id: &str,
         properties: &Properties,
     ) -> Result<(), Failure> {
-        let ask = json!({"logGroupName": properties.text("LogGroupName"), "filterName": id});
-        request.remove("logs", "DeleteMetricFilter", ask).await
+        remove_filter(request, "DeleteMetricFilter", id, properties).await
+    }
+}
+
+struct SubscriptionFilter;
+
+impl SubscriptionFilter {
+    async fn put(request: &Request, name: &str, mut properties: Properties) -> Result<(), Failure> {
+        properties.set("FilterName", name);
+        request.call("logs", "PutSubscriptionFilter", properties.request()).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl ResourceType for SubscriptionFilter {
+    fn name(&self) -> &'static str {
+        "AWS::Logs::SubscriptionFilter"
+    }
+
+    async fn create(&self, request: &Request, properties: Properties) -> Result<String, Failure> {
+        let name = properties.text("FilterName").unwrap_or_else(|| request.name(512));
+        Self::put(request, &name, properties).await?;
+        Ok(name)
+    }
+
+    async fn read(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<State, Failure> {
+        filter(request, ("DescribeSubscriptionFilters", "subscriptionFilters"), id, properties)
+            .await
+    }
+
+    async fn update(
+        &self,
+        request: &Request,
+        id: &str,
+        _: &Properties,
+        new: Properties,
+    ) -> Result<(), Failure> {
+        Self::put(request, id, new).await
+    }
+
+    async fn delete(
+        &self,
+        request: &Request,
+        id: &str,
+        properties: &Properties,
+    ) -> Result<(), Failure> {
+        remove_filter(request, "DeleteSubscriptionFilter", id, properties).await
     }
 }

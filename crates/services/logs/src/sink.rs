@@ -2,6 +2,7 @@
 
 use crate::{
     Logs, faults,
+    hand_on::Place,
     model::{LogGroup, LogStream},
 };
 use logstore::{NewEvent, SourceRange};
@@ -36,6 +37,7 @@ pub struct Sink {
     logs: Arc<Logs>,
     realm: String,
     group: String,
+    name: String,
     stream: String,
 }
 
@@ -69,7 +71,7 @@ impl Logs {
         };
         let known = self.store.read().get::<LogStream>(&LogStream::key_of(realm, group, stream));
         if let Some(known) = known {
-            return Ok(self.opened(realm, group, known.id.clone()));
+            return Ok(self.opened((realm, group, stream), known.id.clone()));
         }
         let made = self.store.write(move |tx| {
             let key = LogStream::key_of(&record.realm, &record.group, &record.name);
@@ -93,11 +95,12 @@ impl Logs {
             tx.put(record);
             Ok::<_, Fault>(id)
         });
-        Ok(self.opened(realm, group, made.await?))
+        Ok(self.opened((realm, group, stream), made.await?))
     }
 
-    fn opened(self: &Arc<Self>, realm: &str, group: &str, stream: String) -> Sink {
-        Sink { logs: self.clone(), realm: realm.to_owned(), group: group.to_owned(), stream }
+    fn opened(self: &Arc<Self>, (realm, group, name): (&str, &str, &str), stream: String) -> Sink {
+        let (realm, group, name) = (realm.to_owned(), group.to_owned(), name.to_owned());
+        Sink { logs: self.clone(), realm, group, name, stream }
     }
 }
 
@@ -125,8 +128,12 @@ impl Sink {
             .collect();
         let range = SourceRange { source: source.to_owned(), start: range.start, end: range.end };
         let kept = self.logs.events.append(&self.stream, &events, Some(range)).await;
-        kept.map_err(|error| SinkError::Store(faults::chain(&error)))?;
-        self.logs.count(&self.realm, &self.group, &events).await;
+        let kept = kept.map_err(|error| SinkError::Store(faults::chain(&error)))?;
+        if !kept.duplicate {
+            let Self { realm, group, name, .. } = self;
+            let place = Place { realm, group, stream: name };
+            self.logs.filter(place, &events, kept.first_sequence).await;
+        }
         Ok(())
     }
 }

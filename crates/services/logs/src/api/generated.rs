@@ -205,6 +205,48 @@ pub fn service(state: Arc<crate::Logs>) -> wire::Service {
                 })
             })
         })
+        .operation(&OP_PUT_SUBSCRIPTION_FILTER, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subscription_filter::put_subscription_filter(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DESCRIBE_SUBSCRIPTION_FILTERS, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subscription_filter::describe_subscription_filters(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
+        .operation(&OP_DELETE_SUBSCRIPTION_FILTER, {
+            let state = state.clone();
+            Arc::new(move |context, value| {
+                let state = state.clone();
+                Box::pin(async move {
+                    let input = FromValue::from_value(value);
+                    crate::ops::subscription_filter::delete_subscription_filter(
+                        &state, &context, input,
+                    )
+                    .await
+                    .map(IntoValue::into_value)
+                })
+            })
+        })
         .operation(&OP_TAG_RESOURCE, {
             let state = state.clone();
             Arc::new(move |context, value| {
@@ -345,6 +387,27 @@ pub static OP_TEST_METRIC_FILTER: wire::Operation = wire::Operation {
     name: "TestMetricFilter",
     input: &S_TEST_METRIC_FILTER_REQUEST,
     output: &S_TEST_METRIC_FILTER_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_PUT_SUBSCRIPTION_FILTER: wire::Operation = wire::Operation {
+    name: "PutSubscriptionFilter",
+    input: &S_PUT_SUBSCRIPTION_FILTER_REQUEST,
+    output: &S_NOTHING,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DESCRIBE_SUBSCRIPTION_FILTERS: wire::Operation = wire::Operation {
+    name: "DescribeSubscriptionFilters",
+    input: &S_DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST,
+    output: &S_DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE,
+    result_wrapper: "",
+    http: ("POST", "/"),
+};
+pub static OP_DELETE_SUBSCRIPTION_FILTER: wire::Operation = wire::Operation {
+    name: "DeleteSubscriptionFilter",
+    input: &S_DELETE_SUBSCRIPTION_FILTER_REQUEST,
+    output: &S_NOTHING,
     result_wrapper: "",
     http: ("POST", "/"),
 };
@@ -492,6 +555,18 @@ impl FromValue for DeleteRetentionPolicyRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct DeleteSubscriptionFilterRequest {
+    pub log_group_name: String,
+    pub filter_name: String,
+}
+
+impl FromValue for DeleteSubscriptionFilterRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self { log_group_name: fields.required(0), filter_name: fields.required(1) }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct DescribeLogGroupsRequest {
     pub account_identifiers: Option<Vec<String>>,
     pub log_group_name_prefix: Option<String>,
@@ -608,6 +683,75 @@ impl IntoValue for DescribeMetricFiltersResponse {
             self.metric_filters.map(IntoValue::into_value),
             self.next_token.map(IntoValue::into_value),
         ])
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeSubscriptionFiltersRequest {
+    pub log_group_name: String,
+    pub filter_name_prefix: Option<String>,
+    pub next_token: Option<String>,
+    pub limit: Option<i32>,
+}
+
+impl FromValue for DescribeSubscriptionFiltersRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            log_group_name: fields.required(0),
+            filter_name_prefix: fields.optional(1),
+            next_token: fields.optional(2),
+            limit: fields.optional(3),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct DescribeSubscriptionFiltersResponse {
+    pub subscription_filters: Option<Vec<SubscriptionFilter>>,
+    pub next_token: Option<String>,
+}
+
+impl IntoValue for DescribeSubscriptionFiltersResponse {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.subscription_filters.map(IntoValue::into_value),
+            self.next_token.map(IntoValue::into_value),
+        ])
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Distribution {
+    Random,
+    ByLogStream,
+}
+impl Distribution {
+    /// As AWS writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Random => "Random",
+            Self::ByLogStream => "ByLogStream",
+        }
+    }
+    /// The value that AWS writes so.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "Random" => Some(Self::Random),
+            "ByLogStream" => Some(Self::ByLogStream),
+            _ => None,
+        }
+    }
+}
+
+impl FromValue for Distribution {
+    fn from_value(value: Value) -> Self {
+        Self::parse(&String::from_value(value)).expect("validation checked the enum")
+    }
+}
+
+impl IntoValue for Distribution {
+    fn into_value(self) -> Value {
+        Value::String(self.as_str().to_owned())
     }
 }
 
@@ -1148,6 +1292,35 @@ impl FromValue for PutRetentionPolicyRequest {
     }
 }
 #[derive(Debug, Default, Clone, PartialEq)]
+pub struct PutSubscriptionFilterRequest {
+    pub log_group_name: String,
+    pub filter_name: String,
+    pub filter_pattern: String,
+    pub destination_arn: String,
+    pub role_arn: Option<String>,
+    pub distribution: Option<Distribution>,
+    pub apply_on_transformed_logs: Option<bool>,
+    pub field_selection_criteria: Option<String>,
+    pub emit_system_fields: Option<Vec<String>>,
+}
+
+impl FromValue for PutSubscriptionFilterRequest {
+    fn from_value(value: Value) -> Self {
+        let mut fields: Fields = value.fields();
+        Self {
+            log_group_name: fields.required(0),
+            filter_name: fields.required(1),
+            filter_pattern: fields.required(2),
+            destination_arn: fields.required(3),
+            role_arn: fields.optional(4),
+            distribution: fields.optional(5),
+            apply_on_transformed_logs: fields.optional(6),
+            field_selection_criteria: fields.optional(7),
+            emit_system_fields: fields.optional(8),
+        }
+    }
+}
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct RejectedEntityInfo {
     pub error_type: Option<EntityRejectionErrorType>,
 }
@@ -1297,6 +1470,37 @@ impl FromValue for StandardUnit {
 impl IntoValue for StandardUnit {
     fn into_value(self) -> Value {
         Value::String(self.as_str().to_owned())
+    }
+}
+
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct SubscriptionFilter {
+    pub filter_name: Option<String>,
+    pub log_group_name: Option<String>,
+    pub filter_pattern: Option<String>,
+    pub destination_arn: Option<String>,
+    pub role_arn: Option<String>,
+    pub distribution: Option<Distribution>,
+    pub apply_on_transformed_logs: Option<bool>,
+    pub creation_time: Option<i64>,
+    pub field_selection_criteria: Option<String>,
+    pub emit_system_fields: Option<Vec<String>>,
+}
+
+impl IntoValue for SubscriptionFilter {
+    fn into_value(self) -> Value {
+        Value::Structure(vec![
+            self.filter_name.map(IntoValue::into_value),
+            self.log_group_name.map(IntoValue::into_value),
+            self.filter_pattern.map(IntoValue::into_value),
+            self.destination_arn.map(IntoValue::into_value),
+            self.role_arn.map(IntoValue::into_value),
+            self.distribution.map(IntoValue::into_value),
+            self.apply_on_transformed_logs.map(IntoValue::into_value),
+            self.creation_time.map(IntoValue::into_value),
+            self.field_selection_criteria.map(IntoValue::into_value),
+            self.emit_system_fields.map(IntoValue::into_value),
+        ])
     }
 }
 
@@ -1567,6 +1771,31 @@ static S_DELETE_RETENTION_POLICY_REQUEST: Shape = Shape {
         location: Location::Body,
         mark: Mark::Honoured,
     }]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DELETE_SUBSCRIPTION_FILTER_REQUEST: Shape = Shape {
+    name: "DeleteSubscriptionFilterRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
     constraint: Constraint::NONE,
     sensitive: false,
 };
@@ -1879,6 +2108,80 @@ static S_DESCRIBE_METRIC_FILTERS_RESPONSE: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_DESCRIBE_SUBSCRIPTION_FILTERS_REQUEST: Shape = Shape {
+    name: "DescribeSubscriptionFiltersRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterNamePrefix",
+            query: "filterNamePrefix",
+            xml: "filterNamePrefix",
+            shape: &S_FILTER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "limit",
+            query: "limit",
+            xml: "limit",
+            shape: &S_DESCRIBE_LIMIT,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESCRIBE_SUBSCRIPTION_FILTERS_RESPONSE: Shape = Shape {
+    name: "DescribeSubscriptionFiltersResponse",
+    kind: Kind::Structure(&[
+        Member {
+            name: "subscriptionFilters",
+            query: "subscriptionFilters",
+            xml: "subscriptionFilters",
+            shape: &S_SUBSCRIPTION_FILTERS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "nextToken",
+            query: "nextToken",
+            xml: "nextToken",
+            shape: &S_NEXT_TOKEN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_DESTINATION_ARN: Shape = Shape {
+    name: "DestinationArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(1), max: None, pattern: None },
+    sensitive: false,
+};
 static S_DIMENSIONS: Shape = Shape {
     name: "Dimensions",
     kind: Kind::Map {
@@ -1900,6 +2203,12 @@ static S_DIMENSIONS_VALUE: Shape = Shape {
     name: "DimensionsValue",
     kind: Kind::String { values: &[] },
     constraint: Constraint { min: None, max: Some(255), pattern: None },
+    sensitive: false,
+};
+static S_DISTRIBUTION: Shape = Shape {
+    name: "Distribution",
+    kind: Kind::String { values: &["Random", "ByLogStream"] },
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_EMIT_SYSTEM_FIELDS: Shape = Shape {
@@ -3213,6 +3522,94 @@ static S_PUT_RETENTION_POLICY_REQUEST: Shape = Shape {
     constraint: Constraint::NONE,
     sensitive: false,
 };
+static S_PUT_SUBSCRIPTION_FILTER_REQUEST: Shape = Shape {
+    name: "PutSubscriptionFilterRequest",
+    kind: Kind::Structure(&[
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterPattern",
+            query: "filterPattern",
+            xml: "filterPattern",
+            shape: &S_FILTER_PATTERN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationArn",
+            query: "destinationArn",
+            xml: "destinationArn",
+            shape: &S_DESTINATION_ARN,
+            required: true,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_ROLE_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("functions are asked without a role"),
+        },
+        Member {
+            name: "distribution",
+            query: "distribution",
+            xml: "distribution",
+            shape: &S_DISTRIBUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "applyOnTransformedLogs",
+            query: "applyOnTransformedLogs",
+            xml: "applyOnTransformedLogs",
+            shape: &S_APPLY_ON_TRANSFORMED_LOGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("log transformers are not built"),
+        },
+        Member {
+            name: "fieldSelectionCriteria",
+            query: "fieldSelectionCriteria",
+            xml: "fieldSelectionCriteria",
+            shape: &S_FIELD_SELECTION_CRITERIA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("account-wide log groups are not built"),
+        },
+        Member {
+            name: "emitSystemFields",
+            query: "emitSystemFields",
+            xml: "emitSystemFields",
+            shape: &S_EMIT_SYSTEM_FIELDS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Refused("account-wide log groups are not built"),
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
 static S_REJECTED_ENTITY_INFO: Shape = Shape {
     name: "RejectedEntityInfo",
     kind: Kind::Structure(&[Member {
@@ -3259,6 +3656,12 @@ static S_REJECTED_LOG_EVENTS_INFO: Shape = Shape {
         },
     ]),
     constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_ROLE_ARN: Shape = Shape {
+    name: "RoleArn",
+    kind: Kind::String { values: &[] },
+    constraint: Constraint { min: Some(1), max: None, pattern: None },
     sensitive: false,
 };
 static S_SEARCHED_LOG_STREAM: Shape = Shape {
@@ -3344,6 +3747,109 @@ static S_STORED_BYTES: Shape = Shape {
     name: "StoredBytes",
     kind: Kind::Integer { bits: 64 },
     constraint: Constraint { min: Some(0), max: None, pattern: None },
+    sensitive: false,
+};
+static S_SUBSCRIPTION_FILTER: Shape = Shape {
+    name: "SubscriptionFilter",
+    kind: Kind::Structure(&[
+        Member {
+            name: "filterName",
+            query: "filterName",
+            xml: "filterName",
+            shape: &S_FILTER_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "logGroupName",
+            query: "logGroupName",
+            xml: "logGroupName",
+            shape: &S_LOG_GROUP_NAME,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "filterPattern",
+            query: "filterPattern",
+            xml: "filterPattern",
+            shape: &S_FILTER_PATTERN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "destinationArn",
+            query: "destinationArn",
+            xml: "destinationArn",
+            shape: &S_DESTINATION_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "roleArn",
+            query: "roleArn",
+            xml: "roleArn",
+            shape: &S_ROLE_ARN,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "distribution",
+            query: "distribution",
+            xml: "distribution",
+            shape: &S_DISTRIBUTION,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "applyOnTransformedLogs",
+            query: "applyOnTransformedLogs",
+            xml: "applyOnTransformedLogs",
+            shape: &S_APPLY_ON_TRANSFORMED_LOGS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "creationTime",
+            query: "creationTime",
+            xml: "creationTime",
+            shape: &S_TIMESTAMP,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "fieldSelectionCriteria",
+            query: "fieldSelectionCriteria",
+            xml: "fieldSelectionCriteria",
+            shape: &S_FIELD_SELECTION_CRITERIA,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+        Member {
+            name: "emitSystemFields",
+            query: "emitSystemFields",
+            xml: "emitSystemFields",
+            shape: &S_EMIT_SYSTEM_FIELDS,
+            required: false,
+            location: Location::Body,
+            mark: Mark::Honoured,
+        },
+    ]),
+    constraint: Constraint::NONE,
+    sensitive: false,
+};
+static S_SUBSCRIPTION_FILTERS: Shape = Shape {
+    name: "SubscriptionFilters",
+    kind: Kind::List { member: &S_SUBSCRIPTION_FILTER, item: "member", flattened: false },
+    constraint: Constraint::NONE,
     sensitive: false,
 };
 static S_SYSTEM_FIELD: Shape = Shape {

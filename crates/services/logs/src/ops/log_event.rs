@@ -5,6 +5,7 @@ use crate::{
     Logs,
     api::*,
     faults,
+    hand_on::{Place, event_id},
     model::{LogGroup, LogStream},
 };
 use logstore::{Direction, Event, NewEvent, Position, Query, pattern::Pattern};
@@ -38,8 +39,9 @@ pub(crate) async fn put_log_events(
     let (kept, rejected) = split(&group, ctx.now.millis(), input.log_events);
     if !kept.is_empty() {
         let appended = logs.events.append(&stream.id, &kept, None).await;
-        appended.map_err(|error| faults::append(&error))?;
-        logs.count(&group.realm, &group.name, &kept).await;
+        let appended = appended.map_err(|error| faults::append(&error))?;
+        let place = Place { realm: &group.realm, group: &group.name, stream: &name };
+        logs.filter(place, &kept, appended.first_sequence).await;
     }
     Ok(PutLogEventsResponse {
         // Tokens mean nothing any more, on AWS as here; the answer has one for old clients.
@@ -209,7 +211,7 @@ pub(crate) async fn filter_log_events(
         timestamp: Some(event.timestamp_ms),
         message: Some(event.message.clone()),
         ingestion_time: Some(event.ingestion_ms),
-        event_id: Some(format!("{:020}{:036}", event.timestamp_ms, event.sequence)),
+        event_id: Some(event_id(event.timestamp_ms, event.sequence)),
     });
     Ok(FilterLogEventsResponse {
         events: Some(events.collect()),

@@ -5,7 +5,7 @@ use crate::{
     Logs,
     api::*,
     faults,
-    model::{LogGroup as Record, LogStream, MetricFilter},
+    model::{LogGroup as Record, LogStream, MetricFilter, SubscriptionFilter},
 };
 use store::Record as _;
 use wire::{Context, Fault};
@@ -115,10 +115,14 @@ pub(crate) async fn delete_log_group(
         for stream in &streams {
             tx.delete::<LogStream>(&LogStream::key_of(&realm, &name, &stream.name));
         }
-        let filters = tx.scan_prefix::<MetricFilter>(&MetricFilter::prefix_of(&realm, &name));
-        let filters: Vec<_> = filters.map(|filter| filter.key()).collect();
-        for filter in filters {
+        let prefix = MetricFilter::prefix_of(&realm, &name);
+        let counting: Vec<_> = tx.scan_prefix::<MetricFilter>(&prefix).map(|it| it.key()).collect();
+        for filter in counting {
             tx.delete::<MetricFilter>(&filter);
+        }
+        let handing = tx.scan_prefix::<SubscriptionFilter>(&prefix);
+        for filter in handing.map(|it| it.key()).collect::<Vec<_>>() {
+            tx.delete::<SubscriptionFilter>(&filter);
         }
         Ok::<_, Fault>(streams)
     });

@@ -20,7 +20,7 @@ const MOST: usize = 100;
 /// Dimensions of a metric.
 const MOST_DIMENSIONS: usize = 3;
 
-fn pattern(text: &str) -> Result<Pattern, Fault> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, Fault> {
     Pattern::parse(text).map_err(|error| faults::invalid(error.to_string()))
 }
 

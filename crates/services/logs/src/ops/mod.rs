@@ -4,6 +4,7 @@ pub(crate) mod log_event;
 pub(crate) mod log_group;
 pub(crate) mod log_stream;
 pub(crate) mod metric_filter;
+pub(crate) mod subscription_filter;
 pub(crate) mod tag;
 
 use crate::{
