@@ -123,7 +123,7 @@ impl House {
             codecommit: codecommit.clone(),
             s3: s3.clone(),
             connections: connections.clone(),
-            ecs: ecs.clone(),
+            containers: ecs.clone(),
         };
         let own = directory.join("codebuild");
         let builds = CodeBuild::new(store.clone(), world.clone(), neighbours, &own, door)?;

@@ -5,6 +5,7 @@ use crate::{
     CodeBuild,
     api::{BuildPhaseType, StatusType},
     cache, check,
+    containers::OWNER,
     hear::{Hearing, apply, lost},
     log,
     model::{Build, Project, Stage},
@@ -12,7 +13,7 @@ use crate::{
     phases::{self, Why},
     sandbox, script, source, tell, upload,
 };
-use ecs::{SandboxRequest, SandboxState, model::SandboxOwner};
+use ecs::{SandboxRequest, SandboxState};
 use std::{
     collections::HashSet,
     future::Future,
@@ -20,7 +21,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use store::{DiskFault, Record};
+use store::{DiskFault, Record, Tx};
 use wire::Principal;
 use world::Timestamp;
 
@@ -34,7 +35,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 const KEEP: Duration = Duration::from_secs(365 * 24 * 3600);
 /// So many containers of a build may be lost before they began: what kills them is not chance then.
 const MOST_LOST: u32 = 5;
-const OWNER: SandboxOwner = SandboxOwner::CodeBuild;
 
 /// That somebody carries a build, as long as they do: whoever panics leaves it to the next.
 struct Carried(Arc<Mutex<HashSet<String>>>, String);
@@ -199,7 +199,7 @@ async fn end(
     status: StatusType,
     why: Option<Why>,
 ) -> Result<(), Trouble> {
-    let (key, ecs) = (build.key(), service.ecs.clone());
+    let (key, containers) = (build.key(), service.containers.clone());
     let (realm, id, world) = (build.realm.clone(), build.sandbox(), service.world.clone());
     service
         .store
@@ -209,7 +209,7 @@ async fn end(
                 phases::end(&mut build, status, why, world.now());
                 tell::put(tx, &world, build);
             }
-            ecs.stop_sandbox(tx, &realm, OWNER, &id, "The build is over.");
+            containers.stop(tx, &realm, &id);
             Ok::<_, DiskFault>(())
         })
         .await
@@ -336,7 +336,8 @@ async fn provision(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), T
         }
     }
     let credential = registry_credential(build);
-    let fetched = service.ecs.fetch_image(&build.realm, &image, credential.as_deref(), &principal);
+    let (realm, credential) = (&build.realm, credential.as_deref());
+    let fetched = service.containers.fetch_image(realm, &image, credential, &principal);
     if let Err(why) = fetched.await {
         return fail(service, build, unable(why)).await;
     }
@@ -395,7 +396,7 @@ async fn fetch(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troub
     };
     let (key, world) = (build.key(), service.world.clone());
     let (plan, resolved) = (prepared.plan, prepared.resolved);
-    let started = service.ecs.start_sandbox(request, move |tx| {
+    let beside = Box::new(move |tx: &mut Tx| {
         tx.update::<Build>(&key, |build| {
             if build.stage == Stage::Source {
                 build.stage = Stage::Run;
@@ -407,7 +408,7 @@ async fn fetch(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troub
             tell::put(tx, &world, Build::clone(&found));
         }
     });
-    started.await.map_err(Trouble::from)
+    service.containers.start(request, beside).await.map_err(Trouble::from)
 }
 
 /// Follows the container to the end of its phases.
@@ -422,7 +423,7 @@ async fn run(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble
         if let Some((status, why)) = ended(service, &now) {
             return end(service, &now, status, why).await;
         }
-        let state = service.ecs.sandbox(&now.realm, OWNER, &now.sandbox());
+        let state = service.containers.state(&now.realm, &now.sandbox());
         if hearing.is_none() && state == Some(SandboxState::Running) {
             hearing = Hearing::open(service, &now).await;
         }
@@ -488,7 +489,7 @@ async fn hear(
 /// Keeps what is to be kept, and ends the build.
 async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Trouble> {
     let Some(principal) = role(service, build).await? else { return Ok(()) };
-    let state = service.ecs.sandbox(&build.realm, OWNER, &build.sandbox());
+    let state = service.containers.state(&build.realm, &build.sandbox());
     if let Some(over @ SandboxState::Over { .. }) = state {
         return fail(service, build, lost(build, over)).await;
     }
@@ -500,7 +501,8 @@ async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troubl
     lines.push("Phase complete: UPLOAD_ARTIFACTS State: SUCCEEDED".to_owned());
     lines.push("Phase context status code:  Message: ".to_owned());
     log::write(service, build, &principal, "artifacts", &lines).await;
-    let (key, ecs, world) = (build.key(), service.ecs.clone(), service.world.clone());
+    let (key, world) = (build.key(), service.world.clone());
+    let containers = service.containers.clone();
     let (realm, id) = (build.realm.clone(), build.sandbox());
     service
         .store
@@ -519,7 +521,7 @@ async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troubl
             phases::leave(&mut build.document, StatusType::Succeeded, None, world.now());
             phases::end(&mut build, status, None, world.now());
             tell::put(tx, &world, build);
-            ecs.stop_sandbox(tx, &realm, OWNER, &id, "The build is over.");
+            containers.stop(tx, &realm, &id);
             Ok::<_, DiskFault>(())
         })
         .await
@@ -528,9 +530,9 @@ async fn keep(service: &Arc<CodeBuild>, build: &Arc<Build>) -> Result<(), Troubl
 
 /// Waits for the end of a build's container, and removes its files.
 async fn clean(service: &Arc<CodeBuild>, build: &Build) -> Result<(), Trouble> {
-    let mut watch = service.store.watch_tables(&[ecs::model::Task::TABLE]);
+    let mut watch = service.store.watch_tables(&[service.containers.table()]);
     loop {
-        let state = service.ecs.sandbox(&build.realm, OWNER, &build.sandbox());
+        let state = service.containers.state(&build.realm, &build.sandbox());
         if matches!(state, None | Some(SandboxState::Over { .. })) {
             break;
         }

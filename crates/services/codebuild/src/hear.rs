@@ -29,7 +29,7 @@ pub(crate) struct Hearing {
 
 impl Hearing {
     pub(crate) async fn open(service: &CodeBuild, build: &Build) -> Option<Self> {
-        let root = service.ecs.sandbox_root(&build.sandbox()).await.ok()?;
+        let root = service.containers.root(&build.sandbox()).await.ok()?;
         let path = format!("{}/{}", script::AGENT, script::PROGRESS);
         let mut file = Root(root).file(Path::new(&path)).ok()?;
         file.seek(SeekFrom::Start(0)).ok()?;

@@ -13,6 +13,7 @@ pub mod api {
 mod buildspec;
 mod cache;
 mod check;
+mod containers;
 mod drive;
 mod faults;
 mod hear;
@@ -31,9 +32,11 @@ mod source;
 mod tell;
 mod upload;
 
+pub use containers::Containers;
+
 use codecommit::CodeCommit;
 use codeconnections::CodeConnections;
-use ecs::{Ecs, LogSinks, Secrets};
+use ecs::{LogSinks, Secrets};
 use iam::Iam;
 use image::BuildImage;
 use images::{DiskError, Reference, Source};
@@ -62,7 +65,7 @@ pub struct Neighbours {
     /// Repositories elsewhere.
     pub connections: Arc<CodeConnections>,
     /// Containers.
-    pub ecs: Arc<Ecs>,
+    pub containers: Arc<dyn Containers>,
 }
 
 /// What is there once everything is.
@@ -97,7 +100,7 @@ pub struct CodeBuild {
     codecommit: Arc<CodeCommit>,
     s3: Arc<S3>,
     connections: Arc<CodeConnections>,
-    ecs: Arc<Ecs>,
+    containers: Arc<dyn Containers>,
     /// What of builds lies on disk: `builds/ID`, `cache/…`.
     directory: PathBuf,
     image: Arc<BuildImage>,
@@ -125,7 +128,7 @@ impl CodeBuild {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(|error| OpenError::Directory(path, error))?;
         }
-        let Neighbours { iam, codecommit, s3, connections, ecs } = neighbours;
+        let Neighbours { iam, codecommit, s3, connections, containers } = neighbours;
         Ok(Arc::new(Self {
             image: Arc::new(BuildImage::open(&directory.join("image"), &world)?),
             directory: directory.to_owned(),
@@ -136,7 +139,7 @@ impl CodeBuild {
             codecommit,
             s3,
             connections,
-            ecs,
+            containers,
             port,
         }))
     }
@@ -163,3 +166,6 @@ impl CodeBuild {
         self.directory.join("builds").join(build.digits())
     }
 }
+
+#[cfg(test)]
+mod tests;

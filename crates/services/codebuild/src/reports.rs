@@ -100,9 +100,9 @@ async fn make_one(
         Some(_) => {}
     }
     lines.push(format!("Preparing to copy {} report {name}", format.kind().as_str()));
-    let root = service.ecs.sandbox_root(&build.sandbox()).await.map(Root);
+    let root = service.containers.root(&build.sandbox()).await.map(Root);
     let reading = Reading {
-        root: root.map_err(|error| error.to_string())?,
+        root: root?,
         base: PathBuf::from(&build.plan.source),
         wanted: wanted.clone(),
         format,

@@ -53,7 +53,7 @@ pub(crate) async fn keep(
     build: &Build,
     principal: &Principal,
 ) -> Result<Kept, Why> {
-    let open = || async { service.ecs.sandbox_root(&build.sandbox()).await.map(Root) };
+    let open = || async { service.containers.root(&build.sandbox()).await.map(Root) };
     let root = open().await.map_err(internal)?;
     let mut kept = Kept::default();
     for name in &build.plan.exported {
@@ -63,7 +63,7 @@ pub(crate) async fn keep(
         kept.exported.push(variable);
     }
     kept.reports = reports::make(service, build, principal, &mut kept.lines).await;
-    let first_id = service.ecs.sandbox_root_id(&build.sandbox()).unwrap_or_default();
+    let first_id = service.containers.root_id(&build.sandbox()).unwrap_or_default();
     let cached = open().await.map_err(internal)?;
     kept.lines.extend(cache::save(service, build, principal, cached, first_id).await);
     let main = Wanted {
@@ -134,7 +134,7 @@ async fn put(
         let which = if identifier.is_empty() { String::new() } else { format!(" {identifier}") };
         client(format!("the buildspec has no artifacts{which}, and the project wants them"))
     })?;
-    let root = service.ecs.sandbox_root(&build.sandbox()).await.map_err(internal)?;
+    let root = service.containers.root(&build.sandbox()).await.map_err(internal)?;
     let number = build.plan.names.iter().position(|name| name == identifier);
     let zipped =
         at.packaging == Some(ArtifactPackaging::Zip) || at.r#type == ArtifactsType::Codepipeline;

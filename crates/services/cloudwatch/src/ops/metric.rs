@@ -190,7 +190,7 @@ fn times(
         _ => i64::from(period),
     };
     // What ends within a second ends with it.
-    Ok(seconds(start).div_euclid(whole) * whole..(end.millis() + 999).div_euclid(1000))
+    Ok(seconds(start).div_euclid(whole) * whole..end.millis().saturating_add(999).div_euclid(1000))
 }
 
 fn internal(error: &MetricStoreError) -> Fault {
