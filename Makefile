@@ -35,13 +35,14 @@ fuzz:
 		(cd $$crate && $(CARGO) fuzz run -s none $$name -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -verbosity=0); \
 	done
 
-# Services, stacks, deployments and pipelines in simulated worlds, SEEDS histories of each.
+# Services, stacks, deployments, pipelines and builds in simulated worlds, SEEDS histories of each.
 SEEDS ?= 10000
 simulate:
 	SEEDS=$(SEEDS) $(CARGO) test --release -p ecs services_come_to_rest -- --nocapture
 	SEEDS=$(SEEDS) $(CARGO) test --release -p cloudformation stacks_come_to_rest
 	SEEDS=$(SEEDS) $(CARGO) test --release -p codedeploy deployments_come_to_rest
 	SEEDS=$(SEEDS) $(CARGO) test --release -p codepipeline executions_come_to_rest
+	SEEDS=$(SEEDS) $(CARGO) test --release -p codebuild builds_come_to_rest
 
 bench: deps venv
 	$(CARGO) build --release -p neargate

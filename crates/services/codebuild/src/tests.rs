@@ -1,6 +1,6 @@
-//! Random histories of builds on a simulated disk that crashes at any commit, in containers that outlive it, end well or
-//! badly or never, and are lost now and then: every build ends as its container said, none runs twice, no more run at once
-//! than may, and nothing of them is left. `SEEDS` says how many histories are tried, `SEED` tries one again.
+//! Random histories of builds on a simulated disk that crashes at any commit, in containers that outlive it, end well
+//! or badly or never, and are lost now and then: every build ends as its container said, none runs twice, no more run
+//! at once than may, and nothing of them is left. `SEEDS` says how many histories are tried, `SEED` tries one again.
 
 use crate::{
     CodeBuild, Neighbours, Surroundings,
