@@ -110,8 +110,8 @@ pub struct HistoryItem {
     pub alarm: String,
     /// When.
     pub at: Timestamp,
-    /// Tells apart what happened at the same time.
-    pub id: String,
+    /// Counts what happened in the same millisecond.
+    pub number: usize,
     /// What.
     pub kind: HistoryItemType,
     /// For people.
@@ -120,10 +120,21 @@ pub struct HistoryItem {
     pub data: String,
 }
 
+/// What the keys of an alarm's items of a time begin with. Names hold no control characters.
+fn prefix(realm: &str, alarm: &str, at: Timestamp) -> String {
+    format!("{realm}/{alarm}\u{1f}{:016}-", at.millis())
+}
+
+impl HistoryItem {
+    /// What the keys of an alarm's items of a time begin with.
+    pub fn prefix_of(alarm: &Alarm, at: Timestamp) -> String {
+        prefix(&alarm.realm, &alarm.name, at)
+    }
+}
+
 impl Record for HistoryItem {
     const TABLE: &'static str = "cloudwatch.history_item";
     fn key(&self) -> String {
-        // A space and what is below it do not begin a name, so that an alarm's items are together.
-        format!("{}/{}\u{1f}{:016}{}", self.realm, self.alarm, self.at.millis(), self.id)
+        format!("{}{:06}", prefix(&self.realm, &self.alarm, self.at), self.number)
     }
 }

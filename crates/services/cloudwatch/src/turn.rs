@@ -27,11 +27,13 @@ pub(crate) fn note(
     alarm: &Alarm,
     (kind, summary, data): (HistoryItemType, String, Json),
 ) {
+    let at = world.now();
+    let number = tx.scan_prefix::<HistoryItem>(&HistoryItem::prefix_of(alarm, at)).count();
     let item = HistoryItem {
         realm: alarm.realm.clone(),
         alarm: alarm.name.clone(),
-        at: world.now(),
-        id: world.hex(8),
+        at,
+        number,
         kind,
         summary: summary.chars().take(255).collect(),
         data: data.to_string(),

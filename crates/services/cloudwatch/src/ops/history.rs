@@ -30,9 +30,12 @@ pub(crate) async fn describe_alarm_history(
     // By time; pages count in that order, so their keys do too.
     let mut all: Vec<_> = all
         .map(|item| {
-            let at = item.at.millis();
-            let place = if descending { i64::MAX - at } else { at };
-            (format!("{place:020}/{}", item.key()), item)
+            let at = (item.at.millis(), item.number);
+            let (place, number) = match descending {
+                true => (i64::MAX - at.0, usize::MAX - at.1),
+                false => at,
+            };
+            (format!("{place:020}/{number:020}/{}", item.key()), item)
         })
         .collect();
     all.sort_by(|one, other| one.0.cmp(&other.0));
