@@ -8,6 +8,7 @@
 //! protocol/*  awsJson, awsQuery, ec2Query, restJson, rpcv2Cbor <-> Value
 //! shape   what codegen writes: shapes, constraints, marks, operations
 //! validate    AWS's constraints in AWS's words
+//! compressed  bodies that clients compress
 //! ```
 //!
 //! Decoding is led by tables ([`Shape`]) that `cargo xtask codegen` makes from AWS's published models. One

@@ -262,6 +262,14 @@ mod tests {
     }
 
     #[test]
+    fn figures_become_one_as_the_policy_says() {
+        use MetricAggregationType::{Average, Maximum, Minimum};
+        let of = |kind| aggregate(kind, &[1.0, 5.0, 3.0]);
+        assert_eq!([of(Some(Minimum)), of(Some(Maximum)), of(Some(Average))], [1.0, 5.0, 3.0]);
+        assert_eq!(aggregate(None, &[1.0, 2.0]), 1.5, "the average, unless it says otherwise");
+    }
+
+    #[test]
     fn steps_that_overlap_or_leave_gaps_are_refused() {
         let kind = AdjustmentType::ChangeInCapacity;
         for steps in [

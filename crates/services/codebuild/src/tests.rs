@@ -43,6 +43,7 @@ phases:
 ";
 /// How often what runs containers looks at them.
 const LOOK: Duration = Duration::from_millis(300);
+
 /// A container that its record wants, as ECS keeps it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Wanted {
@@ -144,8 +145,6 @@ impl Container {
 #[derive(Default)]
 struct Outside {
     containers: BTreeMap<String, Container>,
-    /// Variables that builds handed on, and what else is to be compared.
-    fates: BTreeMap<String, Fate>,
 }
 
 impl Outside {
@@ -181,7 +180,6 @@ impl Runs {
                 let known = outside.containers.contains_key(&wanted.id);
                 if !known && !wanted.stop {
                     let container = Container::new(&self.world, now);
-                    outside.fates.insert(wanted.id.clone(), container.fate);
                     outside.containers.insert(wanted.id.clone(), container);
                 }
                 if let Some(container) = outside.containers.get_mut(&wanted.id) {
@@ -466,7 +464,7 @@ impl History {
                 !self.process.life.house.build_directory(&build).exists(),
                 "its files are left"
             );
-            let fate = outside.fates.get(&build.sandbox());
+            let fate = outside.containers.get(&build.sandbox()).map(|container| container.fate);
             let stopped = self.stopped.contains(&build.id);
             let phases = document.phases.iter().flatten();
             let why: Vec<_> = phases

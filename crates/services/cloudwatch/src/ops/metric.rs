@@ -7,7 +7,7 @@ use crate::{
     faults,
     metric::{self, Metric},
 };
-use metricstore::{MetricStoreError, Point, Resolution, Summary};
+use metricstore::{Point, Resolution, Summary};
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 use wire::{Context, Fault};
 use world::Timestamp;
@@ -193,10 +193,6 @@ fn times(
     Ok(seconds(start).div_euclid(whole) * whole..end.millis().saturating_add(999).div_euclid(1000))
 }
 
-fn internal(error: &MetricStoreError) -> Fault {
-    faults::points(error)
-}
-
 pub(crate) async fn get_metric_statistics(
     cloudwatch: &Arc<CloudWatch>,
     ctx: &Context,
@@ -233,7 +229,7 @@ pub(crate) async fn get_metric_statistics(
     let mut datapoints = Vec::new();
     for unit in units {
         let read = cloudwatch.read(&realm, &metric, Some(unit.as_str()), times.clone(), period);
-        for (at, summary) in read.await.map_err(|error| internal(&error))? {
+        for (at, summary) in read.await.map_err(|error| faults::points(&error))? {
             datapoints.push(datapoint((at, unit), &summary, &plain, &extended));
         }
     }
@@ -276,7 +272,7 @@ fn statistic(text: &str) -> Result<metric::Statistic, Fault> {
 async fn series(cloudwatch: &CloudWatch, prefix: String, since: i64) -> Result<Vec<String>, Fault> {
     let points = cloudwatch.points.clone();
     let read = tokio::task::spawn_blocking(move || points.series(&prefix, since)).await;
-    read.expect("reading names does not panic").map_err(|error| internal(&error))
+    read.expect("reading names does not panic").map_err(|error| faults::points(&error))
 }
 
 /// The units that a metric was measured in.
@@ -379,7 +375,7 @@ pub(crate) async fn get_metric_data(
         let figure = |(at, summary): (i64, Summary)| {
             Some((Timestamp::from_millis(at * 1000), query.statistic.of(&summary)?))
         };
-        let read = read.map_err(|error| internal(&error))?;
+        let read = read.map_err(|error| faults::points(&error))?;
         let mut figures: Vec<_> = read.into_iter().filter_map(figure).collect();
         if input.scan_by != Some(ScanBy::TimestampAscending) {
             figures.reverse();
